@@ -1,0 +1,32 @@
+"""The life of a contribution: one table says what is legal and what the audit log calls it."""
+
+from django.db import models
+
+
+class Status(models.TextChoices):
+    DRAFT = "draft", "Draft"
+    SUBMITTED = "submitted", "Waiting for checks"
+    VALIDATING = "validating", "Being checked"
+    REVIEW = "review", "Before the board"
+    APPROVED = "approved", "Approved"
+    REJECTED = "rejected", "Rejected"
+    WITHDRAWN = "withdrawn", "Withdrawn"
+
+
+DRAFT, SUBMITTED, VALIDATING, REVIEW, APPROVED, REJECTED, WITHDRAWN = Status
+LIVE = [SUBMITTED, VALIDATING, REVIEW, APPROVED]
+
+# (from, to): the audit verb. A pair that is absent is not allowed.
+TRANSITIONS: dict[tuple[Status, Status], str] = {
+    (DRAFT, SUBMITTED): "contribution.submitted",
+    (SUBMITTED, VALIDATING): "contribution.validation_started",
+    (VALIDATING, SUBMITTED): "contribution.requeued",  # its worker was lost
+    (VALIDATING, REVIEW): "contribution.validated",
+    (VALIDATING, REJECTED): "contribution.found_invalid",
+    (REVIEW, APPROVED): "contribution.approved",
+    (REVIEW, REJECTED): "contribution.rejected",
+    (DRAFT, WITHDRAWN): "contribution.withdrawn",
+    (SUBMITTED, WITHDRAWN): "contribution.withdrawn",
+    (REVIEW, WITHDRAWN): "contribution.withdrawn",
+    (APPROVED, WITHDRAWN): "contribution.withdrawn",
+}

@@ -1,0 +1,196 @@
+"""What institutions give: contributions, their files, the results of their checks."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+from django.utils import timezone
+
+from contributions.lifecycle import LIVE, Status
+from portal.accounts import services as accounts
+from portal.accounts.models import User
+from portal.institutions.models import Institution
+from portal.programmes.models import BaseModel, Programme
+
+
+class ContributionQuerySet(models.QuerySet["Contribution"]):
+    def visible_to(self, user: User) -> "ContributionQuerySet":
+        """Its institution's people see it always; the board from review on; operators and auditors once submitted."""
+        if not user.is_authenticated:
+            return self.none()
+        mine = Q(institution__in=user.memberships.current().values("institution"))
+        if accounts.is_auditor(user):
+            return self.filter(mine | ~Q(status=Status.DRAFT))
+        if accounts.has_role(user, "board_member"):
+            return self.filter(mine | Q(referred_at__isnull=False))
+        return self.filter(mine)
+
+
+class Contribution(models.Model):
+    """One immutable set of files; a corrected one is a new row that `supersedes` it."""
+
+    class Kind(models.TextChoices):
+        WEIGHTS = "weights", "Generator weights"
+        SYNTHETIC = "synthetic", "Synthetic images"
+        IMAGES = "images", "De-identified photographs"
+
+    programme = models.ForeignKey(Programme, on_delete=models.PROTECT, related_name="contributions")
+    institution = models.ForeignKey(Institution, on_delete=models.PROTECT, related_name="contributions")
+    kind = models.CharField(max_length=10, choices=Kind)
+    title = models.CharField(max_length=200)
+    base_model = models.ForeignKey(BaseModel, on_delete=models.PROTECT, null=True, related_name="contributions")
+    training_card = models.JSONField(default=dict, blank=True)
+    status = models.CharField(max_length=12, choices=Status, default=Status.DRAFT)
+    status_since = models.DateTimeField(default=timezone.now)
+    manifest_sha256 = models.CharField(max_length=64, blank=True, help_text="Of its SHA256SUMS, set at submission.")
+    supersedes = models.OneToOneField(
+        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="superseded_by"
+    )
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    submitted_at = models.DateTimeField(null=True, blank=True)
+    submitted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    referred_at = models.DateTimeField(null=True, blank=True, help_text="When it passed the checks.")
+    decided_at = models.DateTimeField(null=True, blank=True)
+    reason = models.TextField(blank=True, help_text="Why it was rejected or withdrawn.")
+
+    objects = ContributionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=list(Status)), name="contribution_status_known"),
+            models.CheckConstraint(
+                condition=Q(submitted_at__isnull=True, submitted_by__isnull=True)
+                | Q(submitted_at__isnull=False, submitted_by__isnull=False),
+                name="contribution_submitted_at_iff_by",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["draft", "withdrawn"])
+                | (Q(submitted_at__isnull=False) & ~Q(manifest_sha256="")),
+                name="contribution_submitted_once_past_draft",
+            ),
+            models.CheckConstraint(
+                condition=Q(status="withdrawn")
+                | Q(status__in=["approved", "rejected"], decided_at__isnull=False)
+                | (~Q(status__in=["approved", "rejected"]) & Q(decided_at__isnull=True)),
+                name="contribution_decided_iff_decision",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="rejected") | ~Q(reason=""), name="contribution_rejected_with_reason"
+            ),
+            models.CheckConstraint(
+                condition=~Q(kind="weights") | Q(base_model__isnull=False), name="weights_name_their_base"
+            ),
+            models.UniqueConstraint(
+                fields=["institution", "manifest_sha256"],
+                condition=Q(status__in=LIVE),
+                name="one_live_contribution_per_institution_and_files",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"C-{self.pk} {self.title}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("contributions:show", args=[self.pk])
+
+
+class ContributionFile(models.Model):
+    """One file of a contribution: announced by hash and size, uploaded in parts, verified by a worker."""
+
+    class State(models.TextChoices):
+        UPLOADING = "uploading", "Uploading"
+        UPLOADED = "uploaded", "Uploaded"
+        VERIFIED = "verified", "Verified"
+        REFUSED = "refused", "Refused"
+
+    contribution = models.ForeignKey(Contribution, on_delete=models.PROTECT, related_name="files")
+    name = models.CharField(max_length=200)
+    size_bytes = models.PositiveBigIntegerField()
+    sha256 = models.CharField(max_length=64, help_text="As declared; the worker computes it again.")
+    state = models.CharField(max_length=10, choices=State, default=State.UPLOADING)
+    storage_key = models.CharField(max_length=200, unique=True)
+    upload_id = models.CharField(max_length=300)
+    part_size_bytes = models.PositiveIntegerField()
+    added_at = models.DateTimeField(default=timezone.now)
+    uploaded_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["contribution", "sha256", "size_bytes"], name="one_upload_per_hash_and_size"
+            ),
+            models.UniqueConstraint(fields=["contribution", "name"], name="one_file_per_name"),
+            models.CheckConstraint(condition=Q(sha256__regex=r"^[0-9a-f]{64}$"), name="file_sha256"),
+            models.CheckConstraint(
+                condition=Q(state="uploading", uploaded_at__isnull=True)
+                | (~Q(state="uploading") & Q(uploaded_at__isnull=False)),
+                name="file_uploaded_at_iff_uploaded",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def part_count(self) -> int:
+        """Number of parts; an empty file has one empty part."""
+        return max(1, -(-self.size_bytes // self.part_size_bytes))
+
+
+class CheckResult(models.Model):
+    """What one check said about a contribution, in one attempt of its run."""
+
+    class Verdict(models.TextChoices):
+        PASS = "pass", "Pass"
+        WARN = "warn", "Warning"
+        FAIL = "fail", "Fail"
+
+    contribution = models.ForeignKey(Contribution, on_delete=models.CASCADE, related_name="check_results")
+    run_id = models.BigIntegerField(help_text="The jobs.Run that found it; jobs stand above contributions, so no key.")
+    attempt = models.PositiveSmallIntegerField()
+    number = models.PositiveSmallIntegerField(help_text="As in the table of checks.")
+    name = models.CharField(max_length=40)
+    verdict = models.CharField(max_length=4, choices=Verdict)
+    sentence = models.TextField()
+    fix = models.TextField(blank=True)
+    evidence = models.JSONField(default=dict)
+    duration_seconds = models.FloatField()
+    checked_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["run_id", "attempt", "number"]
+        constraints = [
+            models.UniqueConstraint(fields=["run_id", "attempt", "number"], name="one_result_per_check_and_attempt"),
+            models.CheckConstraint(condition=Q(verdict__in=["pass", "warn", "fail"]), name="check_verdict_known"),
+            models.CheckConstraint(condition=Q(duration_seconds__gte=0), name="check_duration_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return f"check {self.number} {self.name}: {self.verdict}"
+
+
+class Evidence(models.Model):
+    """A picture or file that a check produced, kept in the vault."""
+
+    contribution = models.ForeignKey(Contribution, on_delete=models.CASCADE, related_name="evidence_files")
+    run_id = models.BigIntegerField()
+    attempt = models.PositiveSmallIntegerField()
+    name = models.CharField(max_length=100)
+    storage_key = models.CharField(max_length=200)
+    sha256 = models.CharField(max_length=64)
+    added_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["run_id", "attempt", "name"], name="one_evidence_per_name_and_attempt"),
+            models.CheckConstraint(condition=Q(sha256__regex=r"^[0-9a-f]{64}$"), name="evidence_sha256"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name

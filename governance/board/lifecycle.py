@@ -1,0 +1,20 @@
+"""The life of a motion."""
+
+from django.db import models
+
+
+class Status(models.TextChoices):
+    OPEN = "open", "Open"
+    CARRIED = "carried", "Carried"
+    LOST = "lost", "Lost"
+    LAPSED = "lapsed", "Lapsed"
+    WITHDRAWN = "withdrawn", "Taken back"
+
+
+# (from, to): the audit verb. A pair that is absent is not allowed.
+TRANSITIONS: dict[tuple[Status, Status], str] = {
+    (Status.OPEN, Status.CARRIED): "motion.carried",
+    (Status.OPEN, Status.LOST): "motion.lost",
+    (Status.OPEN, Status.LAPSED): "motion.lapsed",
+    (Status.OPEN, Status.WITHDRAWN): "motion.withdrawn",
+}

@@ -1,0 +1,183 @@
+"""Candidate encoders, releases, licences and their acceptances, downloads."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+from django.utils import timezone
+
+from contributions.corpora.models import Corpus
+from governance.releases.lifecycle import Status
+from portal.accounts import services as accounts
+from portal.accounts.models import User
+from portal.programmes.models import Programme
+
+SHA256 = r"^[0-9a-f]{64}$"
+
+
+class License(models.Model):
+    """A licence text, verbatim; immutable by trigger."""
+
+    spdx_id = models.CharField("SPDX id", max_length=60, unique=True)
+    title = models.CharField(max_length=200)
+    url = models.URLField("canonical address")
+    text = models.TextField()
+    sha256 = models.CharField(max_length=64, help_text="Of the text's UTF-8 bytes.")
+    registered_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(sha256__regex=SHA256), name="license_sha256")]
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Candidate(models.Model):
+    """An encoder that stands on the leaderboard: one of our own training, or a baseline from a package."""
+
+    class Kind(models.TextChoices):
+        TRAINED = "trained", "Trained by the consortium"
+        BASELINE = "baseline", "Baseline"
+
+    programme = models.ForeignKey(Programme, on_delete=models.PROTECT, related_name="candidates")
+    slug = models.SlugField(max_length=60, unique=True)
+    name = models.CharField(max_length=120)
+    kind = models.CharField(max_length=10, choices=Kind)
+    description = models.TextField(blank=True)
+    corpus = models.ForeignKey(Corpus, on_delete=models.PROTECT, null=True, blank=True, related_name="candidates")
+    run_id = models.BigIntegerField(null=True, blank=True, help_text="The jobs.Run that trained it.")
+    config = models.JSONField(default=dict, help_text="The kit's encoder configuration, with the transform.")
+    training = models.JSONField(default=dict, blank=True, help_text="Steps, loss curve, seed, device, seconds.")
+    sha256 = models.CharField(max_length=64, help_text="Of the weights file.")
+    size_bytes = models.PositiveBigIntegerField(default=0)
+    storage_key = models.CharField(
+        max_length=200, blank=True, help_text="Of the weights in the vault; empty: in a package."
+    )
+    registered_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(sha256__regex=SHA256), name="candidate_sha256"),
+            models.CheckConstraint(
+                condition=Q(kind="baseline") | Q(corpus__isnull=False, run_id__isnull=False) & ~Q(storage_key=""),
+                name="trained_candidate_names_its_corpus",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ReleaseQuerySet(models.QuerySet["Release"]):
+    def visible_to(self, user: User) -> "ReleaseQuerySet":
+        """What was ever released is public, retracted ones as tombstones; proposals are the board's."""
+        public = Q(status__in=[Status.RELEASED, Status.RETRACTED])
+        if user.is_authenticated and accounts.has_role(user, "board_member", "chair", "operator", "auditor"):
+            return self.all()
+        return self.filter(public)
+
+
+class Release(models.Model):
+    """A version of a model that the board let out, under one licence."""
+
+    candidate = models.OneToOneField(Candidate, on_delete=models.PROTECT, related_name="release")
+    slug = models.SlugField(max_length=80, unique=True, help_text="In the download address; stable for ever.")
+    name = models.CharField(max_length=120)
+    version = models.CharField(max_length=20)
+    license = models.ForeignKey(License, on_delete=models.PROTECT, related_name="releases")
+    card = models.TextField(help_text="Model card, Markdown.")
+    status = models.CharField(max_length=12, choices=Status, default=Status.PROPOSED)
+    status_since = models.DateTimeField(default=timezone.now)
+    proposed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    proposed_at = models.DateTimeField(default=timezone.now)
+    released_at = models.DateTimeField(null=True, blank=True)
+    retracted_at = models.DateTimeField(null=True, blank=True)
+    reason = models.TextField(blank=True, help_text="Why it was declined or retracted.")
+
+    objects = ReleaseQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(status__in=list(Status)), name="release_status_known"),
+            models.CheckConstraint(
+                condition=Q(status__in=["released", "retracted"], released_at__isnull=False)
+                | (~Q(status__in=["released", "retracted"]) & Q(released_at__isnull=True)),
+                name="release_released_at_iff_released",
+            ),
+            models.CheckConstraint(
+                condition=Q(status="retracted", retracted_at__isnull=False)
+                | (~Q(status="retracted") & Q(retracted_at__isnull=True)),
+                name="release_retracted_at_iff_retracted",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("releases:show", args=[self.slug])
+
+
+class ReleaseFile(models.Model):
+    """One file of a release, in the releases bucket."""
+
+    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="files")
+    name = models.CharField(max_length=120)
+    size_bytes = models.PositiveBigIntegerField()
+    sha256 = models.CharField(max_length=64)
+    storage_key = models.CharField(max_length=200, unique=True)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [
+            models.UniqueConstraint(fields=["release", "name"], name="one_release_file_per_name"),
+            models.CheckConstraint(condition=Q(sha256__regex=SHA256), name="release_file_sha256"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class LicenseAcceptance(models.Model):
+    """Who accepted which text for which release, when, and for what purpose. Append-only by trigger."""
+
+    class Channel(models.TextChoices):
+        BROWSER = "browser", "Browser"
+        API = "api", "API"
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="license_acceptances")
+    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="acceptances")
+    license = models.ForeignKey(License, on_delete=models.PROTECT, related_name="acceptances")
+    license_sha256 = models.CharField(max_length=64)
+    typed_name = models.CharField(max_length=200)
+    institution_name = models.CharField(max_length=250)
+    purpose = models.TextField(help_text="Declared non-commercial purpose.")
+    channel = models.CharField(max_length=10, choices=Channel)
+    accepted_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-accepted_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["user", "release", "license"], name="one_acceptance_per_release_and_text"),
+            models.CheckConstraint(condition=~Q(purpose="") & ~Q(typed_name=""), name="acceptance_states_purpose"),
+            models.CheckConstraint(condition=Q(license_sha256__regex=SHA256), name="acceptance_sha256"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.license} for {self.release}"
+
+
+class Download(models.Model):
+    """One presigned address given out."""
+
+    file = models.ForeignKey(ReleaseFile, on_delete=models.PROTECT, related_name="downloads")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="downloads")
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.file} by {self.user}"

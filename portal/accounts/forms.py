@@ -1,0 +1,41 @@
+"""Forms about people."""
+
+from django import forms
+
+from portal.accounts.models import User
+
+
+class SignupForm(forms.Form):
+    """The one field that we ask beside e-mail and password."""
+
+    name = forms.CharField(
+        max_length=200,
+        label="Your name",
+        help_text="As it should stand under a signature, in any script.",
+        widget=forms.TextInput(attrs={"autocomplete": "name"}),
+    )
+
+    field_order = ["name", "email", "password1"]
+
+    def signup(self, request: object, user: User) -> None:
+        """The adapter has saved the name already."""
+
+
+class DeviceForm(forms.Form):
+    """The code that the kit shows."""
+
+    user_code = forms.CharField(
+        max_length=9, label="Code", help_text="Eight letters, shown by `consortium login` in your terminal."
+    )
+
+
+class ProfileForm(forms.ModelForm):
+    class Meta:
+        model = User
+        fields = ["name"]
+
+
+class TokenForm(forms.Form):
+    name = forms.CharField(
+        max_length=100, label="What is it for?", help_text="For example: GPU server of the eye clinic."
+    )

@@ -1,0 +1,126 @@
+"""What happens to people: consortium roles, API tokens, signing in from the kit."""
+
+import hashlib
+import secrets
+from datetime import datetime, timedelta
+from http import HTTPStatus
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from portal.accounts.models import ApiToken, ConsortiumRole, DeviceLogin, User
+from portal.audit import services as audit
+from portal.errors import DomainError
+
+TOKEN_DAYS = 90
+DEVICE_MINUTES = 15
+POLL_SECONDS = 3
+
+
+class DeviceLoginRefused(DomainError):
+    """The device code is unknown, too old, denied, or not approved yet."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def digest_of(secret: str) -> str:
+    """Return the SHA-256 (hex) under which a secret is kept."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+@transaction.atomic
+def appoint(user: User, role: str, *, by: User | None, now: datetime) -> ConsortiumRole:
+    """Give a person a role in the consortium."""
+    row = ConsortiumRole.objects.create(user=user, role=role, started_at=now)
+    audit.record("role.given", user, by=by, role=role)
+    return row
+
+
+def has_role(user: User, *roles: str) -> bool:
+    """Test if the person holds one of the consortium roles today."""
+    return user.is_authenticated and ConsortiumRole.objects.current().filter(user=user, role__in=roles).exists()
+
+
+def is_auditor(user: User) -> bool:
+    """Test if the person may read the audit log and everything else, and change nothing."""
+    return has_role(user, "auditor", "operator", "chair")
+
+
+@transaction.atomic
+def create_token(user: User, *, name: str, now: datetime) -> str:
+    """Make a personal API token and return it; it is shown once and only its digest is kept."""
+    token = f"grf_{secrets.token_urlsafe(32)}"
+    ApiToken.objects.create(
+        user=user, name=name, digest=digest_of(token), created_at=now, expires_at=now + timedelta(days=TOKEN_DAYS)
+    )
+    audit.record("token.created", user, by=user, name=name)
+    return token
+
+
+@transaction.atomic
+def revoke_token(token: ApiToken, *, by: User, now: datetime) -> None:
+    """End a token; the kit that holds it is signed out."""
+    ApiToken.objects.filter(pk=token.pk, revoked_at__isnull=True).update(revoked_at=now)
+    audit.record("token.revoked", token.user, by=by, name=token.name)
+
+
+def user_of_bearer(header: str) -> User | None:
+    """Return the person of an `Authorization: Bearer ...` header, or None."""
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        return None
+    now = timezone.now()
+    live = Q(revoked_at__isnull=True, expires_at__gt=now, user__is_active=True)
+    row = ApiToken.objects.select_related("user").filter(live, digest=digest_of(token.strip())).first()
+    if row is None:
+        return None
+    if row.last_used_at is None or now - row.last_used_at > timedelta(minutes=1):  # not a write per request
+        ApiToken.objects.filter(pk=row.pk).update(last_used_at=now)
+    return row.user
+
+
+def begin_device_login(*, client_name: str, now: datetime) -> tuple[DeviceLogin, str]:
+    """Open a device login; return it and the secret code that the kit polls with."""
+    device_code = secrets.token_urlsafe(32)
+    login = DeviceLogin.objects.create(
+        digest=digest_of(device_code),
+        client_name=client_name[:100] or "kit",
+        created_at=now,
+        expires_at=now + timedelta(minutes=DEVICE_MINUTES),
+    )
+    return login, device_code
+
+
+@transaction.atomic
+def answer_device_login(user_code: str, *, approve: bool, by: User, now: datetime) -> DeviceLogin:
+    """Approve or deny the kit that shows `user_code`."""
+    login = DeviceLogin.objects.select_for_update().filter(user_code=user_code.strip().upper()).first()
+    if login is None or login.expires_at <= now or login.approved_by_id or login.denied_at or login.used_at:
+        raise DeviceLoginRefused("expired", "This code is not waiting any more. Run `consortium login` again.")
+    if approve:
+        login.approved_by = by
+    else:
+        login.denied_at = now
+    login.save(update_fields=["approved_by", "denied_at"])
+    audit.record("device.approved" if approve else "device.denied", by, by=by, client=login.client_name)
+    return login
+
+
+@transaction.atomic
+def redeem_device_login(device_code: str, *, now: datetime) -> str:
+    """Return the token of an approved device login, once."""
+    login = DeviceLogin.objects.select_for_update().filter(digest=digest_of(device_code)).first()
+    if login is None or login.used_at is not None or login.expires_at <= now:
+        raise DeviceLoginRefused("expired", "This sign-in has ended. Run `consortium login` again.")
+    if login.denied_at is not None:
+        raise DeviceLoginRefused("denied", "The sign-in was refused in the browser.")
+    if login.approved_by is None:
+        raise DeviceLoginRefused("authorization_pending", "Nobody has approved the code yet.")
+    login.used_at = now
+    login.save(update_fields=["used_at"])
+    return create_token(login.approved_by, name=login.client_name, now=now)

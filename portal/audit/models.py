@@ -1,0 +1,28 @@
+"""The append-only audit log."""
+
+from django.db import models
+
+
+class AuditEvent(models.Model):
+    """
+    One state change, written in the transaction that made it.
+
+    No foreign keys, so the log never interferes with live data and outlives it. A trigger refuses UPDATE and DELETE.
+    """
+
+    at = models.DateTimeField(db_index=True)
+    actor_id = models.BigIntegerField(null=True, help_text="Empty: the system itself.")
+    actor = models.CharField(max_length=200, help_text="Name at that time, or `system`.")
+    verb = models.CharField(max_length=60, db_index=True)
+    subject_type = models.CharField(max_length=40)
+    subject_id = models.BigIntegerField()
+    subject = models.CharField(max_length=300, help_text="What it was called at that time.")
+    institution_id = models.BigIntegerField(null=True, db_index=True)
+    facts = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [models.Index(fields=["subject_type", "subject_id"], name="audit_by_subject")]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor} {self.verb} {self.subject}"

@@ -1,0 +1,135 @@
+"""What the embedded default remembers in its data folder: generated secrets and the ports it chose."""
+
+import json
+import os
+import secrets
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+LOOPBACK = "127.0.0.1"
+
+# All below 32768, where the kernel starts to hand out ports to outgoing connections.
+PREFERRED_PORTS = {
+    "web": 8000,
+    "live": 8100,
+    "postgres": 5632,
+    "valkey": 6579,
+    "s3": 8433,
+    "s3-grpc": 18433,
+    "master": 9433,
+    "master-grpc": 19433,
+    "volume": 8533,
+    "volume-grpc": 18533,
+    "filer": 8633,
+    "filer-grpc": 18633,
+}
+
+
+class NoFreePort(Exception):
+    """Two hundred ports in a row were busy."""
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The passwords and keys of one data folder, made at its first start and never printed."""
+
+    secret_key: str
+    postgres_superuser_password: str
+    postgres_password: str
+    valkey_password: str
+    s3_access_key_id: str
+    s3_secret_access_key: str
+    weed_jwt_key: str
+
+
+def data_dir_from_environment() -> Path:
+    """Return the data folder: DATA_DIR, or `.data` in the repository."""
+    return Path(os.environ.get("DATA_DIR") or REPOSITORY / ".data").expanduser().resolve()
+
+
+def ensure_data_dir(data_dir: Path) -> None:
+    """
+    Create the data folder.
+
+    As root it can be passed through (not listed) by others, because PostgreSQL refuses to run as root and runs as another user.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    for name in ("logs", "run"):
+        (data_dir / name).mkdir(exist_ok=True, mode=0o700)
+
+
+def read_secrets(data_dir: Path) -> Secrets:
+    """Return the secrets of `data_dir`, generating them on the first call (mode 0600)."""
+    path = data_dir / "secrets.json"
+    if not path.exists():
+        write_private(path, json.dumps(asdict(_generate_secrets()), indent=2) + "\n")
+    return Secrets(**json.loads(path.read_text()))
+
+
+def _generate_secrets() -> Secrets:
+    return Secrets(
+        secret_key=secrets.token_urlsafe(50),
+        postgres_superuser_password=secrets.token_urlsafe(24),
+        postgres_password=secrets.token_urlsafe(24),
+        valkey_password=secrets.token_urlsafe(24),
+        s3_access_key_id=secrets.token_hex(10).upper(),
+        s3_secret_access_key=secrets.token_urlsafe(30),
+        weed_jwt_key=secrets.token_urlsafe(32),
+    )
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write `text` so that no one else can read it, and so that a reader sees all of it or the file of before."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def read_ports(data_dir: Path) -> dict[str, int]:
+    """Return the ports chosen at the last start; empty before the first one."""
+    path = data_dir / "ports.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def choose_ports(data_dir: Path, names: list[str]) -> dict[str, int]:
+    """
+    Choose a free loopback port for each of `names` and remember it.
+
+    The port of the last start wins, then the preferred one, then the next free one above it.
+    """
+    ports = read_ports(data_dir)
+    taken = {port for name, port in ports.items() if name not in names}
+    for name in names:
+        ports[name] = _free_port(ports.get(name), PREFERRED_PORTS[name], taken)
+        taken.add(ports[name])
+    write_private(data_dir / "ports.json", json.dumps(ports, indent=2) + "\n")
+    return ports
+
+
+def _free_port(last: int | None, preferred: int, taken: set[int]) -> int:
+    candidates = [last] if last else []
+    candidates += range(preferred, preferred + 200)
+    for port in candidates:
+        if port not in taken and is_free(port):
+            return port
+    raise NoFreePort(f"No free port between {preferred} and {preferred + 199} on {LOOPBACK}.")
+
+
+def is_free(port: int) -> bool:
+    """Test whether a server could listen on this loopback port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as servers do: TIME_WAIT does not make a port busy
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True

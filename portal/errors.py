@@ -1,0 +1,92 @@
+"""Errors of the domain: a sentence for the reader, a code for the machine, and how they become pages and problem+json."""
+
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from rest_framework import exceptions as drf
+from rest_framework.response import Response
+from rest_framework.views import set_rollback
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class DomainError(Exception):
+    """
+    A rule of the domain refused.
+
+    Subclasses live beside the function that raises them and set `code` (snake_case) and `status` (HTTP).
+    The message says what happened, to what, and what to do next; `next_url` is where to do it.
+    """
+
+    code = "refused"
+    status = HTTPStatus.CONFLICT
+
+    def __init__(self, message: str, *, next_url: str = "") -> None:
+        super().__init__(message)
+        self.next_url = next_url
+
+
+class NotAllowed(DomainError):
+    """The person may see the object and may not do this to it."""
+
+    code = "not_allowed"
+    status = HTTPStatus.FORBIDDEN
+
+
+def problem(*, status: int, code: str, detail: str, next_url: str = "", **extra: Any) -> dict[str, Any]:
+    """Return a problem document (RFC 9457, section 3) with our `code` and `next_url`."""
+    return {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": int(status),
+        "code": code,
+        "detail": detail,
+        "next_url": next_url,
+        **extra,
+    }
+
+
+def problem_response(exc: Exception, context: dict[str, Any]) -> Response | None:
+    """Turn an exception of an API view into problem+json; None lets Django answer 500."""
+    body = _problem_of(exc)
+    if body is None:
+        return None
+    set_rollback()
+    headers = {"WWW-Authenticate": "Bearer"} if body["status"] == HTTPStatus.UNAUTHORIZED else {}
+    return Response(body, status=body["status"], content_type=PROBLEM_JSON, headers=headers)
+
+
+def _problem_of(exc: Exception) -> dict[str, Any] | None:
+    if isinstance(exc, DomainError):
+        return problem(status=exc.status, code=exc.code, detail=str(exc), next_url=exc.next_url)
+    if isinstance(exc, Http404):
+        return problem(status=404, code="not_found", detail="There is no such object, or you may not see it.")
+    if isinstance(exc, PermissionDenied):
+        return problem(status=403, code="not_allowed", detail=str(exc) or "You may not do this.")
+    if isinstance(exc, drf.NotAuthenticated | drf.AuthenticationFailed):
+        return problem(status=401, code="not_signed_in", detail=str(exc.detail))
+    if isinstance(exc, drf.ValidationError):
+        return problem(status=400, code="invalid", detail="Some fields need another look.", errors=exc.detail)
+    if isinstance(exc, drf.APIException):
+        return problem(status=exc.status_code, code=str(exc.default_code), detail=str(exc.detail))
+    return None
+
+
+def wants_json(request: HttpRequest) -> bool:
+    """Test if the answer should be problem+json rather than a page."""
+    return (
+        request.path.startswith(("/api/", "/dl/"))
+        and "text/html" not in request.headers.get("Accept", "")
+        or "HTTP_AUTHORIZATION" in request.META
+    )
+
+
+def error_response(request: HttpRequest, exc: DomainError) -> HttpResponse:
+    """Answer a domain error that reached the edge: problem+json for machines, a page with a way on for people."""
+    if wants_json(request):
+        body = problem(status=exc.status, code=exc.code, detail=str(exc), next_url=exc.next_url)
+        return JsonResponse(body, status=exc.status, content_type=PROBLEM_JSON)
+    return render(request, "portal/domain_error.html", {"error": exc}, status=exc.status)

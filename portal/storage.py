@@ -1,0 +1,218 @@
+"""The object store: three buckets, presigned parts, promotion, streams. The only module that speaks boto3."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+import boto3
+from botocore.client import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from django.conf import settings
+
+QUARANTINE, VAULT, RELEASES = "quarantine", "vault", "releases"
+PART_SIZE_BYTES = 16 * 2**20  # at most 10,000 parts (S3): files up to 160 GB
+SIGN_SECONDS = 15 * 60
+BLOCK_BYTES = 4 * 2**20
+ABORT_AFTER_DAYS = 7
+
+
+class Unavailable(Exception):
+    """The object store did not answer; the work is tried again."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One uploaded part: its number (from 1), size in bytes, entity tag and base64 SHA-256."""
+
+    number: int
+    size_bytes: int
+    etag: str
+    sha256: str
+
+
+def bucket_name(bucket: str) -> str:
+    """Return the store's name of one of our three buckets."""
+    return f"{settings.S3_BUCKET_PREFIX}-{bucket}"
+
+
+def _client(endpoint: str) -> Any:
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        request_checksum_calculation="when_required",  # boto3's default CRC costs 6x the CPU (BENCHMARKS.md, 2)
+        response_checksum_validation="when_required",
+        connect_timeout=5,
+        read_timeout=60,
+        retries={"max_attempts": 3, "mode": "standard"},
+    )
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=settings.S3_ACCESS_KEY_ID,
+        aws_secret_access_key=settings.S3_SECRET_ACCESS_KEY,
+        config=config,
+    )
+
+
+@functools.cache
+def _s3() -> Any:
+    return _client(settings.S3_ENDPOINT_URL)
+
+
+@functools.cache
+def _public_s3() -> Any:
+    """Sign with the address that browsers and kits use."""
+    return _client(settings.S3_PUBLIC_URL)
+
+
+def _call(operation: str, **kwargs: Any) -> Any:
+    try:
+        return getattr(_s3(), operation)(**kwargs)
+    except (BotoCoreError, ClientError) as exc:
+        status = exc.response["ResponseMetadata"].get("HTTPStatusCode", 0) if isinstance(exc, ClientError) else 503
+        if status >= 500:
+            raise Unavailable(f"The object store did not answer ({operation}).") from exc
+        raise
+
+
+def ensure_buckets() -> None:
+    """Create the buckets that are missing; quarantine accepts parts from the site's own pages."""
+    existing = {row["Name"] for row in _call("list_buckets")["Buckets"]}
+    for bucket in (QUARANTINE, VAULT, RELEASES):
+        if bucket_name(bucket) not in existing:
+            _call("create_bucket", Bucket=bucket_name(bucket), ObjectLockEnabledForBucket=bucket == RELEASES)
+    _call("put_bucket_versioning", Bucket=bucket_name(VAULT), VersioningConfiguration={"Status": "Enabled"})
+    _call("put_bucket_cors", Bucket=bucket_name(QUARANTINE), CORSConfiguration={"CORSRules": [_cors_rule()]})
+
+
+def _cors_rule() -> dict[str, Any]:
+    return {
+        "AllowedOrigins": [settings.PORTAL_URL],
+        "AllowedMethods": ["PUT"],
+        "AllowedHeaders": ["*"],
+        "ExposeHeaders": ["ETag"],
+        "MaxAgeSeconds": 3600,
+    }
+
+
+# Uploads
+
+
+def begin_multipart(key: str) -> str:
+    """Open a multipart upload in quarantine and return its id."""
+    return _call("create_multipart_upload", Bucket=bucket_name(QUARANTINE), Key=key, ChecksumAlgorithm="SHA256")[
+        "UploadId"
+    ]
+
+
+def sign_part(key: str, upload_id: str, *, number: int, sha256: str) -> str:
+    """
+    Return an address that accepts one PUT of one part whose SHA-256 is `sha256` (base64).
+
+    The checksum is a signed header: the store refuses a damaged part. Valid for 15 minutes.
+    """
+    params = {
+        "Bucket": bucket_name(QUARANTINE),
+        "Key": key,
+        "UploadId": upload_id,
+        "PartNumber": number,
+        "ChecksumSHA256": sha256,
+    }
+    return _public_s3().generate_presigned_url("upload_part", Params=params, ExpiresIn=SIGN_SECONDS)
+
+
+def list_parts(key: str, upload_id: str) -> list[Part]:
+    """Return the parts that the store holds, by number."""
+    pages = _s3().get_paginator("list_parts").paginate(Bucket=bucket_name(QUARANTINE), Key=key, UploadId=upload_id)
+    try:
+        rows = [row for page in pages for row in page.get("Parts", [])]
+    except ClientError as exc:
+        if exc.response["Error"]["Code"] == "NoSuchUpload":
+            return []
+        raise
+    except BotoCoreError as exc:
+        raise Unavailable("The object store did not answer (list_parts).") from exc
+    return [Part(row["PartNumber"], row["Size"], row["ETag"], row.get("ChecksumSHA256", "")) for row in rows]
+
+
+def complete_multipart(key: str, upload_id: str, parts: list[Part]) -> None:
+    """Join the parts. Safe to call again: an object that is already whole is left as it is."""
+    rows = [{"PartNumber": part.number, "ETag": part.etag} for part in parts]
+    try:
+        _call(
+            "complete_multipart_upload",
+            Bucket=bucket_name(QUARANTINE),
+            Key=key,
+            UploadId=upload_id,
+            MultipartUpload={"Parts": rows},
+        )
+    except ClientError:
+        if size(QUARANTINE, key) is None:
+            raise
+
+
+def abort_multipart(key: str, upload_id: str) -> None:
+    """Forget an unfinished upload and its parts."""
+    try:
+        _call("abort_multipart_upload", Bucket=bucket_name(QUARANTINE), Key=key, UploadId=upload_id)
+    except ClientError as exc:
+        if exc.response["Error"]["Code"] != "NoSuchUpload":
+            raise
+
+
+# Objects
+
+
+def size(bucket: str, key: str) -> int | None:
+    """Return the size of an object in bytes, or None where there is none."""
+    try:
+        return _call("head_object", Bucket=bucket_name(bucket), Key=key)["ContentLength"]
+    except ClientError as exc:
+        if exc.response["ResponseMetadata"].get("HTTPStatusCode") == 404:
+            return None
+        raise
+
+
+def stream(bucket: str, key: str) -> Iterator[bytes]:
+    """Yield the bytes of an object in blocks of 4 MiB."""
+    body = _call("get_object", Bucket=bucket_name(bucket), Key=key)["Body"]
+    try:
+        while block := body.read(BLOCK_BYTES):
+            yield block
+    except BotoCoreError as exc:
+        raise Unavailable("The object store broke off while an object was read.") from exc
+
+
+def put(bucket: str, key: str, content: bytes | IO[bytes], *, content_type: str = "application/octet-stream") -> None:
+    """Write an object of our own making (samples, corpora, models); submitted files never pass through here."""
+    _call("put_object", Bucket=bucket_name(bucket), Key=key, Body=content, ContentType=content_type)
+
+
+def get(bucket: str, key: str) -> bytes:
+    """Return a small object whole (evidence pictures, manifests)."""
+    return b"".join(stream(bucket, key))
+
+
+def promote(source: tuple[str, str], target: tuple[str, str]) -> None:
+    """Copy a verified object from one bucket to another inside the store: the bytes checked are the bytes kept."""
+    (from_bucket, from_key), (to_bucket, to_key) = source, target
+    _s3().copy(  # boto3's copy goes in parts above 8 MB, which S3 asks for beyond 5 GB
+        {"Bucket": bucket_name(from_bucket), "Key": from_key}, bucket_name(to_bucket), to_key
+    )
+
+
+def delete(bucket: str, key: str) -> None:
+    """Remove an object."""
+    _call("delete_object", Bucket=bucket_name(bucket), Key=key)
+
+
+def sign_download(bucket: str, key: str, *, filename: str) -> str:
+    """Return an address from which one file can be read for 15 minutes; Range works."""
+    params = {
+        "Bucket": bucket_name(bucket),
+        "Key": key,
+        "ResponseContentDisposition": f'attachment; filename="{filename}"',
+    }
+    return _public_s3().generate_presigned_url("get_object", Params=params, ExpiresIn=SIGN_SECONDS)
