@@ -264,4 +264,5 @@ def _square(name: str, data: bytes, size: int) -> Pixels:
     side = min(photograph.size)
     left, top = (photograph.width - side) // 2, (photograph.height - side) // 2
     box = (left, top, left + side, top + side)
-    return np.asarray(photograph.resize((size, size), Image.Resampling.BICUBIC, box=box))
+    # Cropped first: resize(box=...) would let pixels from outside the box into the margin.
+    return np.asarray(photograph.crop(box).resize((size, size), Image.Resampling.BICUBIC))
