@@ -1,0 +1,312 @@
+"""Fine-tune the base generator on a folder of photographs. No image leaves the machine; the weights may."""
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import __version__, generator, images
+from .errors import ImagesError, TrainingError
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import UNet2DModel
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How to train. Two runs with equal fields, images and kind of device give equal weights."""
+
+    steps: int = 100  # optimiser steps
+    batch_size: int = 8  # images per step
+    learning_rate: float = 1e-4  # AdamW, after the warm-up
+    warmup_steps: int = 10  # linear from zero
+    final_learning_rate: float = 0.1  # share of learning_rate left at the end of the cosine
+    ema_decay: float = 0.999  # of the weights that are saved; shorter in the first steps
+    seed: int = 0
+    flip: bool = True  # mirror left and right eyes
+    rotation_degrees: float = 8.0  # uniform in +-
+    zoom: float = 0.05  # uniform in 1 +-
+    checkpoint_every: int = 50  # steps between resumable states
+    device: str = "auto"  # "cpu", "cuda", or the better of the two
+
+
+@dataclass
+class TrainingState:
+    """All that a run needs to go on: one file, safetensors, never a pickle."""
+
+    model: "UNet2DModel"
+    average: dict[str, "torch.Tensor"]  # exponential moving average of the weights, float32
+    optimizer: "torch.optim.AdamW"
+    rng: "torch.Generator"
+    step: int = 0
+    loss: float = math.nan  # moving average over about 50 steps
+
+
+def fit(
+    folder: Path | str,
+    base_dir: Path | str,
+    out_dir: Path | str,
+    config: FitConfig | None = None,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """
+    Fine-tune the base generator on a folder of photographs.
+
+    Args:
+        folder: see images.read_folder(); rows of labels.csv with a split other than "train" are left out.
+        out_dir: receives weights.safetensors (names, shapes and dtype of the base) and training_card.json;
+            state.safetensors lies there while the run lasts, and a run that was stopped goes on from it.
+        on_progress: gets (done, total, text).
+    Returns:
+        The training card.
+    Raises:
+        ImagesError: the folder holds too few photographs.
+        TrainingError: the loss is not finite, or a stopped run had other settings.
+    """
+    config = config or FitConfig()
+    base = generator.load_base(base_dir)
+    out_dir = Path(out_dir)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    listed = [p for p in images.read_folder(folder) if p.labels.get("split", "train") in {"", "train"}]
+    photographs = images.without_duplicates(listed)
+    if len(photographs) < 2:
+        raise ImagesError("Fine-tuning needs at least 2 different photographs.", code="too_few_images")
+    squares = images.load_squares(photographs, base.image_size, on_progress)
+    model = generator.load_weights(generator.build(base.config["architecture"]), base.weights)
+    state = train(
+        model,
+        base.config["scheduler"],
+        squares,
+        classes_of(photographs),
+        config,
+        state_path=out_dir / "state.safetensors",
+        on_progress=on_progress,
+    )
+    weights = out_dir / "weights.safetensors"
+    save_average(state, weights)
+    card = _training_card(photographs, len(listed), config, base, state, seconds=time.monotonic() - started)
+    (out_dir / "training_card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    (out_dir / "state.safetensors").unlink(missing_ok=True)
+    return card
+
+
+def classes_of(photographs: list[images.Photograph]) -> np.ndarray:
+    """Return the generator's class of each photograph, (N,) int64: its grade 0-4, or UNGRADED."""
+    grades = [p.dr_grade for p in photographs]
+    return np.array([generator.UNGRADED if grade is None else grade for grade in grades], dtype=np.int64)
+
+
+def train(
+    model: "UNet2DModel",
+    scheduler_settings: dict[str, Any],
+    squares: np.ndarray,
+    classes: np.ndarray,
+    config: FitConfig,
+    *,
+    state_path: Path,
+    on_progress: Progress | None = None,
+    on_checkpoint: Callable[[TrainingState], None] | None = None,
+) -> TrainingState:
+    """
+    Train `model` on images (N, S, S, 3) uint8 of classes (N,), from `state_path` when a stopped run left one.
+
+    Raises:
+        TrainingError: code loss_not_finite or state_differs.
+    """
+    import torch  # noqa: PLC0415 -- slow import
+
+    device = choose_device(config.device)
+    scheduler = generator.make_scheduler(scheduler_settings)
+    pixels, labels = torch.from_numpy(generator.to_unit(squares)), torch.from_numpy(classes)
+    state = _restore(_fresh_state(model.to(device), config), state_path, config)
+    state.model.train()
+    while state.step < config.steps:
+        chosen = torch.randint(len(pixels), (config.batch_size,), generator=state.rng)
+        batch = augment(pixels[chosen], config, state.rng).to(device)
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=_fast_bfloat16(device)):
+            loss = generator.denoising_loss(state.model, scheduler, batch, labels[chosen].to(device), state.rng)
+        _require_finite(loss.item(), state.step)
+        _update(state, loss, config)
+        if on_progress is not None:
+            on_progress(state.step, config.steps, f"Training, loss {state.loss:.4f}")
+        if state.step % config.checkpoint_every == 0 and state.step < config.steps:
+            _save_state(state, state_path, config)
+            if on_checkpoint is not None:
+                on_checkpoint(state)
+    return state
+
+
+def choose_device(wanted: str) -> str:
+    """
+    Return "cuda" or "cpu"; "auto" takes the graphics card when there is one.
+
+    Raises:
+        TrainingError: cuda was asked for and is not there.
+    """
+    import torch  # noqa: PLC0415 -- slow import
+
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("This machine has no CUDA device.", code="no_cuda", fix="Use --device cpu.")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
+def augment(batch: "torch.Tensor", config: FitConfig, rng: "torch.Generator") -> "torch.Tensor":
+    """Mirror, rotate and zoom each image of (N, 3, S, S) in [-1, 1] at random; what comes into view is black."""
+    import torch  # noqa: PLC0415 -- slow import
+    from torch.nn.functional import affine_grid, grid_sample  # noqa: PLC0415 -- slow import
+
+    count = len(batch)
+    angle = (torch.rand(count, generator=rng) * 2 - 1) * math.radians(config.rotation_degrees)
+    scale = 1 + (torch.rand(count, generator=rng) * 2 - 1) * config.zoom
+    mirror = torch.where(torch.rand(count, generator=rng) < (0.5 if config.flip else 0.0), -1.0, 1.0)
+    cos, sin, zero = torch.cos(angle) * scale, torch.sin(angle) * scale, torch.zeros(count)
+    matrix = torch.stack([cos * mirror, -sin, zero, sin * mirror, cos, zero], dim=1).view(count, 2, 3)
+    grid = affine_grid(matrix, list(batch.shape), align_corners=False)
+    return grid_sample(batch + 1, grid, align_corners=False) - 1
+
+
+def learning_rate_at(step: int, config: FitConfig) -> float:
+    """Linear warm-up, then a half cosine down to final_learning_rate (Loshchilov & Hutter 2017, arXiv:1608.03983)."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    floor = config.final_learning_rate
+    return config.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def save_average(state: TrainingState, path: Path) -> None:
+    """Write the averaged weights in the base's layout."""
+    from copy import deepcopy  # noqa: PLC0415 -- used here only
+
+    averaged = deepcopy(state.model)
+    averaged.load_state_dict(state.average)
+    generator.save_weights(averaged, path)
+
+
+def _require_finite(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"The loss became {loss} at step {step}.",
+            code="loss_not_finite",
+            fix="Lower the learning rate; nothing was saved since the last checkpoint.",
+        )
+
+
+def _update(state: TrainingState, loss: "torch.Tensor", config: FitConfig) -> None:
+    """Take one AdamW step and move the average: decay min(ema_decay, (1 + t) / (10 + t)) as in TensorFlow's EMA."""
+    import torch  # noqa: PLC0415 -- slow import
+
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate_at(state.step, config)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
+    state.optimizer.step()
+    state.step += 1
+    decay = min(config.ema_decay, (1 + state.step) / (10 + state.step))
+    for name, value in state.model.state_dict().items():
+        state.average[name].lerp_(value.detach().float(), 1 - decay)
+    smooth = min(0.98, (state.step - 1) / state.step)
+    state.loss = loss.item() if state.step == 1 else smooth * state.loss + (1 - smooth) * loss.item()
+
+
+def _fast_bfloat16(device: str) -> bool:
+    """Return whether bfloat16 pays: on every GPU we meet, and on CPUs that have its instructions."""
+    import torch  # noqa: PLC0415 -- slow import
+
+    return device == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def _fresh_state(model: "UNet2DModel", config: FitConfig) -> TrainingState:
+    import torch  # noqa: PLC0415 -- slow import
+
+    average = {name: value.detach().clone().float() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
+    return TrainingState(model, average, optimizer, torch.Generator().manual_seed(config.seed))
+
+
+def _save_state(state: TrainingState, path: Path, config: FitConfig) -> None:
+    from safetensors.torch import save_file  # noqa: PLC0415 -- slow import
+
+    tensors = {f"average.{name}": value for name, value in state.average.items()}
+    for name, parameter in state.model.named_parameters():
+        moments = state.optimizer.state[parameter]
+        tensors[f"model.{name}"] = parameter.detach()
+        tensors[f"exp_avg.{name}"] = moments["exp_avg"]
+        tensors[f"exp_avg_sq.{name}"] = moments["exp_avg_sq"]
+    tensors["rng"] = state.rng.get_state()
+    facts = {"step": str(state.step), "loss": str(state.loss), "config": json.dumps(asdict(config), sort_keys=True)}
+    partial = path.with_suffix(".partial")
+    save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, partial, metadata=facts)
+    partial.replace(path)
+
+
+def _restore(state: TrainingState, path: Path, config: FitConfig) -> TrainingState:
+    """Continue from a stopped run's state file, when there is one."""
+    import torch  # noqa: PLC0415 -- slow import
+    from safetensors import safe_open  # noqa: PLC0415 -- slow import
+
+    if not path.exists():
+        return state
+    with safe_open(path, framework="pt") as saved:
+        facts = saved.metadata()
+        if json.loads(facts["config"]) != asdict(config):
+            raise TrainingError(
+                f"{path} belongs to a run with other settings.",
+                code="state_differs",
+                fix="Remove it to start again, or use the settings of that run.",
+            )
+        state.step, state.loss = int(facts["step"]), float(facts["loss"])
+        state.rng.set_state(saved.get_tensor("rng"))
+        state.average = {name: saved.get_tensor(f"average.{name}").to(v.device) for name, v in state.average.items()}
+        with torch.no_grad():
+            for name, parameter in state.model.named_parameters():
+                parameter.copy_(saved.get_tensor(f"model.{name}"))
+                state.optimizer.state[parameter] = {
+                    "step": torch.tensor(float(state.step)),
+                    "exp_avg": saved.get_tensor(f"exp_avg.{name}").to(parameter.device),
+                    "exp_avg_sq": saved.get_tensor(f"exp_avg_sq.{name}").to(parameter.device),
+                }
+    return state
+
+
+def _training_card(
+    photographs: list[images.Photograph],
+    listed: int,
+    config: FitConfig,
+    base: generator.Base,
+    state: TrainingState,
+    *,
+    seconds: float,
+) -> dict[str, Any]:
+    """Return what check 6 asks a site to declare, as far as the folder tells it."""
+    patients = {p.patient for p in photographs if p.patient}
+    cameras = Counter(p.labels["camera"] for p in photographs if p.labels.get("camera"))
+    return {
+        "images": len(photographs),
+        "patients": len(patients) or None,
+        "steps": state.step,
+        "batch_size": config.batch_size,
+        "learning_rate": config.learning_rate,
+        "seed": config.seed,
+        "image_size": base.image_size,
+        "augmentation": {"flip": config.flip, "rotation_degrees": config.rotation_degrees, "zoom": config.zoom},
+        "deduplication": {"method": "sha256 of the files", "removed": listed - len(photographs)},
+        "dp": {"used": False},
+        "cameras": dict(cameras.most_common()),
+        "base": {"slug": base.slug, "sha256": base.sha256},
+        "kit_version": __version__,
+        "device": str(next(state.model.parameters()).device.type),
+        "seconds": round(seconds, 1),
+        "final_loss": round(state.loss, 5),
+    }

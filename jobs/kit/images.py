@@ -1,0 +1,179 @@
+"""Read a folder of fundus photographs: labels, crop to the round field, resize."""
+
+import csv
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .errors import ImagesError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
+MAX_PIXELS = 100_000_000  # the largest fundus cameras give about 50 megapixels; more is a decompression bomb
+FIELD_LEVEL = 24  # of 255: camera black stays below, the darkest retina above (red is never 0 in living tissue)
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One file of a folder, with its row of labels.csv (empty when there is none)."""
+
+    path: Path
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def dr_grade(self) -> int | None:
+        """Return the diabetic retinopathy grade 0-4 (ICDR, Wilkinson et al. 2003), or None when not graded."""
+        text = self.labels.get("dr_grade", "").strip()
+        return int(text) if text in {"0", "1", "2", "3", "4"} else None
+
+    @property
+    def patient(self) -> str:
+        return self.labels.get("patient_group", "").strip()
+
+
+def read_folder(folder: Path | str, *, split: str | None = None) -> list[Photograph]:
+    """
+    List the photographs of a folder, in the order of their names.
+
+    Args:
+        folder: holds the images, or a subfolder `images` with them; `labels.csv` (columns file, dr_grade, ...)
+            lies in it or beside it.
+        split: when given, only the rows of labels.csv whose column `split` equals it.
+    Raises:
+        ImagesError: no folder, no image, a label without its image.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ImagesError(f"There is no folder {folder}.", code="folder_missing", fix="Give the path of your images.")
+    image_dir = folder / "images" if (folder / "images").is_dir() else folder
+    labels_path = next((p for p in (folder / "labels.csv", image_dir.parent / "labels.csv") if p.is_file()), None)
+    if labels_path is None:
+        photographs = [Photograph(path) for path in _image_files(image_dir)]
+    else:
+        photographs = _labelled(image_dir, labels_path)
+    if split is not None:
+        photographs = [p for p in photographs if p.labels.get("split") == split]
+    if not photographs:
+        wanted = f" of the split {split!r}" if split else ""
+        kinds = ", ".join(sorted(SUFFIXES))
+        raise ImagesError(
+            f"{folder} holds no photograph{wanted}.", code="folder_empty", fix=f"Put {kinds} files there."
+        )
+    return photographs
+
+
+def _image_files(image_dir: Path) -> list[Path]:
+    return sorted(p for p in image_dir.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
+
+
+def _labelled(image_dir: Path, labels_path: Path) -> list[Photograph]:
+    """Join labels.csv with the files; images without a row stay, unlabelled."""
+    files = {path.name: path for path in _image_files(image_dir)}
+    rows: dict[str, dict[str, str]] = {}
+    with labels_path.open(newline="", encoding="utf-8-sig") as lines:
+        reader = csv.DictReader(lines)
+        if "file" not in (reader.fieldnames or []):
+            raise ImagesError(
+                f"{labels_path} has no column named file.",
+                code="labels_invalid",
+                fix="Its first line must read: file,dr_grade",
+            )
+        for row in reader:
+            rows[row["file"]] = {k: v or "" for k, v in row.items() if isinstance(k, str)}
+    missing = sorted(set(rows) - set(files))
+    if missing:
+        raise ImagesError(
+            f"{labels_path} names {len(missing)} images that are not there, the first is {missing[0]}.",
+            code="labels_without_image",
+            fix="Copy the images, or remove the lines.",
+        )
+    return [Photograph(path, rows.get(name, {})) for name, path in sorted(files.items())]
+
+
+def without_duplicates(photographs: Iterable[Photograph]) -> list[Photograph]:
+    """Keep the first of every group of byte-identical files (SHA-256)."""
+    seen: set[str] = set()
+    kept = []
+    for photograph in photographs:
+        digest = hashlib.sha256(photograph.path.read_bytes()).hexdigest()
+        if digest not in seen:
+            seen.add(digest)
+            kept.append(photograph)
+    return kept
+
+
+def open_image(path: Path | str) -> Image.Image:
+    """
+    Decode one photograph to RGB.
+
+    Raises:
+        ImagesError: not an image, damaged, or more than MAX_PIXELS pixels.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is the next line
+            with Image.open(path, formats=("JPEG", "PNG", "TIFF")) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ImagesError(
+                        f"{path.name} has {image.width} x {image.height} pixels.",
+                        code="image_too_large",
+                        fix=f"The limit is {MAX_PIXELS:,} pixels.",
+                    )
+                return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImagesError(
+            f"{path.name} cannot be read as a photograph ({error}).",
+            code="image_unreadable",
+            fix="Remove it from the folder or export it again as JPEG or PNG.",
+        ) from error
+
+
+def field_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
+    """
+    Find the bounding box of the illuminated field of a fundus photograph.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+    Returns:
+        left, top, right, bottom (right and bottom exclusive); the whole image when nothing is lit.
+    """
+    lit = pixels.max(axis=2) > FIELD_LEVEL
+    # A line belongs to the field when 2 % of it is lit: burned-in dates and dust outside the field do not count.
+    columns = np.flatnonzero(lit.mean(axis=0) > 0.02)
+    rows = np.flatnonzero(lit.mean(axis=1) > 0.02)
+    if len(columns) == 0 or len(rows) == 0:
+        return 0, 0, pixels.shape[1], pixels.shape[0]
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def crop_to_field(image: Image.Image) -> Image.Image:
+    """Crop to the field and pad with black to a square, so that the field's centre is the image's centre."""
+    box = field_box(np.asarray(image))
+    width, height = box[2] - box[0], box[3] - box[1]
+    side = max(width, height)
+    square = Image.new("RGB", (side, side))
+    square.paste(image.crop(box), ((side - width) // 2, (side - height) // 2))
+    return square
+
+
+def load_square(path: Path | str, size: int) -> np.ndarray:
+    """Return one photograph cropped to its field: (size, size, 3) uint8."""
+    square = crop_to_field(open_image(path))
+    return np.asarray(square.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0))
+
+
+def load_squares(
+    photographs: list[Photograph], size: int, on_progress: Callable[[int, int, str], None] | None = None
+) -> np.ndarray:
+    """Return all photographs cropped to their fields: (N, size, size, 3) uint8."""
+    squares = np.empty((len(photographs), size, size, 3), dtype=np.uint8)
+    for index, photograph in enumerate(photographs):
+        squares[index] = load_square(photograph.path, size)
+        if on_progress is not None:
+            on_progress(index + 1, len(photographs), "Reading photographs")
+    return squares
