@@ -81,9 +81,8 @@ class Running:
                 return check()
             except Exception as error:
                 if time.monotonic() > deadline:
-                    raise ProcessFailed(
-                        f"{self.program.name} did not answer within {timeout_seconds:.0f} s ({error}):\n{self.log_end()}"
-                    ) from error
+                    sentence = f"{self.program.name} did not answer within {timeout_seconds:.0f} s ({error})"
+                    raise ProcessFailed(f"{sentence}:\n{self.log_end()}") from error
             time.sleep(POLL_SECONDS)
 
     def stop(self, *, at_once: bool = False) -> None:

@@ -53,7 +53,7 @@ def ensure_data_dir(data_dir: Path) -> None:
     """
     Create the data folder.
 
-    As root it can be passed through (not listed) by others, because PostgreSQL refuses to run as root and runs as another user.
+    As root it can be passed through (not listed) by others: PostgreSQL refuses to run as root and is another user.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
