@@ -1,4 +1,4 @@
-"""Errors of the domain: a sentence for the reader, a code for the machine, and how they become pages and problem+json."""
+"""Errors of the domain: a sentence for the reader, a code for the machine; as pages and as problem+json."""
 
 from http import HTTPStatus
 from typing import Any

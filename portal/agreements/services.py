@@ -17,7 +17,10 @@ from portal.institutions.models import Institution, Membership
 from portal.notifications.services import notify
 from portal.programmes.models import Programme
 
-MEANING = "I have authority to sign for my institution. I sign to bind it to this agreement, in the exact text whose SHA-256 is shown."
+MEANING = (
+    "I have authority to sign for my institution. I sign to bind it to this agreement, in the exact text whose SHA-256 "
+    "is shown."
+)
 
 
 class AgreementRequired(DomainError):

@@ -9,7 +9,7 @@ Answer, Gpu, Expertise = Institution.Answer, Institution.Gpu, Institution.Expert
 
 @dataclass(frozen=True)
 class Advice:
-    """The recommended kind (weights, synthetic, images, or empty when law must answer first) and why, in two sentences."""
+    """The recommended kind (weights, synthetic, images; empty: law must answer first) and why, in two sentences."""
 
     kind: str
     headline: str
@@ -44,8 +44,8 @@ def recommend(institution: Institution) -> Advice:
         return Advice(
             "images",
             "Share de-identified photographs",
-            "Your rules let de-identified photographs leave, and this needs no GPU. The kit removes identifiers on your "
-            "side before anything is sent.",
+            "Your rules let de-identified photographs leave, and this needs no GPU. "
+            "The kit removes identifiers on your side before anything is sent.",
         )
     return Advice(
         "",

@@ -1,0 +1,119 @@
+"""Registering data sets; composing and freezing corpora."""
+
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django.db import transaction
+
+from contributions.corpora.models import Corpus, CorpusPart, DataSet
+from contributions.lifecycle import Status
+from contributions.models import Contribution
+from portal import storage
+from portal.accounts.models import User
+from portal.audit import services as audit
+from portal.errors import DomainError
+from portal.programmes.models import Programme
+
+
+class CorpusFrozen(DomainError):
+    """A frozen corpus does not change."""
+
+    code = "corpus_frozen"
+
+
+class NotApproved(DomainError):
+    """Only approved contributions enter a corpus."""
+
+    code = "contribution_not_approved"
+
+
+def register_dataset(
+    programme: Programme, tar: Path, *, slug: str, by: User | None, now: datetime, **facts: Any
+) -> DataSet:
+    """Keep a data set's tar in the vault under its SHA-256. `facts` are the remaining fields of DataSet."""
+    with tar.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    key = f"datasets/{slug}-{sha256[:12]}.tar"
+    with tar.open("rb") as file:
+        storage.put(storage.VAULT, key, file, content_type="application/x-tar")
+    with transaction.atomic():
+        dataset = DataSet.objects.create(
+            programme=programme,
+            slug=slug,
+            sha256=sha256,
+            size_bytes=tar.stat().st_size,
+            storage_key=key,
+            registered_at=now,
+            **facts,
+        )
+        audit.record("dataset.registered", dataset, by=by, sha256=sha256, images=dataset.image_count)
+    return dataset
+
+
+@transaction.atomic
+def draft_corpus(programme: Programme, *, slug: str, title: str, by: User | None, now: datetime) -> Corpus:
+    """Begin a corpus."""
+    corpus = Corpus.objects.create(programme=programme, slug=slug, title=title, created_at=now)
+    audit.record("corpus.drafted", corpus, by=by)
+    return corpus
+
+
+def _open_corpus(corpus: Corpus) -> Corpus:
+    corpus = Corpus.objects.select_for_update().get(pk=corpus.pk)
+    if corpus.frozen_at is not None:
+        raise CorpusFrozen(f"{corpus} is frozen. Begin a new corpus to change the mixture.")
+    return corpus
+
+
+@transaction.atomic
+def add_dataset(corpus: Corpus, dataset: DataSet, *, image_count: int) -> CorpusPart:
+    """Add the training split of a data set: `image_count` photographs."""
+    return CorpusPart.objects.create(
+        corpus=_open_corpus(corpus),
+        kind=CorpusPart.Kind.REAL,
+        dataset=dataset,
+        image_count=image_count,
+        source_sha256=dataset.manifest_sha256,
+    )
+
+
+@transaction.atomic
+def add_generator(corpus: Corpus, contribution: Contribution, *, image_count: int, seed: int) -> CorpusPart:
+    """Add images to be sampled from an approved generator with this seed."""
+    contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
+    if contribution.status != Status.APPROVED:
+        raise NotApproved(f"{contribution} is {contribution.get_status_display().lower()}; the board must approve it.")
+    return CorpusPart.objects.create(
+        corpus=_open_corpus(corpus),
+        kind=CorpusPart.Kind.SYNTHETIC,
+        contribution=contribution,
+        image_count=image_count,
+        seed=seed,
+        source_sha256=contribution.manifest_sha256,
+    )
+
+
+def manifest(corpus: Corpus) -> str:
+    """Return one line per part: kind, count, seed, hash of the source. Its SHA-256 names the frozen corpus."""
+    parts = corpus.parts.order_by("kind", "source_sha256")
+    return "".join(f"{part.kind} {part.image_count} {part.seed} {part.source_sha256}\n" for part in parts)
+
+
+@transaction.atomic
+def freeze(corpus: Corpus, *, by: User | None, now: datetime) -> Corpus:
+    """Freeze the mixture; contributions withdrawn meanwhile leave it."""
+    corpus = _open_corpus(corpus)
+    corpus.parts.filter(contribution__isnull=False).exclude(contribution__status=Status.APPROVED).delete()
+    corpus.manifest_sha256 = hashlib.sha256(manifest(corpus).encode()).hexdigest()
+    corpus.frozen_at = now
+    corpus.save(update_fields=["manifest_sha256", "frozen_at"])
+    audit.record("corpus.frozen", corpus, by=by, manifest_sha256=corpus.manifest_sha256)
+    return corpus
+
+
+def credits_of(corpus: Corpus) -> list[str]:
+    """Return the names of the institutions whose generators are in the corpus, by name."""
+    parts = corpus.parts.filter(contribution__isnull=False).select_related("contribution__institution")
+    return sorted({part.contribution.institution.name for part in parts if part.contribution})

@@ -1,0 +1,246 @@
+"""What the board does: motions, votes, recusals."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from contributions import services as contributions
+from governance.board import lifecycle
+from governance.board.lifecycle import Status
+from governance.board.models import Motion, Recusal, Vote
+from governance.board.tally import Result, Rule, Tally, tally
+from governance.releases import services as releases
+from governance.releases.models import Candidate, License, Release
+from portal.accounts.models import ConsortiumRole, User
+from portal.audit import services as audit
+from portal.errors import DomainError, NotAllowed
+from portal.institutions import services as institutions
+from portal.institutions.lifecycle import Status as InstitutionStatus
+from portal.institutions.models import Institution
+from portal.lifecycle import verb
+from portal.notifications.services import notify
+from portal.queue import enqueue
+
+Kind = Motion.Kind
+OPEN_DAYS = 14
+# kind: (quorum, threshold in percent of for + against). The consortium's defaults; frozen into each motion.
+RULES = {Kind.ADMIT_INSTITUTION: (3, 50), Kind.APPROVE_CONTRIBUTION: (3, 50), Kind.RELEASE_MODEL: (3, 66)}
+SEATED = ["board_member", "chair"]
+
+
+class VoteRefused(DomainError):
+    """The vote does not count: the motion is closed, the member has voted or stepped aside, or a reason is missing."""
+
+    code = "vote_refused"
+
+
+def board() -> QuerySet[User]:
+    """Return the people who hold a seat today."""
+    seats = ConsortiumRole.objects.current().filter(role__in=SEATED)
+    return User.objects.filter(consortium_roles__in=seats, is_active=True).distinct().order_by("name")
+
+
+def recused(motion: Motion) -> dict[int, str]:
+    """Return who may not vote and why, by user id: people of the subject's institution, and who stepped aside."""
+    reasons = {row.member_id: row.reason for row in motion.recusals.all()}
+    if motion.institution is not None:
+        own = board().filter(pk__in=institutions.people(motion.institution))
+        reasons |= {pk: f"belongs to {motion.institution}" for pk in own.values_list("pk", flat=True)}
+    return reasons
+
+
+def can_vote(user: User, motion: Motion) -> bool:
+    """Test if the person holds a seat and is not recused. Being a superuser does not help."""
+    return board().filter(pk=user.pk).exists() and user.pk not in recused(motion)
+
+
+def count(motion: Motion, *, now: datetime) -> Tally:
+    """Return the arithmetic of a motion as it stands."""
+    rule = Rule(motion.quorum, motion.threshold_percent, motion.closes_at)
+    choices = [vote.choice for vote in motion.votes.all()]
+    eligible = set(board().values_list("pk", flat=True)) - recused(motion).keys() | {
+        v.voter_id for v in motion.votes.all()
+    }
+    return tally(rule, choices, eligible=len(eligible), now=now)
+
+
+# Opening
+
+
+def _open(kind: str, title: str, *, by: User | None, now: datetime, **subject: Any) -> Motion:
+    quorum, threshold_percent = RULES[Kind(kind)]
+    motion = Motion.objects.create(
+        kind=kind,
+        title=title[:300],
+        quorum=quorum,
+        threshold_percent=threshold_percent,
+        opened_at=now,
+        opened_by=by,
+        closes_at=now + timedelta(days=OPEN_DAYS),
+        **subject,
+    )
+    audit.record("motion.opened", motion, by=by, quorum=quorum, threshold_percent=threshold_percent)
+    voters = board().exclude(pk__in=recused(motion)).values_list("email", flat=True)
+    notify(
+        voters,
+        subject=f"Your vote: {motion.title}",
+        text=f"The ballot is open until {motion.closes_at:%d %B %Y, %H:%M} UTC.",
+        path=motion.get_absolute_url(),
+    )
+    return motion
+
+
+@transaction.atomic
+def refer_institution(institution_id: int, *, now: datetime) -> Motion | None:
+    """Put an application before the board; None when it is there already or not waiting."""
+    institution = Institution.objects.select_for_update().get(pk=institution_id)
+    open_motion = Motion.objects.filter(institution=institution, kind=Kind.ADMIT_INSTITUTION, status=Status.OPEN)
+    if institution.status != InstitutionStatus.APPLIED or open_motion.exists():
+        return None
+    return _open(Kind.ADMIT_INSTITUTION, f"Admit {institution}", by=None, now=now, institution=institution)
+
+
+@transaction.atomic
+def refer_contribution(contribution_id: int, *, now: datetime) -> Motion:
+    """Move a contribution that passed its checks to the board and open the motion, in one transaction."""
+    contribution = contributions.refer(contribution_id, now=now)
+    title = f"Approve {contribution.get_kind_display().lower()} of {contribution.institution}"
+    return _open(
+        Kind.APPROVE_CONTRIBUTION,
+        title,
+        by=None,
+        now=now,
+        contribution=contribution,
+        institution=contribution.institution,
+    )
+
+
+@transaction.atomic
+def propose_release(
+    candidate: Candidate, *, name: str, version: str, license: License, card: str, by: User, now: datetime
+) -> Release:
+    """Propose to let a candidate out: the release waits, a motion opens."""
+    release = releases.propose(candidate, name=name, version=version, license=license, card=card, by=by, now=now)
+    _open(Kind.RELEASE_MODEL, f"Release {release} under {license.spdx_id}", by=by, now=now, release=release)
+    return release
+
+
+# Voting
+
+
+@transaction.atomic
+def cast_vote(motion: Motion, *, choice: str, reason: str, by: User, now: datetime) -> Motion:
+    """Cast one final vote; the vote that settles the outcome closes the motion and carries it out."""
+    motion = Motion.objects.select_for_update().get(pk=motion.pk)
+    _require_eligible(motion, by)
+    if motion.status != Status.OPEN or now >= motion.closes_at:
+        raise VoteRefused(f"The ballot on {motion} is closed.")
+    if Vote.objects.filter(motion=motion, voter=by).exists():
+        raise VoteRefused("You have voted on this motion. A vote is final.")
+    if choice != Vote.Choice.FOR and not reason.strip():
+        raise VoteRefused("Say why in a sentence: a vote against or an abstention goes on record with its reason.")
+    Vote.objects.create(
+        motion=motion,
+        voter=by,
+        voter_institution=institutions.institutions_of(by).first(),
+        subject_institution=motion.institution,
+        choice=choice,
+        reason=reason.strip(),
+        cast_at=now,
+    )
+    audit.record("vote.cast", motion, by=by)  # how is on the ballot, not in the log of who did what
+    return _close_if_settled(motion, now=now)
+
+
+def _require_eligible(motion: Motion, user: User) -> None:
+    if not board().filter(pk=user.pk).exists():
+        raise NotAllowed("Only members of the board vote.")
+    reasons = recused(motion)
+    if user.pk in reasons:
+        raise NotAllowed(f"You are recused from this motion: {reasons[user.pk]}.")
+
+
+@transaction.atomic
+def recuse(motion: Motion, *, reason: str, by: User, now: datetime) -> Motion:
+    """Step aside from a motion, before voting, with a reason."""
+    motion = Motion.objects.select_for_update().get(pk=motion.pk)
+    _require_eligible(motion, by)
+    if motion.status != Status.OPEN or Vote.objects.filter(motion=motion, voter=by).exists():
+        raise VoteRefused("You can step aside only while the ballot is open and before you vote.")
+    if not reason.strip():
+        raise VoteRefused("Say in a sentence which interest you declare.")
+    Recusal.objects.create(motion=motion, member=by, reason=reason.strip(), declared_at=now)
+    audit.record("recusal.declared", motion, by=by)
+    return _close_if_settled(motion, now=now)
+
+
+# Closing
+
+
+def _close_if_settled(motion: Motion, *, now: datetime) -> Motion:
+    result = count(motion, now=now)
+    if result.result is Result.CARRIED:
+        _carry_out(_close(motion, Status.CARRIED, result, now=now), now=now)
+    elif result.result is Result.LOST:
+        _turn_down(_close(motion, Status.LOST, result, now=now), now=now)
+    elif result.result is Result.NO_QUORUM and now >= motion.closes_at:
+        _close(motion, Status.LAPSED, result, now=now)
+    return motion
+
+
+def _close(motion: Motion, target: Status, result: Tally, *, now: datetime) -> Motion:
+    name = verb(lifecycle.TRANSITIONS, Status(motion.status), target, subject=motion)
+    motion.status, motion.closed_at = target, now
+    motion.save(update_fields=["status", "closed_at"])
+    audit.record(
+        name,
+        motion,
+        by=None,
+        votes_for=result.votes_for,
+        votes_against=result.votes_against,
+        abstentions=result.abstentions,
+        eligible=result.eligible,
+    )
+    return motion
+
+
+def _carry_out(motion: Motion, *, now: datetime) -> None:
+    match motion.kind:
+        case Kind.ADMIT_INSTITUTION:
+            institutions.admit(motion.institution_id, by=None, now=now)
+        case Kind.APPROVE_CONTRIBUTION:
+            contributions.approve(motion.contribution_id, by=None, now=now)
+        case Kind.RELEASE_MODEL:
+            releases.release(motion.release_id, by=None, now=now)
+            enqueue("jobs.publish_release", release_id=motion.release_id)
+
+
+def _turn_down(motion: Motion, *, now: datetime) -> None:
+    reasons = [vote.reason for vote in motion.votes.all() if vote.choice == Vote.Choice.AGAINST]
+    reason = "The board voted against it. " + " ".join(reasons)
+    match motion.kind:
+        case Kind.ADMIT_INSTITUTION:
+            institutions.decline(motion.institution_id, by=None, reason=reason, now=now)
+        case Kind.APPROVE_CONTRIBUTION:
+            contributions.reject(motion.contribution_id, by=None, reason=reason, now=now)
+        case Kind.RELEASE_MODEL:
+            releases.decline(motion.release_id, by=None, reason=reason, now=now)
+
+
+@transaction.atomic
+def close_due(*, now: datetime) -> int:
+    """Close the motions whose time has come; called by the sweep. Return how many."""
+    due = Motion.objects.select_for_update(skip_locked=True).filter(status=Status.OPEN, closes_at__lte=now)
+    return sum(_close_if_settled(motion, now=now).status != Status.OPEN for motion in due)
+
+
+@transaction.atomic
+def close_moot(*, now: datetime) -> int:
+    """Take back the open motions whose subject was withdrawn meanwhile. Return how many."""
+    gone = Q(contribution__status="withdrawn") | Q(kind=Kind.ADMIT_INSTITUTION, institution__status="withdrawn")
+    moot = list(Motion.objects.select_for_update(skip_locked=True, of=("self",)).filter(gone, status=Status.OPEN))
+    for motion in moot:
+        _close(motion, Status.WITHDRAWN, count(motion, now=now), now=now)
+    return len(moot)

@@ -1,0 +1,256 @@
+"""Candidates, releases, the licence and the downloads."""
+
+import hashlib
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any
+
+from django.db import transaction
+from django.urls import reverse
+from django.utils.text import slugify
+
+from contributions.corpora.models import Corpus
+from governance.releases import lifecycle
+from governance.releases.lifecycle import Status
+from governance.releases.models import Candidate, Download, License, LicenseAcceptance, Release, ReleaseFile
+from portal import storage
+from portal.accounts.models import User
+from portal.audit import services as audit
+from portal.errors import DomainError
+from portal.lifecycle import verb
+from portal.programmes.models import Programme
+
+
+class LicenceNotAccepted(DomainError):
+    """The person has not accepted the licence of this release."""
+
+    code = "licence_not_accepted"
+    status = HTTPStatus.FORBIDDEN
+
+
+class Withdrawn(DomainError):
+    """The release was retracted; its page stays as a tombstone."""
+
+    code = "withdrawn"
+    status = HTTPStatus.GONE
+
+
+class AcceptanceInvalid(DomainError):
+    """The acceptance is for another text, or says too little."""
+
+    code = "acceptance_invalid"
+    status = HTTPStatus.BAD_REQUEST
+
+
+class AlreadyProposed(DomainError):
+    """The candidate has a release already."""
+
+    code = "already_proposed"
+
+
+@transaction.atomic
+def register_license(*, spdx_id: str, title: str, url: str, text: str, by: User | None, now: datetime) -> License:
+    """Register a licence text, verbatim, under its SHA-256."""
+    sha256 = hashlib.sha256(text.encode()).hexdigest()
+    license = License.objects.create(spdx_id=spdx_id, title=title, url=url, text=text, sha256=sha256, registered_at=now)
+    audit.record("license.registered", license, by=by, sha256=sha256)
+    return license
+
+
+@transaction.atomic
+def register_candidate(
+    *,
+    programme: Programme,
+    slug: str,
+    name: str,
+    kind: str,
+    description: str,
+    config: dict[str, Any],
+    sha256: str,
+    by: User | None,
+    now: datetime,
+    corpus: Corpus | None = None,
+    run_id: int | None = None,
+    training: dict[str, Any] | None = None,
+    size_bytes: int = 0,
+    storage_key: str = "",
+) -> Candidate:
+    """Put an encoder on the list of candidates. Its weights, when it has any, lie in the vault already."""
+    candidate = Candidate.objects.create(
+        programme=programme,
+        slug=slug,
+        name=name,
+        kind=kind,
+        description=description,
+        config=config,
+        sha256=sha256,
+        corpus=corpus,
+        run_id=run_id,
+        training=training or {},
+        size_bytes=size_bytes,
+        storage_key=storage_key,
+        registered_at=now,
+    )
+    audit.record("candidate.registered", candidate, by=by, sha256=sha256)
+    return candidate
+
+
+@transaction.atomic
+def propose(
+    candidate: Candidate, *, name: str, version: str, license: License, card: str, by: User, now: datetime
+) -> Release:
+    """Draw up a release of a trained candidate; the board decides (governance.board.services.propose_release)."""
+    Candidate.objects.select_for_update().get(pk=candidate.pk)
+    if candidate.kind != Candidate.Kind.TRAINED or Release.objects.filter(candidate=candidate).exists():
+        raise AlreadyProposed(f"{candidate} is a baseline or has been proposed already.")
+    release = Release.objects.create(
+        candidate=candidate,
+        slug=slugify(f"{name}-{version}"),
+        name=name,
+        version=version,
+        license=license,
+        card=card,
+        status_since=now,
+        proposed_by=by,
+        proposed_at=now,
+    )
+    audit.record("release.proposed", release, by=by, candidate_sha256=candidate.sha256)
+    return release
+
+
+def _move(release_id: int, target: Status, *, by: User | None, now: datetime, **changes: Any) -> Release:
+    """Lock the row, check the move, save it and write the audit event: all or nothing."""
+    release = Release.objects.select_for_update().get(pk=release_id)
+    before = Status(release.status)
+    name = verb(lifecycle.TRANSITIONS, before, target, subject=release)
+    release.status, release.status_since = target, now
+    for field, value in changes.items():
+        setattr(release, field, value)
+    release.save(update_fields=["status", "status_since", *changes])
+    audit.record(name, release, by=by, before=before)
+    return release
+
+
+@transaction.atomic
+def release(release_id: int, *, by: User | None, now: datetime) -> Release:
+    """Let a release out, as the board decided. Its files are put in place by `publish_files` right after."""
+    return _move(release_id, Status.RELEASED, by=by, now=now, released_at=now)
+
+
+@transaction.atomic
+def decline(release_id: int, *, by: User | None, reason: str, now: datetime) -> Release:
+    """Decline a release, with the board's reason."""
+    return _move(release_id, Status.DECLINED, by=by, now=now, reason=reason)
+
+
+@transaction.atomic
+def retract(release_id: int, *, by: User | None, reason: str, now: datetime) -> Release:
+    """Retract a release: downloads stop, the page stays as a tombstone."""
+    return _move(release_id, Status.RETRACTED, by=by, now=now, reason=reason, retracted_at=now)
+
+
+# Licence
+
+
+def acceptance_of(user: User, release: Release) -> LicenseAcceptance | None:
+    """Return the person's acceptance of the licence of this release, or None."""
+    if not user.is_authenticated:
+        return None
+    return LicenseAcceptance.objects.filter(user=user, release=release, license_id=release.license_id).first()
+
+
+@transaction.atomic
+def accept_license(
+    release: Release,
+    *,
+    license_sha256: str,
+    typed_name: str,
+    institution_name: str,
+    purpose: str,
+    channel: str,
+    by: User,
+    now: datetime,
+) -> LicenseAcceptance:
+    """Record who accepted which text for which release, when and for what. Accepting again changes nothing."""
+    accepted = acceptance_of(by, release)
+    if accepted is not None:
+        return accepted
+    if release.status != Status.RELEASED:
+        raise Withdrawn(f"{release} is {release.get_status_display().lower()}.", next_url=release.get_absolute_url())
+    if license_sha256 != release.license.sha256:
+        raise AcceptanceInvalid("The text that was accepted is not the licence of this release. Read it again.")
+    if not (typed_name.strip() and purpose.strip()):
+        raise AcceptanceInvalid("Give your name and, in a sentence, the non-commercial purpose.")
+    accepted = LicenseAcceptance.objects.create(
+        user=by,
+        release=release,
+        license=release.license,
+        license_sha256=license_sha256,
+        typed_name=typed_name.strip(),
+        institution_name=institution_name.strip(),
+        purpose=purpose.strip(),
+        channel=channel,
+        accepted_at=now,
+    )
+    audit.record("license.accepted", accepted, by=by, release=release.slug, sha256=license_sha256, channel=channel)
+    return accepted
+
+
+# Files
+
+
+def add_file(release: Release, *, name: str, content: bytes, content_type: str) -> ReleaseFile:
+    """Put one file of a release into its bucket. Safe to repeat: the same name replaces nothing."""
+    key = f"{release.slug}/{name}"
+    existing = release.files.filter(name=name).first()
+    if existing is not None:
+        return existing
+    storage.put(storage.RELEASES, key, content, content_type=content_type)
+    return ReleaseFile.objects.create(
+        release=release, name=name, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), storage_key=key
+    )
+
+
+def add_weights(release: Release) -> ReleaseFile:
+    """Copy the candidate's weights, inside the store, to the release."""
+    candidate = release.candidate
+    key = f"{release.slug}/model.safetensors"
+    existing = release.files.filter(name="model.safetensors").first()
+    if existing is not None:
+        return existing
+    storage.promote((storage.VAULT, candidate.storage_key), (storage.RELEASES, key))
+    return ReleaseFile.objects.create(
+        release=release,
+        name="model.safetensors",
+        size_bytes=candidate.size_bytes,
+        sha256=candidate.sha256,
+        storage_key=key,
+    )
+
+
+def sha256sums(release: Release) -> str:
+    """Return the SHA256SUMS of a release's other files, as `sha256sum -c` reads it."""
+    files = release.files.exclude(name="SHA256SUMS")
+    return "".join(f"{file.sha256}  {file.name}\n" for file in files)
+
+
+@transaction.atomic
+def sign_download(file: ReleaseFile, *, by: User, now: datetime) -> str:
+    """
+    Return a short-lived address of one file and count the download.
+
+    Raises:
+        Withdrawn: the release was retracted.
+        LicenceNotAccepted: with the page where to accept.
+    """
+    release = file.release
+    if release.status != Status.RELEASED:
+        raise Withdrawn(f"{release} was retracted: {release.reason}", next_url=release.get_absolute_url())
+    if acceptance_of(by, release) is None:
+        raise LicenceNotAccepted(
+            f"Accept {release.license.spdx_id} for {release} first; it takes a minute.",
+            next_url=reverse("releases:accept", args=[release.slug]),
+        )
+    Download.objects.create(file=file, user=by, at=now)
+    audit.record("release.downloaded", release, by=by, file=file.name)
+    return storage.sign_download(storage.RELEASES, file.storage_key, filename=file.name)

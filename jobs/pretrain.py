@@ -1,0 +1,186 @@
+"""Pre-training an encoder on a frozen corpus: real photographs, and images sampled from approved generators."""
+
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from django.conf import settings
+from numpy.typing import NDArray
+from PIL import Image
+
+from contributions.corpora.models import Corpus, CorpusPart
+from governance.releases import services as releases
+from governance.releases.models import Candidate
+from jobs import cache, sandbox, services
+from jobs.engine import Attempt, InputRefused, PlatformFault
+from jobs.kit import dataset, encoder
+from jobs.kit import pretrain as kit
+from jobs.lifecycle import Status
+from jobs.models import Run
+from jobs.validate import LIMITS
+from portal import storage
+from portal.accounts.models import User
+
+IMAGE_SIZE = 128  # pixels kept for training; crops are taken from it
+PRESETS = {"tiny": encoder.TINY, "vit-l-16": encoder.VIT_L_16}
+
+
+def pretrain(attempt: Attempt) -> None:
+    """Pre-train on the corpus that the run names and register the candidate."""
+    run = attempt.run
+    corpus = Corpus.objects.get(pk=run.subject_id)
+    if corpus.frozen_at is None:
+        raise InputRefused(f"{corpus} is not frozen. Freeze it, then start the training again.")
+    images = np.concatenate([_images_of(attempt, part) for part in corpus.parts.all()])
+    attempt.log(f"{len(images)} images of {IMAGE_SIZE} px from {corpus}.")
+    result = _train(attempt, images)
+    key = f"candidates/{result.sha256}.safetensors"
+    with (result.folder / "model.safetensors").open("rb") as file:
+        storage.put(storage.VAULT, key, file)
+    _register(attempt, corpus, result, key, image_count=len(images))
+    shutil.rmtree(result.folder)
+
+
+def _train(attempt: Attempt, images: NDArray[np.uint8]) -> kit.PretrainResult:
+    inputs = attempt.run.inputs
+    preset = replace(PRESETS[inputs["preset"]], name=inputs["slug"])
+    config = kit.PretrainConfig(encoder=preset, steps=inputs["steps"], batch=inputs["batch"], seed=inputs["seed"])
+    folder = settings.DATA_DIR / "scratch" / f"run-{attempt.run.pk}"  # kept between attempts: checkpoints
+    result = kit.pretrain(
+        images,
+        folder,
+        config,
+        on_progress=partial(_report, attempt, max(1, config.steps // 100)),
+        should_stop=attempt.should_stop,
+        device=_device(),
+    )
+    attempt.check()
+    return result
+
+
+def _report(attempt: Attempt, every: int, done: int, total: int, text: str, loss: float) -> None:
+    if done % every == 0 or done == total:
+        attempt.progress(done, total, text)
+    if done % (10 * every) == 0:
+        attempt.log(text)
+
+
+def _device() -> str:
+    import torch  # noqa: PLC0415 -- slow import
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _register(attempt: Attempt, corpus: Corpus, result: kit.PretrainResult, key: str, *, image_count: int) -> None:
+    run, inputs = attempt.run, attempt.run.inputs
+    size_bytes = (result.folder / "model.safetensors").stat().st_size
+    config = encoder.load_encoder(result.folder)
+    with services.fenced(run):
+        releases.register_candidate(
+            programme=corpus.programme,
+            slug=inputs["slug"],
+            name=inputs["name"],
+            kind=Candidate.Kind.TRAINED,
+            description=inputs["description"],
+            corpus=corpus,
+            run_id=run.pk,
+            config={"transform": config.transform, **_document(inputs)},
+            training={
+                "method": "masked auto-encoder (He et al. 2022)",
+                "images": image_count,
+                "steps": inputs["steps"],
+                "batch": inputs["batch"],
+                "seed": inputs["seed"],
+                "device": _device(),
+                "seconds": round(result.seconds, 1),
+                "losses": result.losses[:: max(1, len(result.losses) // 100)],
+            },
+            sha256=result.sha256,
+            size_bytes=size_bytes,
+            storage_key=key,
+            by=run.requested_by,
+            now=services.now(),
+        )
+        services.move(run, Status.FINALISING, now=services.now())
+        services.move(run, Status.SUCCEEDED, now=services.now())
+
+
+def _document(inputs: dict[str, str]) -> dict[str, object]:
+    preset = replace(PRESETS[inputs["preset"]], name=inputs["slug"])
+    return {"encoder": {"architecture": "vit-mae-encoder", **asdict(preset)}}
+
+
+# Images
+
+
+def _images_of(attempt: Attempt, part: CorpusPart) -> NDArray[np.uint8]:
+    """Return the images of one part, (N, 128, 128, 3)."""
+    return _real(attempt, part) if part.kind == CorpusPart.Kind.REAL else _synthetic(attempt, part)
+
+
+def _real(attempt: Attempt, part: CorpusPart) -> NDArray[np.uint8]:
+    """Read the training split only: what is evaluated on is never trained on."""
+    assert part.dataset is not None  # a database constraint
+    tar = cache.fetch(part.dataset.storage_key, part.dataset.sha256)
+    image_set = dataset.read_image_set(tar)
+    train = replace(image_set, records=tuple(r for r in image_set.records if r.column("split") == "train"))
+    attempt.progress(0, 1, f"Reading {len(train.records)} photographs of {part.dataset}")
+    return dataset.load_pixels(train, IMAGE_SIZE)[: part.image_count]
+
+
+def _synthetic(attempt: Attempt, part: CorpusPart) -> NDArray[np.uint8]:
+    """Sample from an approved generator, in the sandbox: approved weights are still somebody else's bytes."""
+    contribution = part.contribution
+    assert contribution is not None  # a database constraint
+    assert contribution.base_model is not None  # another one
+    weights = contribution.files.get()
+    size = int(contribution.base_model.config["image_size"])
+    attempt.log(f"Sampling {part.image_count} images from {contribution}, seed {part.seed}.")
+    with tempfile.TemporaryDirectory(dir=settings.DATA_DIR / "scratch") as folder:
+        out = Path(folder) / "out"
+        out.mkdir(mode=0o777)
+        argv = [sys.executable, "-m", "jobs.kit.child", "sample", "--file", "/in/file", "--base-dir", "/in/base"]
+        argv += ["--out", "/out", "--n", str(part.image_count), "--seed", str(part.seed)]
+        outcome = sandbox.run(
+            argv,
+            read_only={
+                "file": cache.fetch(weights.storage_key, weights.sha256),
+                "base": cache.base_folder(contribution.base_model),
+            },
+            output_dir=out,
+            limits=LIMITS,
+            on_line=lambda line: None,
+            should_stop=attempt.should_stop,
+        )
+        attempt.check()
+        if outcome.kind != "finished":
+            raise PlatformFault(f"Sampling ended as {outcome.kind}: {outcome.stderr_tail[-2000:]}")
+        name, expected = "samples.rgb", part.image_count * size * size * 3
+        pixels = sandbox.collect(out, [name], max_bytes=expected)[name]
+    images = np.frombuffer(pixels, dtype=np.uint8).reshape(part.image_count, size, size, 3)
+    return np.stack([_enlarged(image) for image in images])
+
+
+def _enlarged(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(image).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC))
+
+
+def queue(corpus: Corpus, *, slug: str, name: str, description: str, steps: int, by: User | None, seed: int = 0) -> Run:
+    """Queue the pre-training of a tiny encoder on a frozen corpus."""
+    inputs = {
+        "slug": slug,
+        "name": name,
+        "description": description,
+        "preset": "tiny",
+        "steps": steps,
+        "batch": 64,
+        "seed": seed,
+        "corpus_sha256": corpus.manifest_sha256,
+    }
+    return services.queue_run(
+        Run.Kind.PRETRAIN, corpus.pk, title=f"Pre-train {name}", inputs=inputs, by=by, now=services.now()
+    )

@@ -1,0 +1,172 @@
+"""Checking a contribution: the worker moves bytes and verdicts, the sandbox opens the file."""
+
+import json
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from contributions import services as contributions
+from contributions.lifecycle import LIVE
+from contributions.models import Contribution, ContributionFile
+from governance.board import services as board
+from jobs import cache, sandbox, services
+from jobs.engine import Attempt, InputRefused, PlatformFault
+from jobs.lifecycle import Status
+from portal import storage
+
+GIB = 2**30
+LIMITS = sandbox.Limits(
+    wall_seconds=900,
+    cpu_seconds=900,
+    memory_bytes=4 * GIB,
+    output_bytes=4 * 2**20,
+    file_bytes=64 * 2**20,
+    processes=64,
+    scratch_bytes=64 * 2**20,
+)
+EVIDENCE_BYTES = 8 * 2**20
+FIELDS = {
+    "number": int, "name": str, "verdict": str, "sentence": str, "fix": str, "evidence": dict, "duration_seconds": float
+}  # fmt: skip
+TOO_MUCH = {
+    "out_of_memory": "needed more than 4 GiB of memory",
+    "timed_out": "took longer than 15 minutes",
+    "output_exceeded": "wrote more than the report may hold",
+}
+
+
+def validate(attempt: Attempt) -> None:
+    """Check the file of a contribution and refer it to the board, or reject it with the reason."""
+    run = attempt.run
+    contribution = contributions.begin_validation(run.subject_id, now=services.now())
+    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
+        refusals = [
+            reason
+            for file in contribution.files.all()
+            if (reason := _check_file(attempt, contribution, file, Path(scratch)))
+        ]
+    if refusals:
+        _reject(attempt, refusals[0])
+    contributions.promote_files(contribution.pk)
+    with services.fenced(run):
+        board.refer_contribution(contribution.pk, now=services.now())
+        services.move(run, Status.FINALISING, now=services.now())
+        services.move(run, Status.SUCCEEDED, now=services.now())
+
+
+def _scratch() -> Path:
+    folder = settings.DATA_DIR / "scratch"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _reject(attempt: Attempt, reason: str) -> None:
+    with services.fenced(attempt.run):
+        contributions.find_invalid(attempt.run.subject_id, reason=reason, now=services.now())
+    raise InputRefused(reason)
+
+
+def _check_file(attempt: Attempt, contribution: Contribution, file: ContributionFile, scratch: Path) -> str:
+    """Run every check on one file; return why it is refused, or an empty string."""
+    path = scratch / "file"
+    refusal = _transfer(attempt, contribution, file, path)
+    return refusal or _in_sandbox(attempt, contribution, path, scratch)
+
+
+def _transfer(attempt: Attempt, contribution: Contribution, file: ContributionFile, path: Path) -> str:
+    """Check 0: the bytes that arrived are the bytes declared, and nobody gave them before."""
+    began = time.monotonic()
+    attempt.progress(0, 8, "Reading the file and its SHA-256")
+    sha256 = cache.download(storage.QUARANTINE, file.storage_key, path)
+    size_bytes = path.stat().st_size
+    evidence = {"size_bytes": size_bytes, "sha256": sha256, "declared_sha256": file.sha256}
+    same = ContributionFile.objects.filter(sha256=sha256, contribution__status__in=LIVE)
+    earlier = same.exclude(contribution=contribution).order_by("contribution_id").first()
+    sentence, fix = f"All {size_bytes:,} bytes arrived and their SHA-256 is the declared one.", ""
+    if (size_bytes, sha256) != (file.size_bytes, file.sha256):
+        sentence = f"{file.name} is not the file that was announced: its size or its SHA-256 differs."
+        fix = "Start a corrected contribution and upload the file again; do not change it after it was announced."
+    elif earlier is not None:
+        sentence = f"{file.name} is, byte for byte, a file of an earlier contribution."
+        fix = "Send weights of your own fine-tuning. If the earlier one is yours, it stands already."
+    result = {
+        "number": 0, "name": "transfer", "verdict": "fail" if fix else "pass", "sentence": sentence, "fix": fix,
+        "evidence": evidence, "duration_seconds": time.monotonic() - began,
+    }  # fmt: skip
+    _record(attempt, contribution, result)
+    return sentence if fix else ""
+
+
+def _in_sandbox(attempt: Attempt, contribution: Contribution, path: Path, scratch: Path) -> str:
+    """Checks 1, 4, 5 and 7, by the kit, in a child that can reach nothing."""
+    assert contribution.base_model is not None  # a database constraint for weights
+    out = scratch / "out"
+    out.mkdir(mode=0o777)
+    report: dict[str, Any] = {"refusal": "", "files": [], "ended": False}
+    argv = [
+        sys.executable,
+        "-m",
+        "jobs.kit.child",
+        "check",
+        "--file",
+        "/in/file",
+        "--base-dir",
+        "/in/base",
+        "--out",
+        "/out",
+    ]
+    outcome = sandbox.run(
+        argv,
+        read_only={"file": path, "base": cache.base_folder(contribution.base_model)},
+        output_dir=out,
+        limits=LIMITS,
+        on_line=partial(_on_line, attempt, contribution, report),
+        should_stop=attempt.should_stop,
+    )
+    attempt.check()
+    if outcome.kind in TOO_MUCH:
+        report["refusal"] = f"Checking the file {TOO_MUCH[outcome.kind]}. Send a file made by the kit."
+    elif not report["ended"]:
+        raise PlatformFault(f"The check ended as {outcome.kind} ({outcome.exit_code}): {outcome.stderr_tail[-2000:]}")
+    for name, content in sandbox.collect(out, report["files"], max_bytes=EVIDENCE_BYTES).items():
+        _keep(attempt, contribution, name, content)
+    return report["refusal"]
+
+
+def _on_line(attempt: Attempt, contribution: Contribution, report: dict[str, Any], line: str) -> None:
+    """Take one line of the child's output: JSON of a known shape, or nothing."""
+    try:
+        event = json.loads(line)
+        kind = event["type"]
+    except (ValueError, KeyError, TypeError):
+        return
+    if kind == "progress":
+        attempt.progress(int(event["done"]), int(event["total"]), str(event["text"]))
+    elif kind == "log":
+        attempt.log(str(event["text"]))
+    elif kind == "check":
+        result = {field: of_type(event[field]) for field, of_type in FIELDS.items()}
+        _record(attempt, contribution, result)
+        if result["verdict"] == "fail" and not report["refusal"]:
+            report["refusal"] = result["sentence"]
+    elif kind == "file" and event["name"] == "samples.png":
+        report["files"].append("samples.png")
+    elif kind == "end":
+        report["ended"] = True
+
+
+def _record(attempt: Attempt, contribution: Contribution, result: dict[str, Any]) -> None:
+    run = attempt.run
+    with services.fenced(run):
+        contributions.record_check(contribution, run_id=run.pk, attempt=run.attempt, result=result)
+    attempt.log(f"{result['verdict']}: {result['name']}: {result['sentence']}")
+
+
+def _keep(attempt: Attempt, contribution: Contribution, name: str, content: bytes) -> None:
+    run = attempt.run
+    contributions.add_evidence(contribution, run_id=run.pk, attempt=run.attempt, name=name, content=content)

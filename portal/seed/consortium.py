@@ -1,0 +1,184 @@
+"""The demonstration's people, institutions and signatures, all through the services."""
+
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from allauth.account.models import EmailAddress
+from django.conf import settings
+from django.contrib.auth.hashers import make_password
+from django.utils import timezone
+from django.utils.text import slugify
+
+from governance.board import services as boards
+from governance.board.models import Motion
+from portal.accounts import services as accounts
+from portal.accounts.models import User
+from portal.agreements import services as agreements
+from portal.institutions import services as institutions
+from portal.institutions.models import Institution, Membership
+from portal.notifications.models import Mail
+from portal.programmes import services as programmes
+from portal.programmes.models import Programme
+from portal.seed import data
+from portal.seed.say import Say
+
+Role = Membership.Role
+TEXTS = Path(agreements.__file__).parent / "texts"
+
+
+@dataclass
+class People:
+    """Who is who, for the later steps."""
+
+    password: str
+    programme: Programme
+    operator: User
+    auditor: User
+    researcher: User
+    board: list[User]
+    sites: dict[str, Institution] = field(default_factory=dict)
+
+    def of(self, key: str, role: str = Role.PRINCIPAL_INVESTIGATOR) -> User:
+        return institutions.people(self.sites[key], role).earliest("pk")
+
+
+def seed(say: Say) -> People:
+    """Create the programme, the agreement, the people and the institutions in all their states."""
+    say.step("People, programme and data-use agreement")
+    people = _people()
+    now = timezone.now()
+    agreements.publish(
+        people.programme,
+        title="Data-use agreement",
+        text=(TEXTS / "dua-1.md").read_text(encoding="utf-8"),
+        change_note="The first version.",
+        by=people.operator,
+        now=now,
+    )
+    for site in data.SITES:
+        people.sites[site.key] = _site(site, people)
+    say.step(f"{len(data.SITES)} institutions, decided by the board's votes, signed by their officials")
+    return people
+
+
+def _people() -> People:
+    password = "-".join(["retina", *(secrets.token_hex(2) for _ in range(3))])
+    hashed = make_password(password)
+    board = [_user(name, hashed) for name in data.BOARD]
+    people = People(
+        password=password,
+        programme=programmes.create(
+            slug="retina",
+            name="Global RETFound: retina",
+            modality="colour fundus photography",
+            description="One foundation model of the retina, learnt from photographs of every continent.",
+            by=None,
+            now=timezone.now(),
+        ),
+        operator=_user("Olu Adeyemi", hashed, email="operator@demo.example"),
+        auditor=_user("Greta Vogel", hashed, email="auditor@demo.example"),
+        researcher=_user("Noor Haddad", hashed, email="researcher@demo.example"),
+        board=board,
+    )
+    now = timezone.now()
+    accounts.appoint(people.operator, "operator", by=None, now=now)
+    accounts.appoint(people.auditor, "auditor", by=None, now=now)
+    for number, member in enumerate(board):
+        accounts.appoint(member, "board_member" if number else "chair", by=people.operator, now=now)
+    return people
+
+
+def _user(name: str, hashed: str, *, email: str = "") -> User:
+    email = email or f"{slugify(name.removeprefix('Prof. ').removeprefix('Dr '))}@demo.example"
+    existing = User.objects.filter(email=email).first()
+    if existing is not None:
+        return existing
+    user = User.objects.create(email=email, name=name, password=hashed)
+    EmailAddress.objects.create(user=user, email=email, verified=True, primary=True)
+    return user
+
+
+def _site(site: data.Site, people: People) -> Institution:
+    """Take one institution through the real steps to its state."""
+    hashed = people.operator.password
+    investigator = _user(site.investigator, hashed)
+    institution = institutions.start_application(
+        by=investigator,
+        now=timezone.now(),
+        role=Role.PRINCIPAL_INVESTIGATOR,
+        name=site.name,
+        country=site.country,
+        city=site.city,
+        kind=site.kind,
+        **site.profile,
+    )
+    if site.state == "draft":
+        return institution
+    for role, label in ((Role.STEWARD, "Steward"), (Role.SIGNING_OFFICIAL, "Signing official")):
+        person = _user(f"{label} of {site.name}", hashed, email=f"{role.value.split('_')[0]}.{site.key}@demo.example")
+        _join(institution, person, role, by=investigator)
+    institutions.apply(institution, by=investigator, now=timezone.now())
+    motion = boards.refer_institution(institution.pk, now=timezone.now())
+    if motion is not None and site.state == "withdrawn":
+        institutions.withdraw(institution, by=investigator, now=timezone.now())
+        boards.close_moot(now=timezone.now())
+    elif motion is not None and site.state == "declined":
+        vote(motion, people, choice="against", reason=data.DECLINED_BECAUSE)
+    elif motion is not None and site.state in {"member", "signed"}:
+        vote(motion, people)
+    institution.refresh_from_db()
+    if site.state == "signed":
+        _sign(institution, people)
+    return institution
+
+
+def _join(institution: Institution, person: User, role: str, *, by: User) -> None:
+    """Invite, and accept with the secret that the invitation's mail carries."""
+    institutions.invite(institution, email=person.email, role=role, by=by, now=timezone.now())
+    mail = Mail.objects.filter(recipient=person.email).latest("pk")
+    secret = mail.body.rpartition("/institutions/invitations/")[2].partition("/")[0]
+    institutions.accept_invitation(secret, by=person, verified_emails={person.email}, now=timezone.now())
+
+
+def _sign(institution: Institution, people: People) -> None:
+    agreement = agreements.current(people.programme)
+    assert agreement is not None
+    signer = institutions.people(institution, Role.SIGNING_OFFICIAL).earliest("pk")
+    agreements.sign(
+        agreement,
+        institution,
+        by=signer,
+        typed_name=signer.name,
+        authentication="demonstration",
+        ip_address=None,
+        user_agent="seed_demo",
+        now=timezone.now(),
+    )
+
+
+def vote(motion: Motion, people: People, *, choice: str = "for", reason: str = "", voters: int = 0) -> None:
+    """Let the board vote until the motion closes (or only the first `voters` members)."""
+    for voter in people.board[: voters or None]:
+        motion.refresh_from_db()
+        if motion.status == "open" and boards.can_vote(voter, motion):
+            boards.cast_vote(motion, choice=choice, reason=reason, by=voter, now=timezone.now())
+
+
+def write_accounts(people: People) -> None:
+    """Write who can sign in to the data folder, readable by its owner only."""
+    rows = [
+        ("Board, chair", people.board[0]),
+        ("Board member", people.board[1]),
+        ("Board member, and investigator of Ganga Retina Institute (recused there)", people.board[4]),
+        ("Data steward of Ganga Retina Institute", people.of("ganga", Role.STEWARD)),
+        ("Signing official of Volta Teaching Hospital (has not signed yet)", people.of("volta", Role.SIGNING_OFFICIAL)),
+        ("Operator", people.operator),
+        ("Auditor", people.auditor),
+        ("Researcher", people.researcher),
+    ]
+    lines = [f"  {user.email:<45} {what}" for what, user in rows]
+    text = "\n".join([f"All demonstration accounts have the password {people.password}", *lines, ""])
+    path = settings.DATA_DIR / "demo_accounts.txt"
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,110 @@
+"""What every test shares: the services (tests/services.py), the clock, and the same few people."""
+
+from datetime import UTC, datetime
+
+import pytest
+from django.test import Client
+
+from portal import storage
+from portal.accounts.models import User
+from portal.institutions.models import Institution, Membership
+from portal.programmes.models import Programme
+from tests import factories
+
+Role = Membership.Role
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup):
+    """Create this process's buckets beside its database."""
+    storage.ensure_buckets()
+
+
+@pytest.fixture(autouse=True)
+def _plain_static_files(settings):
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+
+
+@pytest.fixture
+def now() -> datetime:
+    return datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def programme(db) -> Programme:
+    return factories.programme()
+
+
+@pytest.fixture
+def institution(programme) -> Institution:
+    """A member institution in Kenya with a signed agreement; `steward`, `signing_official` and `member` belong to it."""
+    return factories.member_institution("Moi Eye Clinic", country="KE")
+
+
+@pytest.fixture
+def steward(institution) -> User:
+    return factories.person_of(institution, Role.STEWARD)
+
+
+@pytest.fixture
+def signing_official(institution) -> User:
+    return factories.person_of(institution, Role.SIGNING_OFFICIAL)
+
+
+@pytest.fixture
+def member(institution) -> User:
+    return factories.person_of(institution, Role.MEMBER)
+
+
+@pytest.fixture
+def outsider(programme) -> User:
+    """The steward of another member institution: data that could leak to."""
+    other = factories.member_institution("Andes Retina", country="PE")
+    return factories.person_of(other, Role.STEWARD)
+
+
+@pytest.fixture
+def researcher(db) -> User:
+    """Signed up, verified, belongs nowhere."""
+    return factories.user("Rosa Researcher")
+
+
+@pytest.fixture
+def board(db) -> list[User]:
+    """Three members; the first is the chair."""
+    return factories.board()
+
+
+@pytest.fixture
+def chair(board) -> User:
+    return board[0]
+
+
+@pytest.fixture
+def board_member(board) -> User:
+    return board[1]
+
+
+@pytest.fixture
+def operator(db) -> User:
+    return factories.consortium_person("Olu Operator", "operator")
+
+
+@pytest.fixture
+def auditor(db) -> User:
+    return factories.consortium_person("Ada Auditor", "auditor")
+
+
+@pytest.fixture
+def sign_in(db):
+    """Return a client signed in as a person."""
+
+    def _sign_in(user: User) -> Client:
+        client = Client()
+        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        return client
+
+    return _sign_in

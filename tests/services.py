@@ -1,0 +1,50 @@
+"""
+Pytest plugin: PostgreSQL, Valkey and SeaweedFS for the whole run, before Django reads its settings.
+
+The first process starts them and puts their addresses into the environment; the xdist workers inherit it, and each
+takes a database, bucket prefix, Valkey databases and data folder of its own.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from portal.embedded import services
+from portal.embedded.process import Running
+
+started: list[Running] = []
+root: Path | None = None
+
+
+def _start() -> None:
+    global root
+    root = Path(tempfile.mkdtemp(prefix="portal-tests-"))
+    started.extend(services.start(root, durable=False))
+    os.environ.update(services.environment(root))
+    os.environ["TEST_SERVICES"] = str(root)
+
+
+def _take_own_part() -> None:
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    number = int(worker.removeprefix("gw"))
+    base = os.environ["CELERY_BROKER_URL"].rpartition("/")[0]
+    for offset, name in enumerate(("CACHE_URL", "CELERY_BROKER_URL", "CHANNELS_URL")):
+        os.environ[name] = f"{base}/{3 + 3 * number + offset}"
+    data_dir = Path(os.environ["TEST_SERVICES"]) / "workers" / worker
+    data_dir.mkdir(parents=True, exist_ok=True)
+    os.environ.update(DATA_DIR=str(data_dir), S3_BUCKET_PREFIX=f"test-{worker}", EMBEDDED="True", LOG_LEVEL="WARNING")
+
+
+if "TEST_SERVICES" not in os.environ:
+    _start()
+_take_own_part()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    services.stop(started, at_once=True)
+    if root is not None and started:
+        shutil.rmtree(root, ignore_errors=True)
