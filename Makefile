@@ -1,0 +1,75 @@
+# Every verb of the project. `make` alone lists them.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+ARGS ?=
+export DATA_DIR SAMPLE CHROMIUM
+
+# Settings of a site that checks without services: nothing listens on port 1.
+OFFLINE := env SECRET_KEY=offline DATABASE_URL=postgres://nobody@127.0.0.1:1/none CACHE_URL=redis://127.0.0.1:1/0 \
+	CELERY_BROKER_URL=redis://127.0.0.1:1/1 CHANNELS_URL=redis://127.0.0.1:1/2 \
+	S3_ENDPOINT_URL=http://127.0.0.1:1 S3_ACCESS_KEY_ID=none S3_SECRET_ACCESS_KEY=none
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run services test check fix kit bench freeze browser
+
+help: ## list these verbs
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+setup: $(INSTALLED) ## create .venv and install the exact versions of constraints.txt
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
+		echo "Python 3.11 or newer is needed and was not found (tried: $(or $(PYTHON),python3.11, python3)). Install it, or say where it is: make setup PYTHON=/path/to/python3.11"; exit 1; fi
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV) || { \
+		echo "Python could not make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
+	@echo "Installing about 140 packages into $(VENV) (about 1.5 GB with the CPU build of torch, 2 to 6 minutes) ..."
+	@$(BIN)/python portal/embedded/requirements.py pyproject.toml > $(VENV)/requirements.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -r $(VENV)/requirements.txt -c constraints.txt
+	@touch $@
+	@echo "Installed."
+
+run: $(INSTALLED) ## the whole portal; SAMPLE=/folder/of/photographs DATA_DIR=/where/to/keep/data
+	@$(BIN)/python -m portal.embedded run
+
+services: $(INSTALLED) ## only PostgreSQL, Valkey and SeaweedFS, for development
+	@$(BIN)/python -m portal.embedded services
+
+test: $(INSTALLED) browser ## the whole suite on real services, workers and Chromium; ARGS="-k name"
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
+
+browser:
+	@if [ -n "$(CHROMIUM)" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		echo "Installing Debian's Chromium for the browser tests (about 1 minute) ..."; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium > /dev/null && command -v chromium; \
+	else \
+		echo "The browser tests need Chromium, and only root may install it: run \`sudo apt-get install chromium\`, or say where it is: make test CHROMIUM=/path/to/chromium"; exit 1; \
+	fi
+
+check: $(INSTALLED) ## format, lint, types, import direction, migrations, templates, fast unit tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(OFFLINE) $(BIN)/mypy
+	$(BIN)/lint-imports
+	$(OFFLINE) $(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	$(BIN)/djhtml --check templates
+	$(BIN)/python -m pytest -q -n 2 tests/unit -m "not slow and not services"
+
+fix: $(INSTALLED) ## format and repair what can be repaired
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/djhtml templates
+
+kit: $(INSTALLED) ## build the sites' wheel, consortium-kit, into dist/
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist jobs/kit
+
+bench: $(INSTALLED) ## the benchmark table, ours against the yardsticks
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+freeze: $(INSTALLED) ## write the installed versions to constraints.txt
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --disable-pip-version-check --exclude pip --exclude setuptools | sed -E 's/\+[a-z0-9.]+$$//'; } > $(VENV)/constraints.txt
+	@mv $(VENV)/constraints.txt constraints.txt
