@@ -143,9 +143,9 @@ def field_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
         left, top, right, bottom (right and bottom exclusive); the whole image when nothing is lit.
     """
     lit = pixels.max(axis=2) > FIELD_LEVEL
-    # A line belongs to the field when 2 % of it is lit: burned-in dates and dust outside the field do not count.
-    columns = np.flatnonzero(lit.mean(axis=0) > 0.02)
-    rows = np.flatnonzero(lit.mean(axis=1) > 0.02)
+    # A line belongs to the field when 5 % of it is lit: burned-in words and dust outside the field do not count.
+    columns = np.flatnonzero(lit.mean(axis=0) > 0.05)
+    rows = np.flatnonzero(lit.mean(axis=1) > 0.05)
     if len(columns) == 0 or len(rows) == 0:
         return 0, 0, pixels.shape[1], pixels.shape[0]
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -23,6 +23,7 @@ from .errors import ContainerError
 RING_BUFFERS = 4
 BUFFER_BYTES = 4 * 1024 * 1024
 BLOCK_BYTES = 1024 * 1024
+ONES = np.ones(BLOCK_BYTES // 2, dtype=np.float32)
 
 
 @dataclass
@@ -78,7 +79,8 @@ class TensorStatistics:
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
         if max(-low, high) > 1e15:  # float32 squares would overflow beyond 1e19
             values = values.astype(np.float64)
-        self.total += float(values.sum())
+        # float32 partial sums of one block; a dot product with ones is twice as fast as sum()
+        self.total += float(np.dot(values, ONES[: len(values)].astype(values.dtype, copy=False)))
         self.total_squares += float(np.dot(values, values))
 
     def _without_nonfinite(self, values: np.ndarray) -> np.ndarray:
@@ -243,9 +245,26 @@ def as_float32(data: bytes | memoryview, dtype: str) -> np.ndarray:
     if dtype == "F32":
         return np.frombuffer(data, dtype="<f4")
     if dtype == "F16":
-        return np.frombuffer(data, dtype="<f2").astype(np.float32)
+        return _half_to_float(np.frombuffer(data, dtype="<i2"))
     # bfloat16 is the upper half of a float32
     return (np.frombuffer(data, dtype="<u2").astype(np.uint32) << 16).view(np.float32)
+
+
+def _half_to_float(bits: np.ndarray) -> np.ndarray:
+    """
+    Convert float16 bits (N,) int16 to float32, exactly; ten times faster here than NumPy's astype.
+
+    Exponent and mantissa move to their place in a float32, whose exponent bias is larger by 112. Infinity and NaN come
+    out as 65536 and more, which float16 cannot hold: only then the slow way is taken.
+    """
+    words = bits.astype(np.int32)
+    words <<= 13
+    words &= np.int32(-0x70002000)  # 0x8FFFE000: clears the copies of the sign
+    values = words.view(np.float32)
+    values *= np.float32(2.0**112)
+    if len(values) and max(float(values.max()), -float(values.min())) >= 65536.0:
+        return bits.view("<f2").astype(np.float32)
+    return values
 
 
 def differences(container: Container, base: Container) -> list[Difference]:

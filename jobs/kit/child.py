@@ -1,0 +1,67 @@
+"""
+The program that runs inside the sandbox: it reads one submitted file and prints what it finds, a JSON object a line.
+
+    python -m jobs.kit.child check --file FILE --base-dir DIR --out DIR [--name NAME]
+
+Exit status 0 says that a verdict was given, whichever it is. Anything unexpected is 70 (EX_SOFTWARE of sysexits.h) with
+the traceback on standard error, out of memory included: a fault of the platform or of this program, which never counts
+against the site. Nothing but JSON lines reaches standard output, whatever a library prints.
+"""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+EXIT_UNEXPECTED = 70
+
+
+def take_standard_output() -> Callable[[dict[str, Any]], None]:
+    """Keep standard output for events alone: return the function that writes them, and send all else to stderr."""
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+
+    def emit(event: dict[str, Any]) -> None:
+        events.write(json.dumps(event, allow_nan=False, ensure_ascii=True) + "\n")
+        events.flush()
+
+    return emit
+
+
+def check(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
+    from .checks import run_checks  # noqa: PLC0415 -- after standard output is safe
+    from .generator import load_base  # noqa: PLC0415 -- as above
+
+    run_checks(options.file, load_base(options.base_dir), options.out, emit, name=options.name)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("check", help="run the checks on a weights file")
+    command.add_argument("--file", type=Path, required=True)
+    command.add_argument("--base-dir", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True)
+    command.add_argument("--name", default="", help="the file's name at the site")
+    command.set_defaults(run=check)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    emit = take_standard_output()
+    try:
+        options = parse(arguments)
+        options.run(options, emit)
+    except Exception:
+        traceback.print_exc(file=sys.stderr)
+        return EXIT_UNEXPECTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
