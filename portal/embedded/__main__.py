@@ -1,10 +1,9 @@
 """`python -m portal.embedded run | services | env`: the portal, or only its services, on this machine."""
 
 import argparse
-import shlex
 import sys
 
-from portal.embedded import services, shared, supervisor
+from portal.embedded import services, supervisor
 from portal.embedded.process import ProcessFailed
 from portal.embedded.state import NoFreePort, data_dir_from_environment
 
@@ -16,14 +15,11 @@ def main() -> int:
     verbs.add_parser("run", help="the whole portal, until Ctrl-C")
     verbs.add_parser("services", help="only PostgreSQL, Valkey and SeaweedFS, until Ctrl-C")
     verbs.add_parser("env", help="print the environment of the last start as lines for a shell")
-    verbs.add_parser(shared.KEEPER_VERB, help=argparse.SUPPRESS)
     verb = parser.parse_args().verb
     data_dir = data_dir_from_environment()
     try:
         if verb == "env":
             return _print_environment()
-        if verb == shared.KEEPER_VERB:
-            return shared.keep(data_dir)
         return supervisor.run(data_dir, whole_portal=verb == "run")
     except (ProcessFailed, NoFreePort, supervisor.AlreadyRunning) as error:
         print(error, file=sys.stderr)
@@ -35,13 +31,8 @@ def _print_environment() -> int:
     if not (data_dir / "ports.json").exists():
         print(f"Nothing has run in {data_dir} yet: start it with `make run`.", file=sys.stderr)
         return 1
-    print(export_lines(services.environment(data_dir)), end="")
+    print(services.export_lines(services.environment(data_dir)), end="")
     return 0
-
-
-def export_lines(environment: dict[str, str]) -> str:
-    """Return the variables as lines that a shell can read."""
-    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from portal.embedded.state import LOOPBACK, Secrets, write_private
 NAME = "postgres"
 PORTS = ("postgres",)
 READY_SECONDS = 60.0
-# The server runs under this uid when we are root, as PostgreSQL refuses root. It is in no password file: unlike "nobody"
-# it shares its files with no other program, the sandbox included (Debian policy 9.2.2 reserves 65000-65533).
+# The server runs under this uid when we are root, as PostgreSQL refuses root. It is in no password file: unlike
+# "nobody" it shares its files with no other program, the sandbox included (Debian policy 9.2.2 reserves 65000-65533).
 SERVER_UID = 65432
 
 

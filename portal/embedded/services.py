@@ -6,16 +6,19 @@ PostgreSQL 18, Valkey 9 and SeaweedFS from their wheels, in one data folder, on 
 The same engines run the large deployment; there the addresses come from elsewhere and nothing in this package is used.
 """
 
+import fcntl
+import os
+import shlex
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from portal.embedded import postgres, seaweedfs, valkey
-from portal.embedded.process import ProcessFailed, Running, rotate_log
+from portal.embedded.process import Running, rotate_log
 from portal.embedded.state import LOOPBACK, choose_ports, ensure_data_dir, read_ports, read_secrets
 
-ENGINES = (postgres, valkey, seaweedfs)  # the order of starting; stopping goes backwards
-START_TRIES = 3  # a port can be taken between choosing it and listening on it
+ENGINES = (seaweedfs, valkey, postgres)  # the slowest starts first; stopping goes backwards
 
 
 def start(data_dir: Path, *, durable: bool = True) -> list[Running]:
@@ -29,33 +32,32 @@ def start(data_dir: Path, *, durable: bool = True) -> list[Running]:
         ProcessFailed: a service did not start; the message quotes its log. None is left running.
     """
     ensure_data_dir(data_dir)
-    for engine in ENGINES:
-        rotate_log(data_dir, engine.NAME)
-    for last_try in (False,) * (START_TRIES - 1) + (True,):
-        started: list[Running] = []
-        try:
-            _start_all(data_dir, durable, started)
-        except ProcessFailed:
-            lost_port = any(not running.is_alive() for running in started)
-            stop(started, at_once=True)
-            if last_try or not lost_port:
-                raise
-        except BaseException:
-            stop(started, at_once=True)
-            raise
-        else:
-            return started
-    raise AssertionError("unreachable")
-
-
-def _start_all(data_dir: Path, durable: bool, started: list[Running]) -> None:
-    """Launch all three, then wait for each: SeaweedFS needs 2 s, and PostgreSQL starts meanwhile."""
     secrets = read_secrets(data_dir)
-    ports = choose_ports(data_dir, [name for engine in ENGINES for name in engine.PORTS])
-    for engine in reversed(ENGINES):
-        started.insert(0, Running(engine.program(data_dir, ports, secrets, durable=durable), data_dir))
-    for engine, running in zip(ENGINES, started, strict=True):
-        engine.wait_ready(running, ports, secrets)
+    started: list[Running] = []
+    try:
+        with _one_start_at_a_time():
+            ports = choose_ports(data_dir, [name for engine in ENGINES for name in engine.PORTS])
+            for engine in ENGINES:
+                rotate_log(data_dir, engine.NAME)
+                started.append(Running(engine.program(data_dir, ports, secrets, durable=durable), data_dir))
+            for engine, running in zip(ENGINES, started, strict=True):
+                engine.wait_ready(running, ports, secrets)
+    except BaseException:  # Ctrl-C included
+        stop(started, at_once=True)
+        raise
+    return started
+
+
+@contextmanager
+def _one_start_at_a_time() -> Iterator[None]:
+    """Keep two starts by this user from choosing the same free ports before either listens on them."""
+    path = Path(tempfile.gettempdir()) / f"global-retfound-ports-{os.geteuid()}.lock"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def stop(started: list[Running], *, at_once: bool = False) -> None:
@@ -89,3 +91,8 @@ def environment(data_dir: Path) -> dict[str, str]:
         "S3_ACCESS_KEY_ID": secrets.s3_access_key_id,
         "S3_SECRET_ACCESS_KEY": secrets.s3_secret_access_key,
     }
+
+
+def export_lines(environment: dict[str, str]) -> str:
+    """Return the variables as lines that a shell can read."""
+    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())

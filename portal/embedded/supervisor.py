@@ -159,8 +159,7 @@ def _stop(children: list[Supervised]) -> None:
 
 
 def _say_services(data_dir: Path) -> None:
-    lines = "".join(f"export {name}='{value}'\n" for name, value in services.environment(data_dir).items())
-    write_private(data_dir / "env.sh", lines)
+    write_private(data_dir / "env.sh", services.export_lines(services.environment(data_dir)))
     say(f"Services are up. In another terminal: source {data_dir / 'env.sh'}")
 
 

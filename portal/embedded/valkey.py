@@ -24,6 +24,7 @@ def program(data_dir: Path, ports: dict[str, int], secrets: Secrets, *, durable:
         f"requirepass {secrets.valkey_password}",
         f"dir {folder}",
         'save ""',
+        "databases 64",  # each test process takes three
         f"appendonly {'yes' if durable else 'no'}",  # waiting messages survive a restart; one second may be lost
         "maxmemory-policy noeviction",  # a broker must refuse, never forget
         "daemonize no",
