@@ -38,6 +38,7 @@ def program(data_dir: Path, ports: dict[str, int], secrets: Secrets, *, durable:
         cwd=folder,
         env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
         stop_steps=((signal.SIGTERM, 3.0),),
+        death_signal=signal.SIGKILL,  # after SIGTERM alone it may stay for ever
     )
 
 
