@@ -160,7 +160,7 @@ def _synthetic(attempt: Attempt, part: CorpusPart) -> NDArray[np.uint8]:
         if outcome.kind != "finished":
             raise PlatformFault(f"Sampling ended as {outcome.kind}: {outcome.stderr_tail[-2000:]}")
         name, expected = "samples.rgb", part.image_count * size * size * 3
-        pixels = sandbox.collect(out, [name], max_bytes=expected)[name]
+        pixels = sandbox.collect(out, [name], max_bytes=expected)[name].read_bytes()
     images = np.frombuffer(pixels, dtype=np.uint8).reshape(part.image_count, size, size, 3)
     return np.stack([_enlarged(image) for image in images])
 

@@ -75,7 +75,7 @@ def _check_file(attempt: Attempt, contribution: Contribution, file: Contribution
     """Run every check on one file; return why it is refused, or an empty string."""
     path = scratch / "file"
     refusal = _transfer(attempt, contribution, file, path)
-    return refusal or _in_sandbox(attempt, contribution, path, scratch)
+    return refusal or _in_sandbox(attempt, contribution, file, path, scratch)
 
 
 def _transfer(attempt: Attempt, contribution: Contribution, file: ContributionFile, path: Path) -> str:
@@ -102,24 +102,14 @@ def _transfer(attempt: Attempt, contribution: Contribution, file: ContributionFi
     return sentence if fix else ""
 
 
-def _in_sandbox(attempt: Attempt, contribution: Contribution, path: Path, scratch: Path) -> str:
+def _in_sandbox(attempt: Attempt, contribution: Contribution, file: ContributionFile, path: Path, scratch: Path) -> str:
     """Checks 1, 4, 5 and 7, by the kit, in a child that can reach nothing."""
     assert contribution.base_model is not None  # a database constraint for weights
     out = scratch / "out"
     out.mkdir(mode=0o777)
     report: dict[str, Any] = {"refusal": "", "files": [], "ended": False}
-    argv = [
-        sys.executable,
-        "-m",
-        "jobs.kit.child",
-        "check",
-        "--file",
-        "/in/file",
-        "--base-dir",
-        "/in/base",
-        "--out",
-        "/out",
-    ]
+    argv = [sys.executable, "-m", "jobs.kit.child", "check", "--file", "/in/file", "--base-dir", "/in/base"]
+    argv += ["--out", "/out", "--name", file.name]
     outcome = sandbox.run(
         argv,
         read_only={"file": path, "base": cache.base_folder(contribution.base_model)},
@@ -133,8 +123,8 @@ def _in_sandbox(attempt: Attempt, contribution: Contribution, path: Path, scratc
         report["refusal"] = f"Checking the file {TOO_MUCH[outcome.kind]}. Send a file made by the kit."
     elif not report["ended"]:
         raise PlatformFault(f"The check ended as {outcome.kind} ({outcome.exit_code}): {outcome.stderr_tail[-2000:]}")
-    for name, content in sandbox.collect(out, report["files"], max_bytes=EVIDENCE_BYTES).items():
-        _keep(attempt, contribution, name, content)
+    for name, found in sandbox.collect(out, report["files"], max_bytes=EVIDENCE_BYTES).items():
+        _keep(attempt, contribution, name, found.read_bytes())
     return report["refusal"]
 
 

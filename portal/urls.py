@@ -1,5 +1,39 @@
 """Every address of the site."""
 
-from django.urls import URLPattern, URLResolver
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, include, path
 
-urlpatterns: list[URLPattern | URLResolver] = []
+from contributions import api as contributions_api
+from governance.releases import api as releases_api
+from portal import views
+from portal.accounts import api as accounts_api
+from portal.programmes import api as programmes_api
+
+api_urlpatterns = [
+    *accounts_api.urlpatterns,
+    *programmes_api.urlpatterns,
+    *contributions_api.urlpatterns,
+    *releases_api.urlpatterns,
+]
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", views.home, name="home"),
+    path("join/", views.join, name="join"),
+    path("healthz", views.healthz, name="healthz"),
+    path("accounts/", include("allauth.urls")),
+    path("account/", include("portal.accounts.urls")),
+    path("institutions/", include("portal.institutions.urls")),
+    path("agreements/", include("portal.agreements.urls")),
+    path("contributions/", include("contributions.urls")),
+    path("board/", include("governance.board.urls")),
+    path("benchmark/", include("governance.benchmarks.urls")),
+    path("", include("governance.releases.urls")),
+    path("runs/", include("jobs.urls")),
+    path("audit/", include("portal.audit.urls")),
+    path("mailbox/", include("portal.notifications.urls")),
+    path("api/v1/", include((api_urlpatterns, "api"))),
+    path("admin/", admin.site.urls),
+]
+handler400 = "portal.views.bad_request"
+handler403 = "portal.views.permission_denied"
+handler404 = "portal.views.not_found"
+handler500 = "portal.views.server_error"

@@ -40,7 +40,7 @@ def programme(db) -> Programme:
 
 @pytest.fixture
 def institution(programme) -> Institution:
-    """A member institution in Kenya with a signed agreement; `steward`, `signing_official` and `member` belong to it."""
+    """A member institution in Kenya, signed; `steward`, `signing_official` and `member` belong to it."""
     return factories.member_institution("Moi Eye Clinic", country="KE")
 
 

@@ -5,12 +5,11 @@ The first process starts them and puts their addresses into the environment; the
 takes a database, bucket prefix, Valkey databases and data folder of its own.
 """
 
+import atexit
 import os
 import shutil
 import tempfile
 from pathlib import Path
-
-import pytest
 
 from portal.embedded import services
 from portal.embedded.process import Running
@@ -25,6 +24,12 @@ def _start() -> None:
     started.extend(services.start(root, durable=False))
     os.environ.update(services.environment(root))
     os.environ["TEST_SERVICES"] = str(root)
+    atexit.register(_stop)
+
+
+def _stop() -> None:
+    services.stop(started, at_once=True)
+    shutil.rmtree(root or "", ignore_errors=True)
 
 
 def _take_own_part() -> None:
@@ -41,10 +46,3 @@ def _take_own_part() -> None:
 if "TEST_SERVICES" not in os.environ:
     _start()
 _take_own_part()
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_unconfigure() -> None:
-    services.stop(started, at_once=True)
-    if root is not None and started:
-        shutil.rmtree(root, ignore_errors=True)

@@ -18,6 +18,7 @@ class DataSet(models.Model):
     credits = models.TextField(help_text="Sources and licences, Markdown; shown wherever the set is.")
     is_phantom = models.BooleanField(default=False, help_text="Drawn by a program; no patient.")
     image_count = models.PositiveIntegerField()
+    train_count = models.PositiveIntegerField(help_text="Images of the training split, the only ones trained on.")
     patient_count = models.PositiveIntegerField()
     manifest_sha256 = models.CharField(max_length=64, help_text="Of the sorted SHA256SUMS of its images.")
     sha256 = models.CharField(max_length=64, help_text="Of the tar.")

@@ -234,16 +234,14 @@ def sha256sums(release: Release) -> str:
     return "".join(f"{file.sha256}  {file.name}\n" for file in files)
 
 
-@transaction.atomic
-def sign_download(file: ReleaseFile, *, by: User, now: datetime) -> str:
+def require_download(release: Release, *, by: User) -> None:
     """
-    Return a short-lived address of one file and count the download.
+    Refuse a download that the person has no right to.
 
     Raises:
         Withdrawn: the release was retracted.
         LicenceNotAccepted: with the page where to accept.
     """
-    release = file.release
     if release.status != Status.RELEASED:
         raise Withdrawn(f"{release} was retracted: {release.reason}", next_url=release.get_absolute_url())
     if acceptance_of(by, release) is None:
@@ -251,6 +249,12 @@ def sign_download(file: ReleaseFile, *, by: User, now: datetime) -> str:
             f"Accept {release.license.spdx_id} for {release} first; it takes a minute.",
             next_url=reverse("releases:accept", args=[release.slug]),
         )
+
+
+@transaction.atomic
+def sign_download(file: ReleaseFile, *, by: User, now: datetime) -> str:
+    """Return a short-lived address of one file and count the download. Raises as `require_download` does."""
+    require_download(file.release, by=by)
     Download.objects.create(file=file, user=by, at=now)
-    audit.record("release.downloaded", release, by=by, file=file.name)
+    audit.record("release.downloaded", file.release, by=by, file=file.name)
     return storage.sign_download(storage.RELEASES, file.storage_key, filename=file.name)

@@ -1,0 +1,77 @@
+"""Released models over the API: list, accept the licence."""
+
+from django.shortcuts import get_object_or_404
+from django.urls import path, reverse
+from django.utils import timezone
+from rest_framework import serializers
+from rest_framework.decorators import api_view, permission_classes
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from governance.releases import services
+from governance.releases.lifecycle import Status
+from governance.releases.models import LicenseAcceptance, Release
+
+
+def _document(release: Release, request: Request) -> dict[str, object]:
+    license = release.license
+    return {
+        "slug": release.slug,
+        "name": release.name,
+        "version": release.version,
+        "url": request.build_absolute_uri(release.get_absolute_url()),
+        "licence": {
+            "spdx": license.spdx_id,
+            "sha256": license.sha256,
+            "title": license.title,
+            "url": request.build_absolute_uri(reverse("releases:license", args=[license.spdx_id])),
+        },
+        "files": [
+            {
+                "name": file.name,
+                "size_bytes": file.size_bytes,
+                "sha256": file.sha256,
+                "url": reverse("releases:download", args=[release.slug, file.name]),
+            }
+            for file in release.files.all()
+        ],
+        "accepted": services.acceptance_of(request.user, release) is not None,
+    }
+
+
+@api_view(["GET"])
+@permission_classes([AllowAny])
+def models(request: Request) -> Response:
+    """List the released models."""
+    rows = Release.objects.filter(status=Status.RELEASED).select_related("license").prefetch_related("files")
+    return Response([_document(release, request) for release in rows])
+
+
+class AcceptSerializer(serializers.Serializer):
+    licence_sha256 = serializers.RegexField(r"^[0-9a-f]{64}$")
+    typed_name = serializers.CharField(max_length=200)
+    purpose = serializers.CharField(max_length=2000)
+    institution = serializers.CharField(max_length=250)
+
+
+@api_view(["POST"])
+def accept(request: Request, slug: str) -> Response:
+    """Accept the licence of a release; the hash must be that of its text."""
+    release = get_object_or_404(Release.objects.filter(status=Status.RELEASED), slug=slug)
+    form = AcceptSerializer(data=request.data)
+    form.is_valid(raise_exception=True)
+    accepted = services.accept_license(
+        release,
+        license_sha256=form.validated_data["licence_sha256"],
+        typed_name=form.validated_data["typed_name"],
+        institution_name=form.validated_data["institution"],
+        purpose=form.validated_data["purpose"],
+        channel=LicenseAcceptance.Channel.API,
+        by=request.user,
+        now=timezone.now(),
+    )
+    return Response({"release": release.slug, "accepted_at": accepted.accepted_at}, status=201)
+
+
+urlpatterns = [path("models", models), path("models/<slug:slug>/accept", accept)]

@@ -1,0 +1,89 @@
+"""Drafting a model card from what is on record (Hugging Face front matter with model-index)."""
+
+import json
+from typing import Any
+
+from contributions.corpora import services as corpora
+from governance.releases.models import Candidate
+
+
+def draft(candidate: Candidate, evaluations: list[Any]) -> str:
+    """
+    Return a model card in Markdown: front matter, use, training, evaluation, limits, credits.
+
+    `evaluations` are rows of benchmarks.Evaluation; benchmarks stand above releases, so the class is not imported.
+    """
+    return "\n".join([_front_matter(candidate, evaluations), *_body(candidate, evaluations)])
+
+
+def _front_matter(candidate: Candidate, evaluations: list[Any]) -> str:
+    results = [
+        {
+            "task": {"type": "image-classification", "name": row.task.name},
+            "dataset": {"name": row.task.dataset.title, "type": row.task.dataset.slug},
+            "metrics": [{"type": "roc_auc", "value": round(row.auroc, 4), "name": "AUROC"}],
+        }
+        for row in evaluations
+        if row.auroc is not None
+    ]
+    index = [{"name": candidate.slug, "results": results}]
+    lines = ["---", "license: cc-by-nc-4.0", "library_name: transformers", "pipeline_tag: image-feature-extraction"]
+    lines += ["tags: [medical, ophthalmology, retina, fundus]", f"model-index: {json.dumps(index)}", "---", ""]
+    return "\n".join(lines)
+
+
+def _body(candidate: Candidate, evaluations: list[Any]) -> list[str]:
+    training = candidate.training
+    return [
+        f"# {candidate.name}",
+        "",
+        candidate.description,
+        "",
+        "## Intended use",
+        "",
+        "Research on representations of colour fundus photographs: features for probes and fine-tuning. "
+        "**Not for clinical use**: it has not been evaluated as a medical device.",
+        "",
+        "## Training",
+        "",
+        f"{training.get('method', '')}: {training.get('images', '?')} images, {training.get('steps', '?')} steps of "
+        f"{training.get('batch', '?')}, seed {training.get('seed', '?')}, on {training.get('device', '?')}. "
+        f"Corpus: {candidate.corpus}; the SHA-256 of its manifest is `{_manifest_sha256(candidate)}`.",
+        "",
+        *_sources(candidate),
+        "## Evaluation",
+        "",
+        "Frozen features, linear probe, AUROC with the 95 % interval of a patient-level bootstrap.",
+        "",
+        "| task | n | AUROC | 95 % interval |",
+        "|---|---:|---:|---|",
+        *[_row(row) for row in evaluations],
+        "",
+        "Pooled figures flatter: part of what a probe reads is the site. See the figures per region and source in "
+        "`evaluation.json`.",
+        "",
+        "## Limits",
+        "",
+        "Small, trained on few photographs from few countries. The contributed generators were privacy-tested and "
+        "de-identified as the consortium's checks describe; nobody calls them anonymous.",
+        "",
+    ]
+
+
+def _manifest_sha256(candidate: Candidate) -> str:
+    return candidate.corpus.manifest_sha256 if candidate.corpus else ""
+
+
+def _row(row: Any) -> str:
+    if row.auroc is None:
+        return f"| {row.task.name} | {row.n} | no labelled data | |"
+    return f"| {row.task.name} | {row.n} | {row.auroc:.3f} | {row.low:.3f} to {row.high:.3f} |"
+
+
+def _sources(candidate: Candidate) -> list[str]:
+    if candidate.corpus is None:
+        return []
+    parts = candidate.corpus.parts.select_related("dataset", "contribution__institution")
+    lines = [f"- {part}" for part in parts]
+    credited = corpora.credits_of(candidate.corpus)
+    return [*lines, "", *([f"Generators contributed by {', '.join(credited)}.", ""] if credited else [])]

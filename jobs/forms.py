@@ -1,0 +1,33 @@
+"""Starting work from the operator's pages."""
+
+from django import forms
+
+from contributions.corpora.models import DataSet
+from contributions.lifecycle import Status
+from contributions.models import Contribution
+
+
+class PretrainForm(forms.Form):
+    """What to train on, and for how long."""
+
+    name = forms.CharField(max_length=100, help_text="Of the candidate, on the leaderboard.")
+    dataset = forms.ModelChoiceField(
+        DataSet.objects.all(), empty_label=None, label="Real photographs", help_text="Only the training split is used."
+    )
+    generators = forms.ModelMultipleChoiceField(
+        Contribution.objects.none(),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+        label="Synthetic images from",
+        help_text="Approved generators. Images are sampled here, in the sandbox.",
+    )
+    images_per_generator = forms.IntegerField(min_value=1, max_value=2000, initial=64)
+    steps = forms.IntegerField(
+        min_value=10, max_value=100_000, initial=300, help_text="300 take about two minutes on one CPU core."
+    )
+    seed = forms.IntegerField(min_value=0, max_value=2**31 - 1, initial=0)
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        approved = Contribution.objects.filter(status=Status.APPROVED, kind=Contribution.Kind.WEIGHTS)
+        self.fields["generators"].queryset = approved.select_related("institution")  # type: ignore[attr-defined]

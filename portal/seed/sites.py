@@ -1,0 +1,125 @@
+"""What the demonstration's sites do: the kit's own commands, against the running portal."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from contributions import services as contributions
+from contributions.models import Contribution
+from portal.accounts import services as accounts
+from portal.institutions.models import Membership
+from portal.programmes.models import BaseModel
+from portal.seed.consortium import People
+from portal.seed.say import Say
+
+COUNTRY = {"ganga": "IN", "galilee": "IL", "yangtze": "CN"}
+STANDS_FOR = "Openly licensed photographs of the same country stand in for the site's own in this demonstration."
+
+
+def contribute(people: People, key: str, sample: Path, say: Say, *, steps: int) -> Contribution:
+    """Fine-tune at the site with `consortium fit`, then send it with `consortium contribute`; return the contribution."""
+    institution = people.sites[key]
+    with tempfile.TemporaryDirectory(prefix="site-") as folder:
+        images = _site_images(sample, COUNTRY[key], Path(folder) / "photographs")
+        out = Path(folder) / "out"
+        say.step(f"{institution}: fine-tuning the generator with the kit, {steps} steps on {images} photographs")
+        _kit(people, key, "fit", str(Path(folder) / "photographs"), "--out", str(out), "--steps", str(steps))
+        _complete_card(out / "training_card.json")
+        say.step(f"{institution}: contributing the weights through the API")
+        title = f"fundus-64 fine-tuned at {institution}"
+        _kit(
+            people, key, "contribute", "weights", str(out / "weights.safetensors"), "--institution", institution.slug,
+            "--title", title, "--card", str(out / "training_card.json"), "--no-wait",
+        )  # fmt: skip
+    return Contribution.objects.get(institution=institution, title=title)
+
+
+def _site_images(sample: Path, country: str, folder: Path) -> int:
+    """Copy the training photographs of one country (any, where the sample has none) to the site's own folder."""
+    (folder / "images").mkdir(parents=True)
+    with (sample / "labels.csv").open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if row["split"] == "train"]
+    own = [row for row in rows if row["country"] == country] or rows[:80]
+    for row in own:
+        shutil.copy(sample / "images" / row["file"], folder / "images" / row["file"])
+    with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(own[0]))
+        writer.writeheader()
+        writer.writerows(own)
+    return len(own)
+
+
+def _complete_card(path: Path) -> None:
+    """Add what the kit cannot know."""
+    card = json.loads(path.read_text(encoding="utf-8"))
+    card.setdefault("demographics", STANDS_FOR)
+    path.write_text(json.dumps(card), encoding="utf-8")
+
+
+def _kit(people: People, key: str, *arguments: str) -> None:
+    """Run the kit as the site's steward would, in a process of its own."""
+    steward = people.of(key, Membership.Role.STEWARD)
+    token = accounts.create_token(steward, name="demonstration", now=timezone.now())
+    environment = {"CONSORTIUM_URL": settings.PORTAL_URL, "CONSORTIUM_TOKEN": token}
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.kit", *arguments],
+        cwd=settings.BASE_DIR,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"consortium {arguments[0]} ended with {done.returncode}: {done.stderr[-2000:]}")
+
+
+def wait_for_checks(contribution: Contribution, say: Say) -> None:
+    """Wait until a worker has checked the contribution."""
+
+    def is_done() -> bool:
+        contribution.refresh_from_db()
+        return contribution.status not in {"submitted", "validating"}
+
+    say.wait(f"A worker checks {contribution}", is_done)
+
+
+def draft(people: People, key: str, title: str = "Fine-tuning of 2026, in preparation", **card: Any) -> Contribution:
+    """Leave a draft, as a site that has not finished."""
+    return contributions.draft(
+        people.sites[key],
+        kind=Contribution.Kind.WEIGHTS,
+        title=title,
+        base_model=BaseModel.objects.get(slug="fundus-64"),
+        training_card=card,
+        by=people.of(key, Membership.Role.STEWARD),
+        now=timezone.now(),
+    )
+
+
+def send_pickle(people: People, key: str, say: Say) -> None:
+    """Send what the checks refuse, a renamed text of 40 bytes, so that a rejection can be seen."""
+    institution = people.sites[key]
+    card = {
+        "images": 520, "patients": 260, "steps": 400, "batch_size": 16, "learning_rate": 1e-4, "seed": 1, "image_size": 64,
+        "augmentation": "flips", "deduplication": "by file hash", "dp": {"used": False}, "cameras": "not recorded",
+        "demographics": "not recorded",
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="site-") as folder:
+        weights, card_file = Path(folder) / "generator.pth", Path(folder) / "card.json"
+        weights.write_bytes(b"\x80\x02}q\x00." + b"old checkpoint format, never opened")
+        card_file.write_text(json.dumps(card), encoding="utf-8")
+        _kit(
+            people, key, "contribute", "weights", str(weights), "--institution", institution.slug,
+            "--title", "Generator in the old checkpoint format", "--card", str(card_file), "--no-wait",
+        )  # fmt: skip
+    say.step(f"{institution}: sent a .pth file, which the checks refuse")
