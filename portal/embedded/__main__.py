@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from portal.embedded import services, supervisor
+from portal.embedded import services, site, supervisor
 from portal.embedded.process import ProcessFailed
 from portal.embedded.state import NoFreePort, data_dir_from_environment
 
@@ -21,7 +21,7 @@ def main() -> int:
         if verb == "env":
             return _print_environment()
         return supervisor.run(data_dir, whole_portal=verb == "run")
-    except (ProcessFailed, NoFreePort, supervisor.AlreadyRunning) as error:
+    except (ProcessFailed, NoFreePort, site.NoSuchSample, supervisor.AlreadyRunning) as error:
         print(error, file=sys.stderr)
         return 1
 

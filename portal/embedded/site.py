@@ -22,13 +22,27 @@ BIN = Path(sys.executable).parent
 WORKER_STOP_STEPS = ((signal.SIGTERM, 5.0), (signal.SIGQUIT, 5.0))  # let short tasks finish; a lost lease runs again
 
 
+class NoSuchSample(Exception):
+    """SAMPLE does not name a folder."""
+
+
+def sample_dir(sample: str) -> str:
+    """Return the absolute folder of SAMPLE, or an empty string when it is not given."""
+    if not sample:
+        return ""
+    folder = Path(sample).expanduser().resolve()
+    if not folder.is_dir():
+        raise NoSuchSample(f"SAMPLE={folder} is not a folder.")
+    return str(folder)
+
+
 def choose_address(data_dir: Path) -> str:
     """Choose the ports of the site and return its address."""
     ports = choose_ports(data_dir, ["web", "live"])
     return f"http://{LOOPBACK}:{ports['web']}"
 
 
-def environment(data_dir: Path) -> dict[str, str]:
+def environment(data_dir: Path, sample: str) -> dict[str, str]:
     """Return the whole environment of the site's processes: ours, the services', and where the site is reached."""
     ports = read_ports(data_dir)
     added = {
@@ -38,9 +52,8 @@ def environment(data_dir: Path) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '/usr/bin:/bin')}",
     }
-    sample = os.environ.get("SAMPLE")
     if sample:
-        added["SAMPLE_DIR"] = str(Path(sample).expanduser().resolve())
+        added["SAMPLE_DIR"] = sample
     return {**os.environ, **services.environment(data_dir), **added}
 
 

@@ -1,6 +1,7 @@
 """The whole portal under one supervisor: services, web, live pages, workers, scheduler; Ctrl-C stops it all."""
 
 import fcntl
+import os
 import signal
 import sys
 import time
@@ -43,13 +44,15 @@ def run(data_dir: Path, *, whole_portal: bool) -> int:
     Raises:
         AlreadyRunning: `data_dir` is in use.
         ProcessFailed: something did not start.
+        NoSuchSample: SAMPLE names no folder.
     """
+    sample = site.sample_dir(os.environ.get("SAMPLE", ""))
     ensure_data_dir(data_dir)
-    with _only_one(data_dir), _stopped_by_signals():
+    with only_one(data_dir), _stopped_by_signals():
         adopt_orphans()
         children: list[Supervised] = []
         try:
-            _start(data_dir, children, whole_portal=whole_portal)
+            _start(data_dir, children, sample, whole_portal=whole_portal)
             while True:
                 _restart_ended(data_dir, children)
                 time.sleep(POLL_SECONDS)
@@ -77,22 +80,22 @@ def step(name: str) -> Iterator[None]:
     print(f"{time.monotonic() - begun:.1f} s", flush=True)
 
 
-def _start(data_dir: Path, children: list[Supervised], *, whole_portal: bool) -> None:
+def _start(data_dir: Path, children: list[Supervised], sample: str, *, whole_portal: bool) -> None:
     say(f"Data folder: {data_dir}")
     with step("PostgreSQL, Valkey and SeaweedFS"):
         children += [Supervised(running) for running in services.start(data_dir)]
     if not whole_portal:
-        _write_lock_line(data_dir, "services only")
+        say_where(data_dir, "services only")
         _say_services(data_dir)
         return
     address = site.choose_address(data_dir)
-    environment = site.environment(data_dir)
+    environment = site.environment(data_dir, sample)
     for name, arguments in site.PREPARATIONS:
         with step(name):
             site.manage(data_dir, environment, arguments)
     with step("Web, live pages, two workers, scheduler"):
         _start_site(data_dir, environment, children)
-    _write_lock_line(data_dir, address)
+    say_where(data_dir, address)
     say(f"The portal is up: {address}")
     if site.needs_seed(data_dir):
         say("The data folder is new: the demonstration consortium moves in (you can look around meanwhile).")
@@ -129,10 +132,10 @@ def _restart_ended(data_dir: Path, children: list[Supervised]) -> None:
                 child.restart_at = None
                 child.running = Running(child.running.program, data_dir)
         elif not child.running.is_alive():
-            _plan_restart(child, now)
+            plan_restart(child, now)
 
 
-def _plan_restart(child: Supervised, now: float) -> None:
+def plan_restart(child: Supervised, now: float) -> None:
     """Say that a child ended and when it starts again: each time later, until it has run for a minute."""
     if now - child.running.started_at > LONGEST_BACK_OFF_SECONDS:
         child.back_off_seconds = FIRST_BACK_OFF_SECONDS
@@ -164,7 +167,7 @@ def _say_services(data_dir: Path) -> None:
 
 
 @contextmanager
-def _only_one(data_dir: Path) -> Iterator[None]:
+def only_one(data_dir: Path) -> Iterator[None]:
     """Hold the data folder; the kernel lets go of it when this process ends, however it ends."""
     with (data_dir / "run" / "portal.lock").open("a+") as lock:
         try:
@@ -177,9 +180,10 @@ def _only_one(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def _write_lock_line(data_dir: Path, line: str) -> None:
+def say_where(data_dir: Path, where: str) -> None:
+    """Leave the address for a second supervisor to say."""
     with (data_dir / "run" / "portal.lock").open("w") as file:
-        file.write(line)
+        file.write(where)
 
 
 @contextmanager
