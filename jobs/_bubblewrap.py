@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import secrets
 import select
 import shutil
@@ -24,6 +25,7 @@ OPEN_FILES = 256
 # What a process may reserve beyond what it may use: stacks of threads, arenas, the tables of torch's libraries.
 RESERVED_BYTES = 512 * 1024**2
 PROGRAMS = "/usr/bin:/bin"
+PREPARING = ("setpriv: ", "choom: ", "prlimit: ")
 ENVIRONMENT = {
     "PATH": PROGRAMS,
     "HOME": "/tmp",
@@ -96,10 +98,11 @@ class Child:
     def exit_code(self, stderr: str) -> int:
         """What the program ended with, 128 + the signal when one ended it.
 
-        Raises SandboxError where bubblewrap reports nothing: the program did not start, or bubblewrap was killed.
+        Raises SandboxError where bubblewrap reports nothing, being killed or unable to start, and where one of the
+        programs that prepare the child complains. A child can pretend to be one; it gains another attempt.
         """
         reported = re.search(rb'"exit-code"\s*:\s*(\d+)', os.read(self.status, 65_536))
-        if reported is None:
+        if reported is None or (int(reported[1]) in {1, 126, 127} and stderr.startswith(PREPARING)):
             raise SandboxError(f"The sandbox did not start or was ended from outside: {stderr.strip() or 'no reason'}.")
         return int(reported[1])
 
@@ -188,17 +191,26 @@ def _unprivileged(user: int | None) -> list[str]:
 
 def _limited(limits: Limits) -> list[str]:
     """Resource limits, set inside: set outside, they would also hold for bubblewrap and count the user's processes."""
-    data = limits.memory_bytes + RESERVED_BYTES
-    return [
-        "/usr/bin/prlimit",
-        f"--cpu={limits.cpu_seconds}:{limits.cpu_seconds + 2}",
-        f"--data={data}",  # not the address space: mapping a large file, or importing torch, takes a lot of it
-        f"--fsize={limits.file_bytes}",
-        f"--nproc={limits.processes}",
-        f"--nofile={OPEN_FILES}",
-        "--core=0",
-        "--",
-    ]
+    wanted = {
+        # Not the address space: mapping a large file, or importing torch, takes a lot of it.
+        "data": (resource.RLIMIT_DATA, limits.memory_bytes + RESERVED_BYTES),
+        "fsize": (resource.RLIMIT_FSIZE, limits.file_bytes),
+        "nproc": (resource.RLIMIT_NPROC, limits.processes),
+        "nofile": (resource.RLIMIT_NOFILE, OPEN_FILES),
+        "core": (resource.RLIMIT_CORE, 0),
+    }
+    options = [f"--{name}={_at_most_now(limit, value)}" for name, (limit, value) in wanted.items()]
+    # The soft limit ends a process by SIGXCPU, which tells that it was for time; the hard one by SIGKILL.
+    soft, hard = (_at_most_now(resource.RLIMIT_CPU, limits.cpu_seconds + extra) for extra in (0, 2))
+    options.append(f"--cpu={soft}:{hard}")
+    # choom: when the machine runs out of memory, the kernel ends this and not the worker.
+    return ["/usr/bin/choom", "--adjust=1000", "--", "/usr/bin/prlimit", *options, "--"]
+
+
+def _at_most_now(limit: int, value: int) -> int:
+    """A limit may only be lowered."""
+    hard = resource.getrlimit(limit)[1]
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
 def _binds(read_only: Mapping[str, Path], output_dir: Path) -> list[str]:

@@ -36,9 +36,11 @@ __all__ = ["Limits", "Outcome", "OutputRefused", "SandboxError", "available", "c
 Kind = Literal["finished", "refused", "crashed", "out_of_memory", "timed_out", "cancelled", "output_exceeded"]
 
 LOOK_SECONDS = 0.1
+READ_BYTES = 8_192
 LINE_BYTES = 65_536
 STDERR_TAIL_BYTES = 8_192
 OUTPUT_ENTRIES, OUTPUT_DEPTH = 5_000, 8
+TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}  # Unicode UAX 9: explicit formatting
 
 Stop = tuple[Kind, str]
 
@@ -74,7 +76,8 @@ def run(
 
     `read_only` names files or folders seen as `/in/<name>`. `output_dir` exists and is empty; pass what it holds
     afterwards through `collect`. `on_line` gets each line of stdout in order, without its end, at most LINE_BYTES long,
-    control characters replaced. `should_stop` is asked about ten times a second.
+    control characters replaced; it should be quick, for nothing is watched meanwhile. `should_stop` is asked about ten
+    times a second.
 
     Raises SandboxError when the sandbox cannot start, and whatever `on_line` or `should_stop` raises.
     """
@@ -122,7 +125,7 @@ def _follow(
 
 def _read(descriptor: int, reader: Callable[[bytes], None]) -> bool:
     """Whether there may be more to read later."""
-    data = os.read(descriptor, 65_536)
+    data = os.read(descriptor, READ_BYTES)
     reader(data)
     return bool(data)
 
@@ -211,7 +214,9 @@ def sanitise(text: str) -> str:
 def _acts(character: str) -> bool:
     if character.isascii():
         return not character.isprintable() and character not in "\t\n"
-    return unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    return (
+        unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} or unicodedata.bidirectional(character) in TURNING
+    )
 
 
 def available() -> str | None:
@@ -224,12 +229,9 @@ def available() -> str | None:
         try:
             outcome = run(argv, read_only={}, output_dir=Path(folder), limits=small, on_line=lambda line: None)
         except (SandboxError, OSError) as error:
-            return f"{error} {_advice()}"
-    if outcome.kind == "finished":
-        return None
+            return f"{error} {_advice(str(error))}"
     return (
-        f"Python does not start in the sandbox ({outcome.detail} {outcome.stderr_tail.strip()}). Make the interpreter "
-        "and the virtual environment readable to every user, or run the worker as the user they belong to."
+        None if outcome.kind == "finished" else f"Python does not start in the sandbox: {outcome.stderr_tail.strip()}"
     )
 
 
@@ -238,13 +240,15 @@ def _unsupported() -> str | None:
         return f"The sandbox needs Linux on x86-64 or AArch64, this is {sys.platform} on {platform.machine()}."
     if tuple(map(int, re.findall(r"\d+", platform.release())[:2])) < (5, 14):
         return f"The sandbox needs Linux 5.14 or newer to limit processes, this is {platform.release()}: update it."
-    if missing := [name for name in ("prlimit", "setpriv") if shutil.which(name, path=PROGRAMS) is None]:
+    if missing := [name for name in ("setpriv", "choom", "prlimit") if shutil.which(name, path=PROGRAMS) is None]:
         return f"The sandbox needs the program {missing[0]}: install the package util-linux."
     return None
 
 
-def _advice() -> str:
-    """What usually keeps bubblewrap from starting."""
+def _advice(error: str) -> str:
+    """What usually keeps the sandbox from starting."""
+    if "failed to execute" in error:
+        return "Make the interpreter and the virtual environment readable to every user, or do not run as root."
     settings = {
         "/proc/sys/kernel/unprivileged_userns_clone": ("0", "sysctl kernel.unprivileged_userns_clone=1"),
         "/proc/sys/user/max_user_namespaces": ("0", "sysctl user.max_user_namespaces=15000"),
