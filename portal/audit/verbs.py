@@ -25,6 +25,7 @@ SENTENCES: dict[str, str] = {
     "contribution.changed": "{actor} changed {subject}",
     "contribution.file_added": "{actor} announced a file of {subject}",
     "contribution.file_uploaded": "{actor} uploaded a file of {subject}",
+    "contribution.file_removed": "{actor} removed a file of {subject}",
     "contribution.submitted": "{actor} submitted {subject}",
     "contribution.validation_started": "{actor} began to check {subject}",
     "contribution.requeued": "{actor} put {subject} back in the queue",

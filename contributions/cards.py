@@ -1,0 +1,133 @@
+"""The training card: what a site declares about how its weights were made. Pure rules, no database."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+MAX_BYTES = 16_384
+SMALL_CELL = range(1, 10)
+UNKNOWN = (None, "unknown")
+# A count on a line of free text: "female: 7" or "Topcon = 4,"
+_CELL_IN_TEXT = re.compile(r"[:=]\s*([1-9])\s*(?:[,;\n]|$)")
+
+Card = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing to mend in a card. `missing` is tolerated in a draft and refused at submission."""
+
+    field: str
+    sentence: str
+    missing: bool = False
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _count(value: object) -> str:
+    """Return what is wrong with a number of images or people: small cells point at people (1 to 9)."""
+    if value == "<10":
+        return ""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        return "must be a whole number, or <10."
+    return _small_cell(value)
+
+
+def _small_cell(value: object) -> str:
+    if value in SMALL_CELL and isinstance(value, int) and not isinstance(value, bool):
+        return f"is {value}: a group this small can point at people. Write <10 instead."
+    return ""
+
+
+def _whole(low: int, high: int) -> Callable[[object], str]:
+    def rule(value: object) -> str:
+        fits = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        return "" if fits else f"must be a whole number from {low:,} to {high:,}."
+
+    return rule
+
+
+def _learning_rate(value: object) -> str:
+    return "" if _is_number(value) and 0 < value <= 1 else "must be a number above 0 and at most 1."  # type: ignore[operator]
+
+
+def _described(value: object) -> str:
+    """Return what is wrong with a text or a table of the site's own making."""
+    if isinstance(value, str):
+        cell = _CELL_IN_TEXT.search(value)
+        return _small_cell(int(cell[1])) if cell else ""
+    if isinstance(value, dict):
+        return next((f"({key}) {found}" for key, cell in value.items() if (found := _small_cell(cell))), "")
+    return "must be a text, or a table of names and counts."
+
+
+def _procedure(value: object) -> str:
+    return "" if isinstance(value, str | dict) else "must be a text, or a table of settings."
+
+
+def _privacy(value: object) -> str:
+    """Return what is wrong with the declared differential privacy: epsilon > 0 and 0 < delta < 1 when it was used."""
+    if not isinstance(value, dict) or not isinstance(value.get("used"), bool):
+        return 'must say whether it was used: {"used": true or false}.'
+    if not value["used"]:
+        return ""
+    epsilon, delta = value.get("epsilon"), value.get("delta")
+    if not _is_number(epsilon) or epsilon <= 0:
+        return "was used, so give epsilon: a number above 0."
+    if not _is_number(delta) or not 0 < delta < 1:
+        return "was used, so give delta: a number between 0 and 1."
+    return ""
+
+
+# field: (label, rule, may it be unknown)
+FIELDS: dict[str, tuple[str, Callable[[object], str], bool]] = {
+    "images": ("Images", _count, False),
+    "patients": ("Patients", _count, True),
+    "steps": ("Steps", _whole(1, 100_000_000), False),
+    "batch_size": ("Batch size", _whole(1, 65_536), False),
+    "learning_rate": ("Learning rate", _learning_rate, False),
+    "seed": ("Seed", _whole(0, 2**63 - 1), True),
+    "augmentation": ("Augmentation", _procedure, False),
+    "deduplication": ("De-duplication", _procedure, False),
+    "dp": ("Differential privacy", _privacy, False),
+    "cameras": ("Cameras", _described, True),
+    "demographics": ("Demographics", _described, True),
+}
+
+
+def problems(card: object, *, base_sha256: str = "") -> list[Problem]:
+    """
+    Return what is missing from a card and what is wrong in it, in the order of the form.
+
+    Args:
+        card: as the kit writes it (training_card.json); keys that we do not ask for are kept and not judged.
+        base_sha256: of the base generator of the contribution; a card that names another one is wrong.
+    """
+    if not isinstance(card, dict):
+        return [Problem("", "The training card must be a JSON object.")]
+    if len(json.dumps(card)) > MAX_BYTES:
+        return [Problem("", f"The training card is larger than {MAX_BYTES:,} bytes. Leave out what nobody asked for.")]
+    return [*_judge(card), *_other_base(card, base_sha256)]
+
+
+def _judge(card: Card) -> Iterator[Problem]:
+    for name, (label, rule, may_be_unknown) in FIELDS.items():
+        value = card.get(name)
+        if name not in card or value in ("", {}):
+            yield Problem(name, f"{label}: not filled in{', `unknown` is an answer' * may_be_unknown}.", missing=True)
+        elif value in UNKNOWN:
+            if not may_be_unknown:
+                yield Problem(name, f"{label}: this must be known.", missing=True)
+        elif wrong := rule(value):
+            yield Problem(name, f"{label} {wrong}")
+
+
+def _other_base(card: Card, base_sha256: str) -> Iterator[Problem]:
+    base = card.get("base")
+    declared = base.get("sha256") if isinstance(base, dict) else None
+    if base_sha256 and declared and declared != base_sha256:
+        yield Problem("", "The card says that the weights were made from another base generator. Choose that one.")

@@ -1,0 +1,28 @@
+"""Who may do what to contributions; when is in lifecycle.py."""
+
+import rules
+
+from contributions.models import Contribution
+from portal.accounts.models import User
+from portal.errors import NotAllowed
+from portal.institutions import services as institutions
+from portal.institutions.models import Institution
+
+
+@rules.predicate
+def is_steward(user: User, contribution: Contribution) -> bool:
+    """Test if the user is a data steward or principal investigator of the institution that owns the contribution."""
+    return institutions.manages(user, contribution.institution)
+
+
+for verb in ("change", "submit", "withdraw", "replace"):
+    rules.add_perm(f"contributions.{verb}_contribution", is_steward)
+
+
+def require_steward(user: User, institution: Institution) -> None:
+    """Raise NotAllowed unless the user is a data steward or principal investigator there; a superuser is not enough."""
+    if not institutions.manages(user, institution):
+        raise NotAllowed(
+            f"Only a data steward or principal investigator of {institution} can do this. Ask one of them, or ask for "
+            "the role."
+        )

@@ -1,0 +1,364 @@
+"""What happens to contributions. Only this module moves them; files on their way in are in uploads.py."""
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.urls import reverse
+
+from contributions import cards, lifecycle, uploads
+from contributions.lifecycle import LIVE, Status
+from contributions.models import Contribution, ContributionFile
+from contributions.reports import add_evidence, latest_results, record_check, storable
+from contributions.rules import require_steward
+from contributions.uploads import add_file, complete_file, parts_uploaded, remove_file, sign_parts
+from portal import storage
+from portal.accounts.models import User
+from portal.agreements import services as agreements
+from portal.audit import services as audit
+from portal.errors import DomainError
+from portal.institutions import services as institutions
+from portal.institutions.models import Institution
+from portal.lifecycle import TransitionNotAllowed, verb
+from portal.live import announce
+from portal.notifications.services import notify
+from portal.programmes.models import BaseModel
+from portal.queue import enqueue
+
+__all__ = [
+    "TransitionNotAllowed",
+    "add_evidence",
+    "add_file",
+    "approve",
+    "begin_validation",
+    "change",
+    "complete_file",
+    "draft",
+    "find_invalid",
+    "latest_results",
+    "obstacles",
+    "parts_uploaded",
+    "promote_files",
+    "record_check",
+    "refer",
+    "reject",
+    "remove_file",
+    "replace",
+    "requeue",
+    "sign_parts",
+    "submit",
+    "withdraw",
+]
+
+State = ContributionFile.State
+
+
+class KindNotOpen(DomainError):
+    """This kind of contribution cannot be made yet."""
+
+    code = "kind_not_open"
+
+
+class NotADraft(DomainError):
+    """Title, base model and training card change only while the contribution is a draft."""
+
+    code = "not_a_draft"
+
+
+class CardRefused(DomainError):
+    """Something in the training card is wrong."""
+
+    code = "card_refused"
+
+
+class CardIncomplete(DomainError):
+    """Something that the training card needs is missing."""
+
+    code = "card_incomplete"
+
+
+class FilesIncomplete(DomainError):
+    """There is no file, or one has not arrived whole."""
+
+    code = "files_incomplete"
+
+
+class Duplicate(DomainError):
+    """The institution has a live contribution of exactly these files."""
+
+    code = "duplicate_contribution"
+
+
+class ReasonMissing(DomainError):
+    """A withdrawal is explained."""
+
+    code = "reason_missing"
+
+
+class CannotReplace(DomainError):
+    """Only a rejected or withdrawn contribution is corrected by a new one, once."""
+
+    code = "cannot_replace"
+
+
+# Drafts
+
+
+def _require_valid(card: dict[str, Any]) -> None:
+    """Refuse what is wrong in a card at once, so that a small cell is never stored; what is missing may come later."""
+    wrong = [problem.sentence for problem in cards.problems(card) if not problem.missing]
+    if wrong:
+        raise CardRefused(" ".join(wrong))
+
+
+@transaction.atomic
+def draft(
+    institution: Institution,
+    *,
+    kind: str,
+    title: str,
+    base_model: BaseModel | None,
+    training_card: dict[str, Any],
+    by: User,
+    now: datetime,
+    supersedes: Contribution | None = None,
+) -> Contribution:
+    """Begin a contribution. Needs no agreement yet: submit does."""
+    require_steward(by, institution)
+    if kind != Contribution.Kind.WEIGHTS or base_model is None:
+        raise KindNotOpen("Only generator weights, fine-tuned from a registered base model, can be contributed yet.")
+    _require_valid(training_card)
+    contribution = Contribution.objects.create(
+        programme=base_model.programme,
+        institution=institution,
+        kind=kind,
+        title=title,
+        base_model=base_model,
+        training_card=training_card,
+        status_since=now,
+        supersedes=supersedes,
+        created_by=by,
+        created_at=now,
+    )
+    facts = {"supersedes": supersedes.pk} if supersedes else {}
+    audit.record("contribution.drafted", contribution, by=by, kind=kind, base_model=str(base_model), **facts)
+    return contribution
+
+
+@transaction.atomic
+def change(
+    contribution: Contribution,
+    *,
+    by: User,
+    title: str | None = None,
+    base_model: BaseModel | None = None,
+    training_card: dict[str, Any] | None = None,
+) -> Contribution:
+    """Change what is given of a draft."""
+    require_steward(by, contribution.institution)
+    contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
+    if contribution.status != Status.DRAFT:
+        raise NotADraft(f"{contribution} is {contribution.get_status_display().lower()} and does not change any more.")
+    if training_card is not None:
+        _require_valid(training_card)
+    given = {"title": title, "base_model": base_model, "training_card": training_card}
+    changed = {
+        field: value for field, value in given.items() if value is not None and value != getattr(contribution, field)
+    }
+    for field, value in changed.items():
+        setattr(contribution, field, value)
+    if changed:
+        contribution.save(update_fields=list(changed))
+        audit.record("contribution.changed", contribution, by=by, fields=sorted(changed))
+    return contribution
+
+
+@transaction.atomic
+def replace(contribution: Contribution, *, by: User, now: datetime) -> Contribution:
+    """Begin the corrected contribution of a rejected or withdrawn one, with its training card."""
+    contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
+    successor = Contribution.objects.filter(supersedes=contribution).first()
+    if successor is not None:
+        raise CannotReplace(f"A correction has been begun already: {successor}.", next_url=successor.get_absolute_url())
+    if contribution.status not in {Status.REJECTED, Status.WITHDRAWN}:
+        raise CannotReplace(
+            f"{contribution} is {contribution.get_status_display().lower()}. Withdraw it before you replace it."
+        )
+    return draft(
+        contribution.institution,
+        kind=contribution.kind,
+        title=contribution.title,
+        base_model=contribution.base_model,
+        training_card=contribution.training_card,
+        by=by,
+        now=now,
+        supersedes=contribution,
+    )
+
+
+# The life of a contribution
+
+
+def _move(
+    contribution_id: int, target: Status, *, by: User | None, now: datetime, facts: dict[str, Any], **changes: Any
+) -> Contribution:
+    """Lock the row, check the move, save it and write the audit event: all or nothing."""
+    contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
+    before = Status(contribution.status)
+    name = verb(lifecycle.TRANSITIONS, before, target, subject=contribution)
+    contribution.status, contribution.status_since = target, now
+    for field, value in changes.items():
+        setattr(contribution, field, value)
+    contribution.save(update_fields=["status", "status_since", *changes])
+    audit.record(name, contribution, by=by, before=before, **facts)
+    announce(f"contribution-{contribution.pk}")
+    return contribution
+
+
+def manifest(contribution: Contribution) -> str:
+    """Return the text of SHA256SUMS: one line per file, by name, as `sha256sum -c` reads it."""
+    return "".join(f"{file.sha256}  {file.name}\n" for file in contribution.files.order_by("name"))
+
+
+def obstacles(contribution: Contribution) -> list[DomainError]:
+    """Return everything that keeps a draft from being submitted, each with where to settle it."""
+    found: list[DomainError] = []
+    try:
+        agreements.require_active(contribution.institution, contribution.programme)
+    except agreements.AgreementRequired as exc:
+        found.append(exc)
+    found.extend(_card_obstacles(contribution))
+    if not contribution.files.exists() or contribution.files.filter(state=State.UPLOADING).exists():
+        here = reverse("contributions:upload", args=[contribution.pk])
+        found.append(FilesIncomplete("The weights have not arrived whole. Upload the file first.", next_url=here))
+    return found
+
+
+def _card_obstacles(contribution: Contribution) -> list[DomainError]:
+    base = contribution.base_model
+    problems = cards.problems(contribution.training_card, base_sha256=base.sha256 if base else "")
+    here = reverse("contributions:card", args=[contribution.pk])
+    if not problems:
+        return []
+    sentence = "The training card is not complete. " + " ".join(problem.sentence for problem in problems)
+    return [CardIncomplete(sentence, next_url=here)]
+
+
+@transaction.atomic
+def submit(contribution: Contribution, *, by: User, now: datetime) -> Contribution:
+    """
+    Send the files to the checks.
+
+    Raises:
+        AgreementRequired: the institution has not signed the agreement in force.
+        CardIncomplete, FilesIncomplete: something is missing; the first obstacle is told.
+        Duplicate: the institution has a live contribution of exactly these files.
+    """
+    require_steward(by, contribution.institution)
+    contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
+    verb(lifecycle.TRANSITIONS, Status(contribution.status), Status.SUBMITTED, subject=contribution)
+    for obstacle in obstacles(contribution):
+        raise obstacle
+    digest = hashlib.sha256(manifest(contribution).encode()).hexdigest()
+    facts = {"manifest_sha256": digest}
+    try:
+        with transaction.atomic():
+            contribution = _move(
+                contribution.pk, Status.SUBMITTED, by=by, now=now, facts=facts,
+                manifest_sha256=digest, submitted_at=now, submitted_by=by,
+            )  # fmt: skip
+    except IntegrityError as exc:
+        raise _duplicate(contribution, digest) from exc
+    enqueue("jobs.validate_contribution", contribution_id=contribution.pk)
+    return contribution
+
+
+def _duplicate(contribution: Contribution, digest: str) -> Duplicate:
+    other = Contribution.objects.get(institution=contribution.institution, manifest_sha256=digest, status__in=LIVE)
+    return Duplicate(
+        f"The same files are in {other}, which is {other.get_status_display().lower()}. Withdraw this draft, or send "
+        "other files.",
+        next_url=other.get_absolute_url(),
+    )
+
+
+@transaction.atomic
+def withdraw(contribution: Contribution, *, by: User, reason: str, now: datetime) -> Contribution:
+    """Take a contribution back, with a reason; its files and its record stay. Unfinished uploads are given up."""
+    require_steward(by, contribution.institution)
+    if not reason.strip():
+        raise ReasonMissing("Say in a sentence why you withdraw it: the reason stays on record.")
+    contribution = _move(
+        contribution.pk, Status.WITHDRAWN, by=by, now=now, facts={"reason": reason.strip()}, reason=reason.strip()
+    )
+    uploads.abort_unfinished(contribution)
+    return contribution
+
+
+# For workers
+
+
+@transaction.atomic
+def begin_validation(contribution_id: int, *, now: datetime) -> Contribution:
+    """Take a submitted contribution for checking. Raises TransitionNotAllowed: withdrawn, or another worker has it."""
+    return _move(contribution_id, Status.VALIDATING, by=None, now=now, facts={})
+
+
+@transaction.atomic
+def requeue(contribution_id: int, *, now: datetime) -> Contribution:
+    """Give back a contribution whose worker was lost."""
+    return _move(contribution_id, Status.SUBMITTED, by=None, now=now, facts={})
+
+
+def promote_files(contribution_id: int) -> None:
+    """Copy the files from quarantine to the vault, under the same keys. Safe to repeat; outside any transaction."""
+    for file in ContributionFile.objects.filter(contribution=contribution_id):
+        storage.promote((storage.QUARANTINE, file.storage_key), (storage.VAULT, file.storage_key))
+
+
+@transaction.atomic
+def refer(contribution_id: int, *, now: datetime) -> Contribution:
+    """Move a contribution that passed its checks before the board; promote_files has run before."""
+    contribution = _move(contribution_id, Status.REVIEW, by=None, now=now, facts={}, referred_at=now)
+    contribution.files.update(state=State.VERIFIED)
+    _tell(contribution, "passed its checks", "It is before the board now. The report of the checks is here:")
+    return contribution
+
+
+@transaction.atomic
+def find_invalid(contribution_id: int, *, reason: str, now: datetime) -> Contribution:
+    """Reject a contribution that failed a check; the board never sees it."""
+    reason = storable(reason)
+    contribution = _move(
+        contribution_id, Status.REJECTED, by=None, now=now, facts={"reason": reason}, reason=reason, decided_at=now
+    )
+    contribution.files.update(state=State.REFUSED)
+    _tell(contribution, "did not pass its checks", f"{reason} What to do, and a way to send a corrected one, is here:")
+    return contribution
+
+
+# For the board
+
+
+@transaction.atomic
+def approve(contribution_id: int, *, by: User | None, now: datetime) -> Contribution:
+    """Approve, as the board decided."""
+    contribution = _move(contribution_id, Status.APPROVED, by=by, now=now, facts={}, decided_at=now)
+    _tell(contribution, "was approved", "The board approved it. It may now enter corpora; where it does is shown here:")
+    return contribution
+
+
+@transaction.atomic
+def reject(contribution_id: int, *, by: User | None, reason: str, now: datetime) -> Contribution:
+    """Reject, as the board decided, always with a reason."""
+    contribution = _move(
+        contribution_id, Status.REJECTED, by=by, now=now, facts={"reason": reason}, reason=reason, decided_at=now
+    )
+    _tell(contribution, "was not approved", f"The board's reason: {reason}")
+    return contribution
+
+
+def _tell(contribution: Contribution, what: str, text: str) -> None:
+    addresses = institutions.people(contribution.institution).values_list("email", flat=True)
+    notify(addresses, subject=f"{contribution} {what}", text=text, path=contribution.get_absolute_url())

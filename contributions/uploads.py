@@ -1,0 +1,225 @@
+"""Files on their way in: announced, signed part by part, completed. The bytes go straight to the store."""
+
+import unicodedata
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from contributions.lifecycle import Status
+from contributions.models import Contribution, ContributionFile
+from contributions.rules import require_steward
+from portal import storage
+from portal.accounts.models import User
+from portal.audit import services as audit
+from portal.errors import DomainError
+from portal.live import announce
+
+MAX_PARTS_SIGNED = 20
+State = ContributionFile.State
+
+
+class FileRefused(DomainError):
+    """The name, size or hash of a file cannot be accepted."""
+
+    code = "file_refused"
+
+
+class FilesFixed(DomainError):
+    """The files of a contribution change only while it is a draft."""
+
+    code = "files_fixed"
+
+
+class PartsRefused(DomainError):
+    """The parts asked for do not exist in this file, or are too many at once."""
+
+    code = "parts_refused"
+
+
+class PartsMissing(DomainError):
+    """Some parts have not arrived."""
+
+    code = "parts_missing"
+
+
+def _require_draft(contribution: Contribution, by: User) -> None:
+    require_steward(by, contribution.institution)
+    if contribution.status != Status.DRAFT:
+        raise FilesFixed(
+            f"{contribution} is {contribution.get_status_display().lower()}: its files cannot change any more. "
+            "Start a corrected contribution to send others."
+        )
+
+
+def check_announcement(*, name: str, size_bytes: int) -> None:
+    """
+    Raise FileRefused for a name or a size that no check needs to see.
+
+    What is in the file, its extension included, is the worker's to judge: its answer says how to mend it.
+    """
+    if not name.strip() or name in {".", ".."} or len(name) > 200:
+        raise FileRefused("The file needs a name of 1 to 200 characters. Rename it and try again.")
+    if any(unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} or c in "/\\" for c in name):
+        raise FileRefused("The file's name holds a slash or an invisible character. Rename it and try again.")
+    if not 0 <= size_bytes <= settings.UPLOAD_MAX_BYTES:
+        raise FileRefused(
+            f"{name} has {size_bytes:,} bytes; at most {settings.UPLOAD_MAX_BYTES:,} are accepted. "
+            "Send the fine-tuned weights only, without the optimiser's state."
+        )
+
+
+def add_file(
+    contribution: Contribution, *, name: str, size_bytes: int, sha256: str, by: User, now: datetime
+) -> ContributionFile:
+    """
+    Announce a file and open its upload; the same file again, from any browser or kit, continues what is there.
+
+    Args:
+        name: without folders; shown to the board.
+        size_bytes: 0 to UPLOAD_MAX_BYTES. An empty file may come: check 1 says what is wrong with it.
+        sha256: of the whole file, 64 hexadecimal digits.
+    """
+    _require_draft(contribution, by)
+    check_announcement(name=name, size_bytes=size_bytes)
+    sha256 = sha256.lower()
+    known = contribution.files.filter(sha256=sha256, size_bytes=size_bytes).first()
+    if known is not None:
+        return _reopen_if_stale(known, now=now)
+    key = f"contributions/{contribution.pk}/{sha256}-{size_bytes}"
+    upload_id = storage.begin_multipart(key)
+    announced = ContributionFile(
+        name=name, size_bytes=size_bytes, sha256=sha256, storage_key=key, upload_id=upload_id, added_at=now,
+        part_size_bytes=storage.PART_SIZE_BYTES,
+    )  # fmt: skip
+    try:
+        return _announce(contribution.pk, announced, by=by)
+    except DomainError:
+        storage.abort_multipart(key, upload_id)
+        raise
+    except IntegrityError:  # another window announced it first
+        storage.abort_multipart(key, upload_id)
+        return contribution.files.get(sha256=sha256, size_bytes=size_bytes)
+
+
+@transaction.atomic
+def _announce(contribution_id: int, file: ContributionFile, *, by: User) -> ContributionFile:
+    contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
+    _require_draft(contribution, by)
+    other = contribution.files.exclude(sha256=file.sha256, size_bytes=file.size_bytes).first()
+    if other is not None:
+        raise FileRefused(f"Weights are one file, and {other.name} is there already. Remove it first to send another.")
+    file.contribution = contribution
+    file.save(force_insert=True)
+    audit.record("contribution.file_added", contribution, by=by, sha256=file.sha256, size_bytes=file.size_bytes)
+    announce(f"contribution-{contribution.pk}")
+    return file
+
+
+def _reopen_if_stale(file: ContributionFile, *, now: datetime) -> ContributionFile:
+    """Open a new upload where the store has forgotten the old one, which it does after some days."""
+    stale = now - file.added_at >= timedelta(days=storage.ABORT_AFTER_DAYS)
+    if file.state == State.UPLOADING and stale and not storage.list_parts(file.storage_key, file.upload_id):
+        file.upload_id, file.added_at = storage.begin_multipart(file.storage_key), now
+        file.save(update_fields=["upload_id", "added_at"])
+    return file
+
+
+def parts_uploaded(file: ContributionFile) -> list[int]:
+    """Return the numbers of the parts that the store holds."""
+    if file.state != State.UPLOADING:
+        return list(range(1, file.part_count + 1))
+    return [part.number for part in storage.list_parts(file.storage_key, file.upload_id)]
+
+
+def sign_parts(file: ContributionFile, parts: list[tuple[int, str]], *, by: User) -> list[dict[str, Any]]:
+    """
+    Return an address for each part, good for one PUT of exactly these bytes within 15 minutes.
+
+    Args:
+        parts: at most 20 pairs of number (from 1) and base64 SHA-256 of the part.
+    """
+    _require_draft(file.contribution, by)
+    if file.state != State.UPLOADING:
+        raise FilesFixed(f"{file.name} is uploaded already. There is nothing left to send.")
+    if not 1 <= len(parts) <= MAX_PARTS_SIGNED:
+        raise PartsRefused(f"Ask for 1 to {MAX_PARTS_SIGNED} parts at a time.")
+    if any(not 1 <= number <= file.part_count for number, _ in parts):
+        raise PartsRefused(f"{file.name} has the parts 1 to {file.part_count:,}.")
+    return [
+        {
+            "number": number,
+            "url": storage.sign_part(file.storage_key, file.upload_id, number=number, sha256=sha256),
+            "headers": {"x-amz-checksum-sha256": sha256},
+        }
+        for number, sha256 in parts
+    ]
+
+
+def _part_bytes(file: ContributionFile, number: int) -> int:
+    before = (number - 1) * file.part_size_bytes
+    return min(file.part_size_bytes, file.size_bytes - before)
+
+
+def complete_file(file: ContributionFile, *, by: User, now: datetime) -> ContributionFile:
+    """
+    Join the parts. Safe to repeat, also after a crash between the store's answer and ours.
+
+    Raises:
+        PartsMissing: parts that have not arrived whole, by number.
+    """
+    _require_draft(file.contribution, by)
+    if file.state != State.UPLOADING:
+        return file
+    parts = storage.list_parts(file.storage_key, file.upload_id)
+    if parts or storage.size(storage.QUARANTINE, file.storage_key) != file.size_bytes:
+        arrived = {part.number for part in parts if part.size_bytes == _part_bytes(file, part.number)}
+        _require_all(file, arrived)
+        storage.complete_multipart(file.storage_key, file.upload_id, parts)
+    return _uploaded(file.pk, by=by, now=now)
+
+
+def _require_all(file: ContributionFile, arrived: set[int]) -> None:
+    missing = [number for number in range(1, file.part_count + 1) if number not in arrived]
+    if missing:
+        numbers = ", ".join(map(str, missing[:20])) + (", ..." if len(missing) > 20 else "")
+        raise PartsMissing(
+            f"{len(missing):,} of {file.part_count:,} parts of {file.name} have not arrived: {numbers}. "
+            "Send these parts, then complete the file again."
+        )
+
+
+@transaction.atomic
+def _uploaded(file_id: int, *, by: User, now: datetime) -> ContributionFile:
+    file = ContributionFile.objects.select_for_update().select_related("contribution").get(pk=file_id)
+    if file.state == State.UPLOADING:
+        file.state, file.uploaded_at = State.UPLOADED, now
+        file.save(update_fields=["state", "uploaded_at"])
+        facts = {"sha256": file.sha256, "size_bytes": file.size_bytes}
+        audit.record("contribution.file_uploaded", file.contribution, by=by, **facts)
+        announce(f"contribution-{file.contribution_id}")
+    return file
+
+
+def remove_file(file: ContributionFile, *, by: User) -> None:
+    """Take a file out of a draft; its bytes leave quarantine."""
+    with transaction.atomic():
+        contribution = Contribution.objects.select_for_update().get(pk=file.contribution_id)
+        _require_draft(contribution, by)
+        contribution.files.filter(pk=file.pk).delete()
+        audit.record("contribution.file_removed", contribution, by=by, sha256=file.sha256, size_bytes=file.size_bytes)
+        announce(f"contribution-{contribution.pk}")
+    storage.abort_multipart(file.storage_key, file.upload_id)
+    storage.delete(storage.QUARANTINE, file.storage_key)
+
+
+def abort_unfinished(contribution: Contribution) -> None:
+    """Forget the uploads that will never be completed, once the current transaction commits."""
+    unfinished = list(contribution.files.filter(state=State.UPLOADING))
+
+    def abort() -> None:
+        for file in unfinished:
+            storage.abort_multipart(file.storage_key, file.upload_id)
+
+    transaction.on_commit(abort, robust=True)
