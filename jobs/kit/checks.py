@@ -270,7 +270,7 @@ def check_generation(path: Path, base: Base, out_dir: Path, on_progress: Progres
         max_corner_ratio: dark corners around a round field.
         min_warmth: red above blue, as haemoglobin and pigment make every retina, in any ethnicity or camera.
         min_smoothness: neighbouring pixels agree, as in a photograph and not in noise.
-    Below min_fundus_like (share of the images) the check fails (damaged weights give 0), below warn_fundus_like it warns.
+    Below min_fundus_like (a share of the images; damaged weights give 0) it fails, below warn_fundus_like it warns.
     Diversity: above max_near_duplicates (share of all pairs closer than duplicate_distance) it fails, because the
     generator collapsed to few pictures; above warn_near_duplicates it warns.
     """

@@ -1,5 +1,6 @@
 """Fine-tune the base generator on a folder of photographs. No image leaves the machine; the weights may."""
 
+import hashlib
 import json
 import math
 import time
@@ -127,12 +128,14 @@ def train(
 
     device = choose_device(config.device)
     scheduler = generator.make_scheduler(scheduler_settings)
-    pixels, labels = torch.from_numpy(generator.to_unit(squares)), torch.from_numpy(classes)
-    state = _restore(_fresh_state(model.to(device), config), state_path, config)
+    labels = torch.from_numpy(classes)
+    run = _run_identity(config, squares, classes)
+    state = _restore(_fresh_state(model.to(device), config), state_path, run)
     state.model.train()
     while state.step < config.steps:
-        chosen = torch.randint(len(pixels), (config.batch_size,), generator=state.rng)
-        batch = augment(pixels[chosen], config, state.rng).to(device)
+        chosen = torch.randint(len(squares), (config.batch_size,), generator=state.rng)
+        batch = torch.from_numpy(generator.to_unit(squares[chosen.numpy()]))
+        batch = augment(batch, config, state.rng).to(device)
         with torch.autocast(device, dtype=torch.bfloat16, enabled=_fast_bfloat16(device)):
             loss = generator.denoising_loss(state.model, scheduler, batch, labels[chosen].to(device), state.rng)
         _require_finite(loss.item(), state.step)
@@ -140,7 +143,7 @@ def train(
         if on_progress is not None:
             on_progress(state.step, config.steps, f"Training, loss {state.loss:.4f}")
         if state.step % config.checkpoint_every == 0 and state.step < config.steps:
-            _save_state(state, state_path, config)
+            _save_state(state, state_path, run)
             if on_checkpoint is not None:
                 on_checkpoint(state)
     return state
@@ -224,7 +227,14 @@ def _fast_bfloat16(device: str) -> bool:
     """Return whether bfloat16 pays: on every GPU we meet, and on CPUs that have its instructions."""
     import torch  # noqa: PLC0415 -- slow import
 
-    return device == "cuda" or bool(torch.cpu._is_avx512_bf16_supported())
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # not public; absent in some versions
+    return device == "cuda" or bool(supported())
+
+
+def _run_identity(config: FitConfig, squares: np.ndarray, classes: np.ndarray) -> str:
+    """Name what must be equal for a stopped run to go on: settings, images and classes."""
+    digest = hashlib.sha256(squares.tobytes() + classes.tobytes()).hexdigest()
+    return json.dumps(asdict(config) | {"images_sha256": digest}, sort_keys=True)
 
 
 def _fresh_state(model: "UNet2DModel", config: FitConfig) -> TrainingState:
@@ -235,7 +245,7 @@ def _fresh_state(model: "UNet2DModel", config: FitConfig) -> TrainingState:
     return TrainingState(model, average, optimizer, torch.Generator().manual_seed(config.seed))
 
 
-def _save_state(state: TrainingState, path: Path, config: FitConfig) -> None:
+def _save_state(state: TrainingState, path: Path, run: str) -> None:
     from safetensors.torch import save_file  # noqa: PLC0415 -- slow import
 
     tensors = {f"average.{name}": value for name, value in state.average.items()}
@@ -245,13 +255,13 @@ def _save_state(state: TrainingState, path: Path, config: FitConfig) -> None:
         tensors[f"exp_avg.{name}"] = moments["exp_avg"]
         tensors[f"exp_avg_sq.{name}"] = moments["exp_avg_sq"]
     tensors["rng"] = state.rng.get_state()
-    facts = {"step": str(state.step), "loss": str(state.loss), "config": json.dumps(asdict(config), sort_keys=True)}
+    facts = {"step": str(state.step), "loss": str(state.loss), "run": run}
     partial = path.with_suffix(".partial")
     save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, partial, metadata=facts)
     partial.replace(path)
 
 
-def _restore(state: TrainingState, path: Path, config: FitConfig) -> TrainingState:
+def _restore(state: TrainingState, path: Path, run: str) -> TrainingState:
     """Continue from a stopped run's state file, when there is one."""
     import torch  # noqa: PLC0415 -- slow import
     from safetensors import safe_open  # noqa: PLC0415 -- slow import
@@ -260,9 +270,9 @@ def _restore(state: TrainingState, path: Path, config: FitConfig) -> TrainingSta
         return state
     with safe_open(path, framework="pt") as saved:
         facts = saved.metadata()
-        if json.loads(facts["config"]) != asdict(config):
+        if facts.get("run") != run:
             raise TrainingError(
-                f"{path} belongs to a run with other settings.",
+                f"{path} belongs to a run with other settings or photographs.",
                 code="state_differs",
                 fix="Remove it to start again, or use the settings of that run.",
             )

@@ -73,6 +73,26 @@ def test_same_seed_same_weights():
     assert not all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_fresh_model_has_places_in_encoder_and_decoder():
+    model = encoder.build_mae(SMALL)
+    for embedded, width in (
+        (model.vit.embeddings.position_embeddings, 16),
+        (model.decoder.decoder_pos_embed, 8),
+    ):
+        assert np.array_equal(embedded[0].detach().numpy(), encoder.sine_cosine_positions(4, width))
+        assert embedded.requires_grad is False
+        assert len(torch.unique(embedded[0], dim=0)) == 17
+
+
+def test_positions_follow_their_formula():
+    positions = encoder.sine_cosine_positions(side=3, width=8)
+    assert positions.shape == (10, 8)
+    assert positions[0].tolist() == [0.0] * 8
+    of_row_1_column_2 = positions[1 + 1 * 3 + 2]
+    expected = [np.sin(2), np.sin(0.02), np.cos(2), np.cos(0.02), np.sin(1), np.sin(0.01), np.cos(1), np.cos(0.01)]
+    assert np.allclose(of_row_1_column_2, expected, atol=1e-6)
+
+
 def test_saved_encoder_loads_with_the_same_features(saved):
     folder, sha256 = saved
     loaded = encoder.load_encoder(folder)

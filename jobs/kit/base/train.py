@@ -22,7 +22,16 @@ CHECKS = {
     "max_tensors": 4096,
     "samples": 64,
     "seed": 20260,
-    "steps": generator.SAMPLING_STEPS,
+    "min_contrast": 0.04,
+    "min_brightness": 0.12,
+    "max_corner_ratio": 0.4,
+    "min_warmth": 0.2,
+    "min_smoothness": 0.6,
+    "min_fundus_like": 0.5,
+    "warn_fundus_like": 0.8,
+    "duplicate_distance": 0.03,
+    "max_near_duplicates": 0.2,
+    "warn_near_duplicates": 0.02,
 }
 
 

@@ -1,0 +1,142 @@
+"""Fine-tuning changes the weights, repeats, goes on where it was stopped, and stops on a loss that is not finite."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jobs.kit import checks, fit, generator
+from jobs.kit.errors import ImagesError, TrainingError
+from jobs.kit.fit import FitConfig
+from jobs.kit.phantom import write_sample
+
+BASE_DIR = Path(generator.__file__).parent / "base" / "fundus-64"
+QUICK = FitConfig(steps=4, batch_size=2, checkpoint_every=2, warmup_steps=1, device="cpu", seed=5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_sample(tmp_path_factory.mktemp("site"), 6, seed=2, cameras=["phantom-45"], size=96)
+
+
+@pytest.fixture(scope="module")
+def fitted(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("fitted")
+    return out, fit.fit(folder, BASE_DIR, out, QUICK)
+
+
+def test_it_writes_weights_and_a_training_card(fitted):
+    out, card = fitted
+    assert sorted(path.name for path in out.iterdir()) == ["training_card.json", "weights.safetensors"]
+    assert json.loads((out / "training_card.json").read_text()) == card
+    base = generator.load_base(BASE_DIR)
+    expected = {
+        "steps": 4,
+        "batch_size": 2,
+        "learning_rate": 1e-4,
+        "seed": 5,
+        "image_size": 64,
+        "augmentation": {"flip": True, "rotation_degrees": 8.0, "zoom": 0.05},
+        "deduplication": {"method": "sha256 of the files", "removed": 0},
+        "dp": {"used": False},
+        "base": {"slug": "fundus-64", "sha256": base.sha256},
+        "kit_version": "0.1.0",
+        "device": "cpu",
+    }
+    assert {key: card[key] for key in expected} == expected
+    assert set(card) - set(expected) == {"images", "patients", "cameras", "seconds", "final_loss"}
+    assert card["cameras"] == {"phantom-45": card["images"]}
+    assert 0 < card["patients"] <= card["images"] < 6  # test and val photographs are left out
+
+
+def test_the_weights_pass_the_cheap_checks(fitted):
+    base = generator.load_base(BASE_DIR)
+    result, container = checks.check_container(fitted[0] / "weights.safetensors", base)
+    assert result.verdict == "pass"
+    assert checks.check_schema(container, base).verdict == "pass"
+    numerics = checks.check_numerics(container, base)
+    assert numerics.verdict == "pass"
+    assert 0 < numerics.evidence["layers"]["all"] < 0.1
+
+
+def test_equal_runs_give_equal_weights(folder, fitted, tmp_path):
+    fit.fit(folder, BASE_DIR, tmp_path, QUICK)
+    assert (tmp_path / "weights.safetensors").read_bytes() == (fitted[0] / "weights.safetensors").read_bytes()
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(folder, fitted, tmp_path):
+    class Stopped(Exception):
+        pass
+
+    def stop(done, total, text):
+        if text.startswith("Training") and done == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        fit.fit(folder, BASE_DIR, tmp_path, QUICK, stop)
+    assert (tmp_path / "state.safetensors").exists()
+    seen = []
+    fit.fit(folder, BASE_DIR, tmp_path, QUICK, lambda done, total, text: seen.append((text.split(",")[0], done)))
+    assert [done for text, done in seen if text == "Training"] == [3, 4]
+    assert (tmp_path / "weights.safetensors").read_bytes() == (fitted[0] / "weights.safetensors").read_bytes()
+    assert not (tmp_path / "state.safetensors").exists()
+
+
+def test_a_state_of_other_settings_is_refused(folder, tmp_path):
+    def stop(done, total, text):
+        if text.startswith("Training") and done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit.fit(folder, BASE_DIR, tmp_path, QUICK, stop)
+    with pytest.raises(TrainingError) as caught:
+        fit.fit(folder, BASE_DIR, tmp_path, FitConfig(steps=5, batch_size=2, device="cpu"))
+    assert caught.value.code == "state_differs"
+
+
+def test_a_state_of_other_photographs_is_refused(folder, tmp_path):
+    def stop(done, total, text):
+        if text.startswith("Training") and done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit.fit(folder, BASE_DIR, tmp_path / "out", QUICK, stop)
+    other = write_sample(tmp_path / "other", 6, seed=9, size=96)
+    with pytest.raises(TrainingError) as caught:
+        fit.fit(other, BASE_DIR, tmp_path / "out", QUICK)
+    assert caught.value.code == "state_differs"
+
+
+def test_it_stops_when_the_loss_is_not_finite(folder, tmp_path):
+    wild = FitConfig(steps=20, batch_size=2, warmup_steps=1, learning_rate=1e30, device="cpu")
+    with pytest.raises(TrainingError) as caught:
+        fit.fit(folder, BASE_DIR, tmp_path, wild)
+    assert caught.value.code == "loss_not_finite"
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_one_photograph_is_too_few(tmp_path):
+    write_sample(tmp_path / "site", 1, size=64)
+    with pytest.raises(ImagesError) as caught:
+        fit.fit(tmp_path / "site", BASE_DIR, tmp_path / "out", QUICK)
+    assert caught.value.code == "too_few_images"
+
+
+def test_the_learning_rate_warms_up_and_falls():
+    config = FitConfig(steps=100, warmup_steps=10, learning_rate=1.0, final_learning_rate=0.1)
+    assert fit.learning_rate_at(0, config) == pytest.approx(0.1)
+    assert fit.learning_rate_at(9, config) == 1.0
+    assert fit.learning_rate_at(55, config) == pytest.approx(0.55)
+    assert fit.learning_rate_at(100, config) == pytest.approx(0.1)
+
+
+def test_augmentation_without_chance_changes_nothing():
+    import torch
+
+    still = FitConfig(flip=False, rotation_degrees=0.0, zoom=0.0)
+    batch = torch.rand(3, 3, 16, 16) * 2 - 1
+    moved = fit.augment(batch, still, torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(moved.numpy(), batch.numpy(), atol=1e-5)
+    turned = fit.augment(torch.full((1, 3, 16, 16), 1.0), FitConfig(rotation_degrees=45.0), torch.Generator())
+    assert turned[0, 0, 0, 0].item() < -0.5  # what comes into view is black

@@ -1,0 +1,105 @@
+"""The one-pass scan agrees with hashlib and with NumPy in double precision, whatever the buffers cut."""
+
+import hashlib
+import json
+import struct
+
+import numpy as np
+import pytest
+
+from jobs.kit import scan as scan_module
+from jobs.kit.container import read_container
+from jobs.kit.errors import ContainerError
+from jobs.kit.scan import as_float32, differences, scan, sha256_of
+
+
+def write(path, arrays: dict[str, tuple[str, np.ndarray]]):
+    header, data = {}, b""
+    for name, (dtype, values) in arrays.items():
+        raw = values.tobytes()
+        header[name] = {"dtype": dtype, "shape": list(values.shape), "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return read_container(path)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.mark.parametrize("buffer_bytes", [4096 + 1, 1 << 20, 4 << 20])
+def test_it_hashes_and_measures_every_tensor(tmp_path, rng, monkeypatch, buffer_bytes):
+    monkeypatch.setattr(scan_module, "BUFFER_BYTES", buffer_bytes)
+    half = rng.normal(3, 2, 1001).astype(np.float16)
+    single = rng.normal(-1, 5, (700, 900)).astype(np.float32)  # starts off any alignment, behind odd bytes
+    bits = (rng.normal(0, 1, 5003).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    brain = (bits.astype(np.uint32) << 16).view(np.float32)
+    container = write(tmp_path / "x", {"h": ("F16", half), "s": ("F32", single), "b": ("BF16", bits)})
+    found = scan(container)
+    assert found.sha256 == hashlib.sha256((tmp_path / "x").read_bytes()).hexdigest() == sha256_of(tmp_path / "x")
+    for statistics, values in zip(found.tensors, (half, single, brain), strict=True):
+        exact = values.astype(np.float64)
+        assert statistics.count == exact.size
+        assert statistics.finite
+        assert (statistics.minimum, statistics.maximum) == (exact.min(), exact.max())
+        assert statistics.mean == pytest.approx(exact.mean(), rel=1e-5, abs=1e-6)
+        assert statistics.std == pytest.approx(exact.std(), rel=1e-5)
+
+
+def test_it_counts_what_is_not_finite(tmp_path):
+    values = np.array([1.0, np.nan, -np.inf, 3.0, np.inf, np.nan, np.nan], np.float32)
+    found = scan(write(tmp_path / "x", {"a": ("F32", values), "h": ("F16", values.astype(np.float16))}))
+    for statistics in found.tensors:
+        assert (statistics.nan_count, statistics.infinite_count, statistics.finite) == (3, 2, False)
+        assert (statistics.minimum, statistics.maximum, statistics.mean) == (1.0, 3.0, 2.0)
+
+
+def test_large_finite_numbers_are_finite(tmp_path):
+    values = np.full(1000, 3e38, np.float32)
+    (statistics,) = scan(write(tmp_path / "x", {"a": ("F32", values)})).tensors
+    assert statistics.finite
+    assert statistics.mean == pytest.approx(3e38, rel=1e-6)
+
+
+def test_zeros_and_nothing(tmp_path):
+    arrays = {"z": ("F32", np.zeros(9, np.float32)), "e": ("F32", np.zeros((0, 3), np.float32))}
+    zero, empty = scan(write(tmp_path / "x", arrays)).tensors
+    assert (zero.all_zero, empty.all_zero, empty.count, empty.finite) == (True, False, 0, True)
+
+
+def test_float16_bits_convert_exactly():
+    bits = np.arange(65536, dtype=np.uint16)
+    numbers = bits[np.isfinite(bits.view(np.float16))]
+    fast = as_float32(numbers.tobytes(), "F16")
+    assert np.array_equal(fast.view(np.uint32), numbers.view(np.float16).astype(np.float32).view(np.uint32))
+    every = as_float32(bits.tobytes(), "F16")
+    assert np.array_equal(np.isfinite(every), np.isfinite(bits.view(np.float16)))
+
+
+def test_it_notices_a_file_that_changed(tmp_path):
+    container = write(tmp_path / "x", {"a": ("F32", np.ones(5000, np.float32))})
+    with open(tmp_path / "x", "r+b") as file:
+        file.truncate(container.size - 4)
+    with pytest.raises(ContainerError) as caught:
+        scan(container)
+    assert caught.value.code == "changed"
+
+
+def test_progress_reaches_the_end(tmp_path):
+    container = write(tmp_path / "x", {"a": ("F32", np.ones(5000, np.float32))})
+    seen = []
+    scan(container, lambda done, total, text: seen.append((done, total)))
+    assert seen[-1] == (container.size, container.size)
+
+
+def test_differences_are_relative_to_the_base(tmp_path, rng):
+    ours, base = rng.normal(size=300_000).astype(np.float32), rng.normal(size=300_000).astype(np.float32)
+    same = np.ones(3, np.float16)
+    a = write(tmp_path / "a", {"w": ("F32", ours), "s": ("F16", same)})
+    b = write(tmp_path / "b", {"s": ("F16", same), "w": ("F32", base)})  # order does not matter
+    changed, equal = differences(a, b)
+    delta = ours.astype(np.float64) - base
+    assert changed.relative == pytest.approx(np.linalg.norm(delta) / np.linalg.norm(base.astype(np.float64)))
+    assert equal.relative == 0.0
