@@ -24,11 +24,12 @@ setup: $(INSTALLED) ## create .venv and install the exact versions of constraint
 $(INSTALLED): pyproject.toml constraints.txt
 	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
 		echo "Python 3.11 or newer is needed and was not found (tried: $(or $(PYTHON),python3.11, python3)). Install it, or say where it is: make setup PYTHON=/path/to/python3.11"; exit 1; fi
-	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV) || { \
-		echo "Python could not make a virtual environment; on Debian and Ubuntu: apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV) > /dev/null || "$(PYTHON)" -m venv --clear --without-pip $(VENV)
 	@echo "Installing about 140 packages into $(VENV) (about 1.5 GB with the CPU build of torch, 2 to 6 minutes) ..."
 	@$(BIN)/python portal/embedded/requirements.py pyproject.toml > $(VENV)/requirements.txt
-	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -r $(VENV)/requirements.txt -c constraints.txt
+	@if $(BIN)/python -m pip --version > /dev/null 2>&1; then pip="$(BIN)/python -m pip"; \
+	else pip="$(PYTHON) -m pip --python $(BIN)/python"; fi; : "Debian's python3 without python3-venv makes no pip inside"; \
+	$$pip install --disable-pip-version-check --no-input -r $(VENV)/requirements.txt -c constraints.txt
 	@touch $@
 	@echo "Installed."
 
@@ -71,5 +72,5 @@ bench: $(INSTALLED) ## the benchmark table, ours against the yardsticks
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 freeze: $(INSTALLED) ## write the installed versions to constraints.txt
-	@{ sed -n '/^#/p' constraints.txt; $(BIN)/python -m pip freeze --disable-pip-version-check --exclude pip --exclude setuptools | sed -E 's/\+[a-z0-9.]+$$//'; } > $(VENV)/constraints.txt
+	@{ grep '^#' constraints.txt; { grep ' ; ' constraints.txt; $(BIN)/python -m pip freeze --disable-pip-version-check --exclude pip --exclude setuptools | sed -E 's/\+[a-z0-9.]+$$//'; } | sort -f; } > $(VENV)/constraints.txt
 	@mv $(VENV)/constraints.txt constraints.txt
