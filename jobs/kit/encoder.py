@@ -102,7 +102,25 @@ def build_mae(config: EncoderConfig, *, seed: int = 0, mask_ratio: float = 0.75)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return ViTMAEForPreTraining(_vit_mae_config(config, mask_ratio))
+        model = ViTMAEForPreTraining(_vit_mae_config(config, mask_ratio))
+        _initialise(model, config)
+        return model
+
+
+def sine_cosine_positions(side: int, width: int) -> NDArray[np.float32]:
+    """
+    Return the fixed position embeddings of a square grid of patches, the class token's row of zeros first.
+
+    Returns:
+        (1 + side * side, width): sine and cosine of the column, then sine and cosine of the row, a quarter each.
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5, in the two-dimensional layout of He et al. 2022, which
+    checkpoints of RETFound follow.
+    """
+    frequencies = 10000.0 ** -(np.arange(width // 4) / (width // 4))
+    rows, columns = np.divmod(np.arange(side * side), side)
+    angles = [np.outer(place, frequencies) for place in (columns, rows)]
+    embedded = np.concatenate([part for angle in angles for part in (np.sin(angle), np.cos(angle))], axis=1)
+    return np.concatenate([np.zeros((1, width)), embedded]).astype(np.float32)
 
 
 def mae_encoder(config: EncoderConfig, vit: "torch.nn.Module", *, sha256: str = "") -> Encoder:
@@ -227,6 +245,34 @@ def features(
     if not np.isfinite(found).all():
         raise EncoderError(f"{encoder.name} gave features that are not finite numbers.")
     return found
+
+
+def _initialise(model: "torch.nn.Module", config: EncoderConfig) -> None:
+    """
+    Give a fresh model the initial weights of He et al. 2022, appendix A.1.
+
+    transformers 5.23 leaves the position embeddings of a fresh ViT-MAE at zero, encoder and decoder alike: without
+    places the decoder can only learn the mean of the visible patches. They are therefore always written here.
+    """
+    import torch  # noqa: PLC0415 -- slow import
+
+    side = config.image_size // config.patch
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                torch.nn.init.xavier_uniform_(module.weight)
+                torch.nn.init.zeros_(module.bias)
+        embeddings, decoder = model.vit.embeddings, model.decoder
+        projection = embeddings.patch_embeddings.projection
+        torch.nn.init.xavier_uniform_(projection.weight.view(config.width, -1))
+        torch.nn.init.zeros_(projection.bias)
+        torch.nn.init.normal_(embeddings.cls_token, std=0.02)
+        torch.nn.init.normal_(decoder.mask_token, std=0.02)
+        for target, width in (
+            (embeddings.position_embeddings, config.width),
+            (decoder.decoder_pos_embed, config.decoder_width),
+        ):
+            target.copy_(torch.from_numpy(sine_cosine_positions(side, width)))
 
 
 def _normalised(pixels: "torch.Tensor", transform: dict[str, Any]) -> "torch.Tensor":

@@ -268,9 +268,14 @@ def _cell(measured: metrics.AurocInterval) -> dict[str, Any]:
     }
 
 
+def _shown(cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the cells with figures, less "not stated": that is a lack of data, not a group of people."""
+    return [cell for cell in cells if not cell["suppressed"] and cell["value"] != NOT_STATED]
+
+
 def _worst(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the lowest AUROC of all cells shown, whatever their attribute; None where none is shown."""
-    shown = [cell for cell in cells if not cell["suppressed"]]
+    """Return the named group with the lowest AUROC, whatever its attribute; None where no cell is shown."""
+    shown = _shown(cells)
     if not shown:
         return None
     worst = min(shown, key=lambda cell: cell["auroc"])
@@ -281,10 +286,8 @@ def _gap(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return the widest distance between the best and the worst cell of one attribute; None where no two are shown."""
     widest: dict[str, Any] | None = None
     for attribute in dict.fromkeys(cell["attribute"] for cell in cells):
-        shown = sorted(
-            (cell for cell in cells if cell["attribute"] == attribute and not cell["suppressed"]),
-            key=lambda cell: cell["auroc"],
-        )
+        of_attribute = [cell for cell in _shown(cells) if cell["attribute"] == attribute]
+        shown = sorted(of_attribute, key=lambda cell: cell["auroc"])
         if len(shown) < 2:
             continue
         difference = shown[-1]["auroc"] - shown[0]["auroc"]
