@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import urllib3
 
@@ -64,7 +65,9 @@ def programs(data_dir: Path, environment: dict[str, str]) -> list[Program]:
     live = (str(BIN / "granian"), "--host", LOOPBACK, "--ws", "--respawn-failed-workers")
     celery = (str(BIN / "celery"), "-A", "portal.celery")
 
-    def program(name: str, *argv: str, stop_steps: tuple = ((signal.SIGTERM, 10.0),)) -> Program:
+    def program(
+        name: str, *argv: str, stop_steps: tuple[tuple[signal.Signals, float], ...] = ((signal.SIGTERM, 10.0),)
+    ) -> Program:
         return Program(name=name, argv=argv, cwd=REPOSITORY, env=environment, stop_steps=stop_steps)
 
     def worker(queue: str) -> Program:
@@ -119,13 +122,15 @@ def manage(data_dir: Path, environment: dict[str, str], arguments: tuple[str, ..
         raise ProcessFailed(f"`manage.py {' '.join(arguments)}` failed with status {status}:\n{end}")
 
 
-def _start_manage(environment: dict[str, str], arguments: tuple[str, ...], stdout: object = None) -> subprocess.Popen:
+def _start_manage(
+    environment: dict[str, str], arguments: tuple[str, ...], stdout: IO[bytes] | None = None
+) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "manage.py", *arguments],
         cwd=REPOSITORY,
         env=environment,
         stdin=subprocess.DEVNULL,
-        stdout=stdout,  # type: ignore[arg-type]
+        stdout=stdout,
         stderr=subprocess.STDOUT if stdout else None,
         start_new_session=True,
         preexec_fn=lambda: die_with_parent(signal.SIGTERM),
@@ -135,7 +140,7 @@ def _start_manage(environment: dict[str, str], arguments: tuple[str, ...], stdou
 def check_web(environment: dict[str, str]) -> None:
     """Return when the home page answers; raise otherwise."""
     answer = urllib3.request("GET", environment["PORTAL_URL"], retries=False, timeout=10, redirect=False)
-    if answer.status >= 500:
+    if answer.status >= 400:
         raise ConnectionError(f"the home page answered {answer.status}")
 
 

@@ -90,6 +90,7 @@ def _start(data_dir: Path, children: list[Supervised], sample: str, *, whole_por
         return
     address = site.choose_address(data_dir)
     environment = site.environment(data_dir, sample)
+    rotate_log(data_dir, "manage")
     for name, arguments in site.PREPARATIONS:
         with step(name):
             site.manage(data_dir, environment, arguments)
