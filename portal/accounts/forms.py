@@ -24,12 +24,22 @@ class SignupForm(forms.Form):
 class DeviceForm(forms.Form):
     """The code that the kit shows."""
 
-    user_code = forms.CharField(
-        max_length=9, label="Code", help_text="Eight letters, shown by `consortium login` in your terminal."
+    code = forms.CharField(
+        max_length=20,
+        label="Code",
+        help_text="Eight letters in two groups, as your terminal shows them.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "characters", "spellcheck": "false"}),
     )
+
+    def clean_code(self) -> str:
+        """People type small letters and leave the dash out."""
+        letters = "".join(letter for letter in self.cleaned_data["code"].upper() if letter.isalpha())
+        return f"{letters[:4]}-{letters[4:]}"
 
 
 class ProfileForm(forms.ModelForm):
+    """What a person may change here; addresses, password and second factors have pages of their own."""
+
     class Meta:
         model = User
         fields = ["name"]

@@ -5,6 +5,8 @@ import secrets
 from datetime import datetime, timedelta
 from http import HTTPStatus
 
+from allauth.account.models import EmailAddress
+from django.contrib.auth.models import AnonymousUser
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -51,6 +53,24 @@ def is_auditor(user: User) -> bool:
     return has_role(user, "auditor", "operator", "chair")
 
 
+def verified_emails(user: User | AnonymousUser) -> set[str]:
+    """Return the addresses that the person has proved to read."""
+    if not user.is_authenticated:
+        return set()
+    return set(EmailAddress.objects.filter(user=user, verified=True).values_list("email", flat=True))
+
+
+@transaction.atomic
+def rename(user: User, *, name: str) -> User:
+    """Change the name that will stand under signatures; those that are made keep the name they were made with."""
+    before = User.objects.select_for_update().get(pk=user.pk).name
+    user.name = name
+    user.save(update_fields=["name"])
+    if name != before:
+        audit.record("account.renamed", user, by=user)
+    return user
+
+
 @transaction.atomic
 def create_token(user: User, *, name: str, now: datetime) -> str:
     """Make a personal API token and return it; it is shown once and only its digest is kept."""
@@ -94,6 +114,12 @@ def begin_device_login(*, client_name: str, now: datetime) -> tuple[DeviceLogin,
         expires_at=now + timedelta(minutes=DEVICE_MINUTES),
     )
     return login, device_code
+
+
+def waiting_device_login(user_code: str, *, now: datetime) -> DeviceLogin | None:
+    """Return the device login that shows this code and waits for an answer, or None."""
+    waiting = DeviceLogin.objects.filter(expires_at__gt=now, approved_by=None, denied_at=None, used_at=None)
+    return waiting.filter(user_code=user_code.strip().upper()).first()
 
 
 @transaction.atomic

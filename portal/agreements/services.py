@@ -1,6 +1,7 @@
 """Publishing and signing the data-use agreement, and the one question: may this institution do this now?"""
 
 import hashlib
+import unicodedata
 from datetime import datetime
 from http import HTTPStatus
 
@@ -36,9 +37,20 @@ class NameMismatch(DomainError):
     code = "name_mismatch"
 
 
+class AgreementSuperseded(DomainError):
+    """The version is not the one in force."""
+
+    code = "agreement_superseded"
+
+
 def text_sha256(text: str) -> str:
     """Return the SHA-256 (hex) of a text's UTF-8 bytes."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _spelled(name: str) -> str:
+    """Return a name without what two keyboards write differently: composed accents, width, case, spaces."""
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def current(programme: Programme) -> AgreementVersion | None:
@@ -90,12 +102,14 @@ def sign(
     The caller has made the signer prove who they are again (21 CFR 11.200); `authentication` says how.
     """
     Institution.objects.select_for_update().get(pk=institution.pk)
-    signed = Signature.objects.filter(agreement=agreement, institution=institution).first()
+    signed = signature_under(agreement, institution)
     if signed is not None:
         return signed
+    if agreement != current(agreement.programme):
+        raise AgreementSuperseded(f"A newer version than {agreement} is in force. Read and sign that one.")
     if not may_sign(by, institution):
         raise NotAllowed(f"Only a signing official of {institution} can sign, and only once it is a member.")
-    if typed_name.strip().casefold() != by.name.strip().casefold():
+    if _spelled(typed_name) != _spelled(by.name):
         raise NameMismatch(f"Type your name as it stands on your account: {by.name}.")
     signature = Signature.objects.create(
         agreement=agreement,
@@ -120,12 +134,15 @@ def sign(
     return signature
 
 
+def signature_under(agreement: AgreementVersion, institution: Institution) -> Signature | None:
+    """Return the institution's signature under this version, or None."""
+    return Signature.objects.filter(agreement=agreement, institution=institution).first()
+
+
 def active_signature(institution: Institution, programme: Programme) -> Signature | None:
     """Return the institution's signature under the version in force, or None."""
     agreement = current(programme)
-    if agreement is None:
-        return None
-    return Signature.objects.filter(agreement=agreement, institution=institution).first()
+    return signature_under(agreement, institution) if agreement else None
 
 
 def require_active(institution: Institution, programme: Programme) -> Signature:

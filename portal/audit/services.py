@@ -1,5 +1,6 @@
 """Writing and reading the audit log."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
@@ -46,3 +47,23 @@ def sentence(event: AuditEvent) -> str:
 def of(subject: models.Model) -> models.QuerySet[AuditEvent]:
     """Return the events of one object, newest first."""
     return AuditEvent.objects.filter(subject_type=subject._meta.model_name, subject_id=subject.pk)
+
+
+# What an institution's own people may read of its file: never who voted, and never what others did elsewhere.
+_HISTORY_PREFIXES = ("institution.", "membership.", "agreement.", "motion.")
+
+
+def history_of_institution(institution_id: int, *, limit: int = 20) -> list[AuditEvent]:
+    """Return the newest events of an institution's file, newest first, each with its `sentence`."""
+    own = models.Q()
+    for prefix in _HISTORY_PREFIXES:
+        own |= models.Q(verb__startswith=prefix)
+    return with_sentences(AuditEvent.objects.filter(own, institution_id=institution_id)[:limit])
+
+
+def with_sentences(events: Iterable[AuditEvent]) -> list[AuditEvent]:
+    """Return the events with the attribute `sentence`, for templates."""
+    rows = list(events)
+    for row in rows:
+        row.sentence = sentence(row)  # type: ignore[attr-defined]
+    return rows

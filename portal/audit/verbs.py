@@ -2,6 +2,7 @@
 
 SENTENCES: dict[str, str] = {
     "role.given": "{actor} gave {subject} a consortium role",
+    "account.renamed": "{actor} changed the name on the account",
     "token.created": "{actor} made an API token",
     "token.revoked": "{actor} ended an API token of {subject}",
     "device.approved": "{actor} let a kit sign in",

@@ -19,3 +19,8 @@ TRANSITIONS: dict[tuple[Status, Status], str] = {
     (Status.DRAFT, Status.WITHDRAWN): "institution.withdrawn",
     (Status.APPLIED, Status.WITHDRAWN): "institution.withdrawn",
 }
+
+
+def is_editable(status: Status) -> bool:
+    """Test if the profile may change: before it is sent, and again once the institution is a member."""
+    return status in {Status.DRAFT, Status.MEMBER}

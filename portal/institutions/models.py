@@ -16,9 +16,10 @@ class InstitutionQuerySet(models.QuerySet["Institution"]):
         public = Q(status=Status.MEMBER)
         if not user.is_authenticated:
             return self.filter(public)
+        own = Q(pk__in=user.memberships.current().values("institution"))
         if user.consortium_roles.current().exists():
-            return self.exclude(status=Status.DRAFT) | self.filter(memberships__in=user.memberships.current())
-        return (self.filter(public) | self.filter(memberships__in=user.memberships.current())).distinct()
+            return self.filter(~Q(status=Status.DRAFT) | own)
+        return self.filter(public | own)
 
 
 class Institution(models.Model):

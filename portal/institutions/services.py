@@ -4,7 +4,7 @@ import secrets
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils.text import slugify
 
@@ -20,6 +20,7 @@ from portal.notifications.services import notify
 from portal.queue import enqueue
 
 INVITATION_DAYS = 14
+RESERVED_SLUGS = {"apply", "invitations", "mine", "region"}  # addresses beside /institutions/<slug>/
 Role = Membership.Role
 
 
@@ -33,6 +34,12 @@ class ApplicationIncomplete(DomainError):
     """Something that an application needs is missing."""
 
     code = "application_incomplete"
+
+
+class RorIdTaken(DomainError):
+    """Another live application or member has this ROR id."""
+
+    code = "ror_id_taken"
 
 
 def people(institution: Institution, *roles: str) -> QuerySet[User]:
@@ -60,8 +67,23 @@ def institutions_of(user: User) -> QuerySet[Institution]:
 
 def _free_slug(name: str) -> str:
     base = slugify(name)[:60] or "institution"
-    taken = set(Institution.objects.filter(slug__startswith=base).values_list("slug", flat=True))
+    taken = RESERVED_SLUGS | set(Institution.objects.filter(slug__startswith=base).values_list("slug", flat=True))
     return next(slug for slug in (base, *(f"{base}-{i}" for i in range(2, 10_000))) if slug not in taken)
+
+
+def _save(institution: Institution, **options: Any) -> Institution:
+    """Save the profile. The database decides who was first with a ROR id, also when two people apply at once."""
+    try:
+        with transaction.atomic():
+            institution.save(**options)
+    except IntegrityError as exc:
+        if "one_live_institution_per_ror_id" not in str(exc):
+            raise
+        raise RorIdTaken(
+            f"An institution with the ROR id {institution.ror_id} is here already. Ask its principal investigator for "
+            "an invitation instead of applying twice."
+        ) from exc
+    return institution
 
 
 def _require_manager(user: User, institution: Institution) -> None:
@@ -72,12 +94,15 @@ def _require_manager(user: User, institution: Institution) -> None:
 @transaction.atomic
 def start_application(*, by: User, now: datetime, role: str, **profile: Any) -> Institution:
     """Begin an application as a draft; whoever begins it gets `role` in the institution."""
-    institution = Institution.objects.create(
-        slug=_free_slug(profile["name"]),
-        subregion=countries.subregion_of(profile["country"]).code,
-        created_at=now,
-        status_since=now,
-        **profile,
+    institution = _save(
+        Institution(
+            slug=_free_slug(profile["name"]),
+            subregion=countries.subregion_of(profile["country"]).code,
+            created_at=now,
+            status_since=now,
+            **profile,
+        ),
+        force_insert=True,
     )
     audit.record("institution.drafted", institution, by=by, country=institution.country)
     _start_membership(institution, by, role, by=by, now=now)
@@ -86,14 +111,16 @@ def start_application(*, by: User, now: datetime, role: str, **profile: Any) -> 
 
 @transaction.atomic
 def change_profile(institution: Institution, *, by: User, **profile: Any) -> Institution:
-    """Change the profile; the region follows the country."""
+    """Change the profile, except while the board votes on it; the region follows the country."""
     _require_manager(by, institution)
     institution = Institution.objects.select_for_update().get(pk=institution.pk)
+    if not lifecycle.is_editable(Status(institution.status)):
+        raise NotAllowed(f"The profile of {institution} is fixed: {institution.get_status_display().lower()}.")
     changed = sorted(field for field, value in profile.items() if getattr(institution, field) != value)
     for field, value in profile.items():
         setattr(institution, field, value)
     institution.subregion = countries.subregion_of(institution.country).code
-    institution.save(update_fields=[*profile, "subregion"])
+    _save(institution, update_fields=[*profile, "subregion"])
     audit.record("institution.changed", institution, by=by, fields=changed)
     return institution
 
@@ -173,7 +200,10 @@ def end_membership(membership: Membership, *, by: User, now: datetime) -> Member
     """End one role; what came with it ends at once. People may end their own."""
     if membership.user_id != by.pk:
         _require_manager(by, membership.institution)
+    Institution.objects.select_for_update().get(pk=membership.institution_id)  # two managers may end each other
     membership = Membership.objects.select_for_update().get(pk=membership.pk)
+    if membership.ended_at is not None:
+        return membership
     others = membership.institution.memberships.current().exclude(pk=membership.pk)
     managers = [Role.PRINCIPAL_INVESTIGATOR, Role.STEWARD]
     if membership.role in managers and not others.filter(role__in=managers).exists():
@@ -188,8 +218,12 @@ def end_membership(membership: Membership, *, by: User, now: datetime) -> Member
 
 
 @transaction.atomic
-def invite(institution: Institution, *, email: str, role: str, by: User, now: datetime) -> Invitation:
-    """Invite an address to one role: single use, 14 days, mailed with a secret of which only the digest is kept."""
+def invite(institution: Institution, *, email: str, role: str, by: User, now: datetime) -> tuple[Invitation, str]:
+    """
+    Invite an address to one role: single use, 14 days.
+
+    Return the invitation and its secret, which goes out by mail; only its digest is kept.
+    """
     _require_manager(by, institution)
     secret = secrets.token_urlsafe(32)
     invitation = Invitation.objects.create(
@@ -209,7 +243,7 @@ def invite(institution: Institution, *, email: str, role: str, by: User, now: da
         f"{INVITATION_DAYS} days. Sign in or create an account with this address, then confirm here:",
         path=f"/institutions/invitations/{secret}/",
     )
-    return invitation
+    return invitation, secret
 
 
 def invitation_of(secret: str, *, now: datetime) -> Invitation:

@@ -1,0 +1,31 @@
+from django.contrib import admin
+
+from portal.accounts.models import ApiToken, ConsortiumRole, DeviceLogin, User
+from portal.admin import ReadOnlyAdmin
+
+
+@admin.register(User)
+class UserAdmin(ReadOnlyAdmin):
+    list_display = ["email", "name", "is_active", "is_staff", "last_login"]
+    search_fields = ["email", "name"]
+    exclude = ["password"]
+
+
+@admin.register(ConsortiumRole)
+class ConsortiumRoleAdmin(ReadOnlyAdmin):
+    list_display = ["user", "role", "started_at", "ended_at"]
+    list_select_related = ["user"]
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(ReadOnlyAdmin):
+    list_display = ["user", "name", "created_at", "expires_at", "last_used_at", "revoked_at"]
+    list_select_related = ["user"]
+    exclude = ["digest"]
+
+
+@admin.register(DeviceLogin)
+class DeviceLoginAdmin(ReadOnlyAdmin):
+    list_display = ["client_name", "created_at", "approved_by", "denied_at", "used_at"]
+    list_select_related = ["approved_by"]
+    exclude = ["digest", "user_code"]

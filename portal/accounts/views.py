@@ -1,0 +1,79 @@
+"""Pages of one's own account. Sign-in, addresses, password and second factors are allauth's."""
+
+from allauth.account.decorators import reauthentication_required
+from allauth.mfa.utils import is_mfa_enabled
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_POST
+
+from portal.accounts import services
+from portal.accounts.forms import DeviceForm, ProfileForm, TokenForm
+from portal.accounts.models import DeviceLogin
+
+
+def profile(request: HttpRequest) -> HttpResponse:
+    """Show one's account, and change the name."""
+    form = ProfileForm(request.POST or None, initial={"name": request.user.name})
+    if request.method == "POST" and form.is_valid():
+        services.rename(request.user, name=form.cleaned_data["name"])
+        messages.success(request, "Your name is saved.")
+        return redirect("accounts:profile")
+    context = {
+        "form": form,
+        "memberships": request.user.memberships.current().select_related("institution"),
+        "consortium_roles": request.user.consortium_roles.current(),
+        "has_second_factor": is_mfa_enabled(request.user),
+    }
+    return render(request, "accounts/profile.html", context, status=422 if form.errors else 200)
+
+
+@never_cache
+@reauthentication_required(allow_get=True)
+def tokens(request: HttpRequest) -> HttpResponse:
+    """List one's API tokens; make one, shown once, in this answer and nowhere else."""
+    form = TokenForm(request.POST or None)
+    new_token = ""
+    if request.method == "POST" and form.is_valid():
+        new_token = services.create_token(request.user, name=form.cleaned_data["name"], now=timezone.now())
+        form = TokenForm()
+    context = {
+        "form": form,
+        "new_token": new_token,
+        "tokens": request.user.api_tokens.order_by("-pk")[:50],
+        "now": timezone.now(),
+        "days": services.TOKEN_DAYS,
+    }
+    return render(request, "accounts/token_list.html", context, status=422 if form.errors else 200)
+
+
+@require_POST
+def revoke_token(request: HttpRequest, token_id: int) -> HttpResponse:
+    """End one of one's own tokens."""
+    token = get_object_or_404(request.user.api_tokens, pk=token_id)
+    services.revoke_token(token, by=request.user, now=timezone.now())
+    messages.success(request, f"The token “{token.name}” is ended. What held it is signed out.")
+    return redirect("accounts:tokens")
+
+
+def device(request: HttpRequest) -> HttpResponse:
+    """Let a kit sign in (RFC 8628): GET shows who asks, POST answers."""
+    code = request.POST.get("code") or request.GET.get("code")
+    form = DeviceForm({"code": code} if code else None)
+    login = None
+    if form.is_bound and form.is_valid():
+        login = services.waiting_device_login(form.cleaned_data["code"], now=timezone.now())
+        if login is None:
+            form.add_error("code", "No kit waits with this code. It is too old, used, or mistyped.")
+    if request.method == "POST" and login is not None and "answer" in request.POST:
+        return _answer(request, login, approve=request.POST["answer"] == "approve")
+    context = {"form": form, "login": login, "days": services.TOKEN_DAYS}
+    return render(request, "accounts/device_approve.html", context, status=422 if form.errors else 200)
+
+
+def _answer(request: HttpRequest, login: DeviceLogin, *, approve: bool) -> HttpResponse:
+    services.answer_device_login(login.user_code, approve=approve, by=request.user, now=timezone.now())
+    context = {"login": login, "approved": approve}
+    return render(request, "accounts/device_answered.html", context)

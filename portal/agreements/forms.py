@@ -1,0 +1,29 @@
+"""Signing."""
+
+from typing import Any
+
+from django import forms
+
+from portal.agreements.models import AgreementVersion
+
+
+class SignForm(forms.Form):
+    """A signature: name, authority, and the hash of the text that was on the page."""
+
+    text_sha256 = forms.CharField(widget=forms.HiddenInput)
+    typed_name = forms.CharField(
+        max_length=200,
+        label="Your full name",
+        help_text="As it stands on your account. It is kept with the signature.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+    )
+    agree = forms.BooleanField(label="I have read the text above, I have authority to sign, and I sign.")
+
+    def __init__(self, *args: Any, agreement: AgreementVersion, **kwargs: Any) -> None:
+        super().__init__(*args, initial={"text_sha256": agreement.sha256}, **kwargs)
+        self.agreement = agreement
+
+    def clean_text_sha256(self) -> str:
+        if self.cleaned_data["text_sha256"] != self.agreement.sha256:
+            raise forms.ValidationError("A newer text was published while you read. Read it, then sign that one.")
+        return self.agreement.sha256

@@ -1,0 +1,11 @@
+"""Addresses under /audit/."""
+
+from django.urls import path
+
+from portal.audit import views
+
+app_name = "audit"
+urlpatterns = [
+    path("", views.log, name="log"),
+    path("log.csv", views.csv_, name="csv"),
+]

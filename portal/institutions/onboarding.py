@@ -1,0 +1,88 @@
+"""Where an institution stands: what is done, who has it now, what comes next."""
+
+from dataclasses import dataclass
+
+from django.urls import reverse
+
+from portal.institutions.lifecycle import Status
+from portal.institutions.models import Institution
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of the checklist. `url` is where it is done, empty where the reader can do nothing."""
+
+    label: str
+    done: bool
+    detail: str
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Who has the institution's file now and what they do next; `url` leads there."""
+
+    holder: str
+    next_step: str
+    url: str = ""
+
+
+def has_agreement(institution: Institution) -> bool:
+    """Test if a signature stands under an agreement that no newer version replaces."""
+    signature = institution.signatures.select_related("agreement__programme").order_by("-agreement__version").first()
+    if signature is None:
+        return False
+    newer = signature.agreement.programme.agreement_versions.filter(version__gt=signature.agreement.version)
+    return not newer.exists()
+
+
+def has_contributed(institution: Institution) -> bool:
+    """Test if the institution has sent anything that it has not taken back."""
+    return institution.contributions.exclude(status__in=["draft", "withdrawn"]).exists()
+
+
+def missing(institution: Institution) -> list[str]:
+    """Return what the board usually asks for and the profile leaves open. None of it stops an application."""
+    gaps = {
+        "the city": not institution.city,
+        "a website": not institution.website,
+        "how many photographs you hold": institution.image_count is None,
+        "which GPU you have": institution.gpu == Institution.Gpu.UNKNOWN,
+        "the ethics reference": not institution.ethics_reference,
+    }
+    return [what for what, is_missing in gaps.items() if is_missing]
+
+
+def checklist(institution: Institution) -> list[Step]:
+    """Return the way from an account to the first contribution, for the institution's own people."""
+    slug, status = institution.slug, institution.status
+    sent, member = status not in {Status.DRAFT, Status.WITHDRAWN}, status == Status.MEMBER
+    signed, contributed = has_agreement(institution), has_contributed(institution)
+    return [
+        Step("E-mail address verified", True, "Every person here has a verified address."),
+        Step("Application sent", sent, "Profile, capacity and what may leave.", reverse("institutions:review", args=[slug])),
+        Step("Admitted by the board", member, "Three members vote; the mail tells you the result."),
+        Step("Agreement signed", signed, "By your signing official.", reverse("agreements:sign", args=[slug]) if member else ""),
+        Step("First contribution", contributed, "In the browser or with the kit.", reverse("contributions:new") if signed else ""),
+    ]  # fmt: skip
+
+
+def standing(institution: Institution) -> Standing:
+    """Return who acts next."""
+    slug = institution.slug
+    match institution.status:
+        case Status.DRAFT:
+            return Standing(
+                "The applicants", "Review the application and send it", reverse("institutions:review", args=[slug])
+            )
+        case Status.APPLIED:
+            return Standing("The board", "The board votes; you get a mail with the result")
+        case Status.DECLINED:
+            return Standing("The applicants", "Read the reason; you may apply again", reverse("institutions:apply"))
+        case Status.WITHDRAWN:
+            return Standing("Nobody", "Taken back; you may apply again", reverse("institutions:apply"))
+    if not has_agreement(institution):
+        return Standing("The signing official", "Read and sign the agreement", reverse("agreements:sign", args=[slug]))
+    if not has_contributed(institution):
+        return Standing("The institution", "Make the first contribution", reverse("contributions:new"))
+    return Standing("Nobody", "Nothing waits")

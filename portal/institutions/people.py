@@ -1,0 +1,118 @@
+"""Pages of the people of an institution: roles and invitations."""
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
+
+from portal.accounts import services as accounts
+from portal.errors import DomainError
+from portal.institutions import services
+from portal.institutions.forms import InvitationForm, RoleForm
+from portal.institutions.models import Institution
+from portal.institutions.views import managed, visible
+
+
+@require_GET
+def people(request: HttpRequest, slug: str) -> HttpResponse:
+    """Show who does what here."""
+    institution = visible(request, slug)
+    if not request.user.has_perm("institutions.view_file", institution):
+        raise PermissionDenied(f"Only people of {institution} see who belongs to it.")
+    return _page(request, institution)
+
+
+def _page(
+    request: HttpRequest,
+    institution: Institution,
+    *,
+    invitation_form: InvitationForm | None = None,
+    role_form: RoleForm | None = None,
+) -> HttpResponse:
+    manages = request.user.has_perm("institutions.change_institution", institution)
+    context = {
+        "institution": institution,
+        "manages": manages,
+        "memberships": institution.memberships.current().select_related("user").order_by("user__name", "pk"),
+        "former": institution.memberships.exclude(ended_at=None).select_related("user").order_by("-ended_at")[:20],
+        "invitations": institution.invitations.select_related("invited_by").order_by("-pk")[:50] if manages else [],
+        "invitation_form": invitation_form or InvitationForm(),
+        "role_form": role_form or RoleForm(institution=institution),
+        "now": timezone.now(),
+    }
+    status = 422 if invitation_form or role_form else 200
+    return render(request, "institutions/people_list.html", context, status=status)
+
+
+@require_POST
+def invite(request: HttpRequest, slug: str) -> HttpResponse:
+    """Invite an address to a role."""
+    institution = managed(request, slug)
+    form = InvitationForm(request.POST)
+    if not form.is_valid():
+        return _page(request, institution, invitation_form=form)
+    invitation, _ = services.invite(institution, **form.cleaned_data, by=request.user, now=timezone.now())
+    messages.success(request, f"The invitation for {invitation.email} is on its way.")
+    return redirect("institutions:people", slug)
+
+
+@require_POST
+def add_role(request: HttpRequest, slug: str) -> HttpResponse:
+    """Give somebody who is here one more role."""
+    institution = managed(request, slug)
+    form = RoleForm(request.POST, institution=institution)
+    if not form.is_valid():
+        return _page(request, institution, role_form=form)
+    person, role = form.cleaned_data["person"], form.cleaned_data["role"]
+    membership = services.add_role(institution, person, role, by=request.user, now=timezone.now())
+    messages.success(request, f"{person} is now {membership.get_role_display().lower()}.")
+    return redirect("institutions:people", slug)
+
+
+def end_membership(request: HttpRequest, slug: str, membership_id: int) -> HttpResponse:
+    """End one role, after asking. People may end their own."""
+    institution = visible(request, slug)
+    rows = institution.memberships.current().select_related("user", "institution")
+    if not request.user.has_perm("institutions.change_institution", institution):
+        rows = rows.filter(user=request.user)
+    membership = get_object_or_404(rows, pk=membership_id)
+    if request.method != "POST":
+        context = {"institution": institution, "membership": membership}
+        return render(request, "institutions/membership_end.html", context)
+    try:
+        services.end_membership(membership, by=request.user, now=timezone.now())
+        messages.success(request, f"{membership} has ended.")
+    except DomainError as error:
+        messages.error(request, str(error))
+    left = not request.user.has_perm("institutions.view_file", institution)
+    return redirect("institutions:mine") if left else redirect("institutions:people", slug)
+
+
+@require_POST
+def withdraw_invitation(request: HttpRequest, slug: str, invitation_id: int) -> HttpResponse:
+    """Take an invitation back."""
+    institution = managed(request, slug)
+    invitation = get_object_or_404(institution.invitations, pk=invitation_id)
+    try:
+        services.withdraw_invitation(invitation, by=request.user, now=timezone.now())
+        messages.success(request, f"The invitation for {invitation.email} is withdrawn.")
+    except DomainError as error:
+        messages.error(request, str(error))
+    return redirect("institutions:people", slug)
+
+
+@login_not_required
+def invitation(request: HttpRequest, secret: str) -> HttpResponse:
+    """Show an invitation; accept it on POST, so that a mail scanner that follows the link changes nothing."""
+    row = services.invitation_of(secret, now=timezone.now())
+    emails = accounts.verified_emails(request.user)
+    if request.method == "POST" and request.user.is_authenticated:
+        services.accept_invitation(secret, by=request.user, verified_emails=emails, now=timezone.now())
+        messages.success(request, f"You are now {row.get_role_display().lower()} of {row.institution}.")
+        return redirect("institutions:show", row.institution.slug)
+    fits = row.email.lower() in {email.lower() for email in emails}
+    context = {"invitation": row, "fits": fits}
+    return render(request, "institutions/invitation_accept.html", context)

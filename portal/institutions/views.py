@@ -1,0 +1,217 @@
+"""Pages of institutions: the public list, the application, the institution's own page."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import PermissionDenied
+from django.db.models import Case, Count, IntegerField, Q, QuerySet, Value, When
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
+
+from portal.accounts import services as accounts
+from portal.audit import services as audit
+from portal.errors import DomainError
+from portal.institutions import advice, countries, onboarding, services
+from portal.institutions.forms import ApplicationForm, FilterForm, ProfileForm
+from portal.institutions.lifecycle import Status, is_editable
+from portal.institutions.models import Institution, Invitation
+
+PAGE_SIZE = 50
+
+
+def visible(request: HttpRequest, slug: str) -> Institution:
+    """Return the institution, or 404 where the person may not know of it."""
+    return get_object_or_404(Institution.objects.visible_to(request.user), slug=slug)
+
+
+def managed(request: HttpRequest, slug: str) -> Institution:
+    """Return the institution for somebody who may change it: a stranger gets 404, a member without the role 403."""
+    institution = visible(request, slug)
+    if not request.user.has_perm("institutions.change_institution", institution):
+        raise PermissionDenied(f"Only a principal investigator or data steward of {institution} can do this.")
+    return institution
+
+
+# Public
+
+
+def _members(filters: dict[str, Any]) -> QuerySet[Institution]:
+    """Return the member institutions that match, by the name of their region, then by their own."""
+    order = [When(subregion=code, then=Value(place)) for place, code in enumerate(countries.subregions())]
+    rows = Institution.objects.filter(status=Status.MEMBER)
+    if filters.get("q"):
+        rows = rows.filter(Q(name__icontains=filters["q"]) | Q(local_name__icontains=filters["q"]))
+    if filters.get("country"):
+        rows = rows.filter(country=filters["country"])
+    if filters.get("region"):
+        rows = rows.filter(subregion=filters["region"])
+    return rows.annotate(place=Case(*order, default=len(order), output_field=IntegerField())).order_by(
+        "place", "name", "pk"
+    )
+
+
+@require_GET
+@login_not_required
+def list_(request: HttpRequest) -> HttpResponse:
+    """Show the members by region."""
+    form = FilterForm(request.GET or None)
+    filters = form.cleaned_data if form.is_valid() else {}
+    number = max(1, int(page)) if (page := request.GET.get("page", "1")).isdecimal() and len(page) < 6 else 1
+    begin = (number - 1) * PAGE_SIZE
+    rows = list(_members(filters)[begin : begin + PAGE_SIZE + 1])
+    context = {
+        "form": form,
+        "institutions": [_described(row) for row in rows[:PAGE_SIZE]],
+        "filtered": any(filters.values()),
+        "previous_page": number - 1,
+        "next_page": number + 1 if len(rows) > PAGE_SIZE else 0,
+    }
+    return render(request, "institutions/institution_list.html", context)
+
+
+def _described(institution: Institution) -> dict[str, Any]:
+    region = countries.subregions()[institution.subregion]
+    return {
+        "institution": institution,
+        "country": countries.countries()[institution.country].name,
+        "region": region.name,
+        "region_code": region.code,
+    }
+
+
+@require_GET
+@login_not_required
+def region(request: HttpRequest) -> HttpResponse:
+    """Answer the form's question in which region a country lies."""
+    country = countries.countries().get(request.GET.get("country", ""))
+    return render(request, "institutions/_region.html", {"region": country.subregion if country else None})
+
+
+@require_GET
+@login_not_required
+def show(request: HttpRequest, slug: str) -> HttpResponse:
+    """Show an institution: to the public what is public, to its people and the consortium the whole file."""
+    institution = visible(request, slug)
+    context = _described(institution) | {"contributions": _approved_by_kind(institution)}
+    if request.user.has_perm("institutions.view_file", institution):
+        context |= _file(request, institution)
+    return render(request, "institutions/institution_show.html", context)
+
+
+def _approved_by_kind(institution: Institution) -> list[dict[str, Any]]:
+    rows = institution.contributions.filter(status="approved").order_by().values("kind").annotate(count=Count("pk"))
+    labels = dict(institution.contributions.model.Kind.choices)
+    return [{"kind": labels[row["kind"]], "count": row["count"]} for row in rows]
+
+
+def _file(request: HttpRequest, institution: Institution) -> dict[str, Any]:
+    """Return what only the institution's people and the consortium's officers see."""
+    return {
+        "sees_file": True,
+        "belongs": services.is_member(request.user, institution),
+        "manages": request.user.has_perm("institutions.change_institution", institution),
+        "can_edit": is_editable(Status(institution.status)),
+        "can_withdraw": institution.status in {Status.DRAFT, Status.APPLIED},
+        "standing": onboarding.standing(institution),
+        "checklist": onboarding.checklist(institution),
+        "advice": advice.recommend(institution),
+        "memberships": institution.memberships.current().select_related("user").order_by("user__name", "pk"),
+        "history": audit.history_of_institution(institution.pk),
+    }
+
+
+# Application
+
+
+def apply(request: HttpRequest) -> HttpResponse:
+    """Begin an application; it is kept as a draft."""
+    form = ApplicationForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            institution = services.start_application(by=request.user, now=timezone.now(), **form.cleaned_data)
+            return redirect("institutions:review", institution.slug)
+        except services.RorIdTaken as error:
+            form.add_error("ror_id", str(error))
+    context = {"form": form, "drafts": services.institutions_of(request.user).filter(status=Status.DRAFT)}
+    return render(request, "institutions/institution_apply.html", context, status=422 if form.errors else 200)
+
+
+def edit(request: HttpRequest, slug: str) -> HttpResponse:
+    """Change the profile."""
+    institution = managed(request, slug)
+    if not is_editable(Status(institution.status)):
+        messages.error(request, f"The profile is fixed: {institution.get_status_display().lower()}.")
+        return redirect(institution)
+    form = ProfileForm(request.POST or None, initial=_initial(institution))
+    if request.method == "POST" and form.is_valid():
+        try:
+            institution = services.change_profile(institution, by=request.user, **form.cleaned_data)
+            messages.success(request, "The profile is saved.")
+            return redirect("institutions:review" if institution.status == Status.DRAFT else "institutions:show", slug)
+        except services.RorIdTaken as error:
+            form.add_error("ror_id", str(error))
+    context = _described(institution) | {"form": form}
+    return render(request, "institutions/institution_edit.html", context, status=422 if form.errors else 200)
+
+
+def _initial(institution: Institution) -> dict[str, Any]:
+    return {name: getattr(institution, name) for name in ProfileForm.Meta.fields}
+
+
+@require_GET
+def review(request: HttpRequest, slug: str) -> HttpResponse:
+    """Read the draft back, with advice, before it is sent."""
+    institution = managed(request, slug)
+    if institution.status != Status.DRAFT:
+        return redirect(institution)
+    investigators = services.people(institution, services.Role.PRINCIPAL_INVESTIGATOR)
+    context = _described(institution) | {
+        "sections": ProfileForm(initial=_initial(institution), instance=institution).read_back(),
+        "advice": advice.recommend(institution),
+        "missing": onboarding.missing(institution),
+        "standing": onboarding.standing(institution),
+        "has_investigator": investigators.exists(),
+    }
+    return render(request, "institutions/institution_review.html", context)
+
+
+@require_POST
+def submit(request: HttpRequest, slug: str) -> HttpResponse:
+    """Send the application to the board."""
+    institution = managed(request, slug)
+    try:
+        services.apply(institution, by=request.user, now=timezone.now())
+        messages.success(request, "The application is with the board. You get a mail with the result.")
+    except DomainError as error:
+        messages.error(request, str(error))
+    return redirect("institutions:show", slug)
+
+
+def withdraw(request: HttpRequest, slug: str) -> HttpResponse:
+    """Take the application back, after asking."""
+    institution = managed(request, slug)
+    if request.method != "POST":
+        return render(request, "institutions/institution_withdraw.html", {"institution": institution})
+    try:
+        services.withdraw(institution, by=request.user, now=timezone.now())
+        messages.success(request, f"The application of {institution} is withdrawn.")
+    except DomainError as error:
+        messages.error(request, str(error))
+    return redirect("institutions:show", slug)
+
+
+@require_GET
+def mine(request: HttpRequest) -> HttpResponse:
+    """Show where the person belongs, and the invitations that wait for their verified addresses."""
+    rows = services.institutions_of(request.user).order_by("name")
+    waiting = Invitation.objects.select_related("institution").filter(
+        email__in=accounts.verified_emails(request.user),
+        accepted_at__isnull=True,
+        withdrawn_at__isnull=True,
+        expires_at__gt=timezone.now(),
+    )
+    context = {"institutions": [(row, onboarding.standing(row)) for row in rows], "invitations": waiting}
+    return render(request, "institutions/institution_mine.html", context)
