@@ -175,7 +175,7 @@ def _run_task(
     if not len(rows):
         return _unanswered(NO_LABELLED_DATA, f"No image of the set is labelled for {task.title}.")
     try:
-        rows, scores = _scored(found, records, rows, task, config)
+        rows, scores, chosen_c = _scored(found, records, rows, task, config)
     except probe.ProbeError as error:
         if error.code != TOO_FEW_LABELLED:
             raise
@@ -192,6 +192,7 @@ def _run_task(
     return {
         "status": DONE,
         "sentence": "",
+        "chosen_c": chosen_c,
         "overall": _cell(overall),
         "subgroups": subgroups,
         "worst_group": _worst(subgroups),
@@ -206,21 +207,22 @@ def _scored(
     rows: NDArray[np.intp],
     task: TaskConfig,
     config: probe.ProbeConfig,
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the rows that the protocol scores, and their scores."""
+) -> tuple[NDArray[np.intp], NDArray[np.float64], list[float]]:
+    """Return the rows that the protocol scores, their scores, and the C of each fitted probe."""
     y = np.array([int(records[row].column(task.label)) for row in rows])
+    patients = np.array([records[row].patient_group for row in rows])
     if task.protocol == probe.GROUPED:
-        patients = np.array([records[row].patient_group for row in rows])
-        return rows, probe.cross_validated_scores(found[rows], y, patients, config)
+        return rows, *probe.cross_validated_scores(found[rows], y, patients, config)
     splits = np.array([records[row].split for row in rows])
-    held_out, scores = probe.fixed_split_scores(found[rows], y, splits, config)
-    return rows[held_out], scores
+    held_out, scores, c = probe.fixed_split_scores(found[rows], y, patients, splits, config)
+    return rows[held_out], scores, [c]
 
 
 def _unanswered(status: str, sentence: str) -> dict[str, Any]:
     return {
         "status": status,
         "sentence": sentence,
+        "chosen_c": [],
         "overall": None,
         "subgroups": [],
         "worst_group": None,

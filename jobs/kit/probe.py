@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import KitError
+from .metrics import auroc
 
 GROUPED = "grouped-cross-validation"
 FIXED = "fixed-split"
@@ -28,12 +29,15 @@ class ProbeConfig:
     """
     All that determines a probe beside its data.
 
-    inverse_regularisation: scikit-learn's C, one over the weight of the L2 penalty; small, because there are more
-    features than samples. tolerance: on the gradient; scikit-learn's default, 1e-4, is not converged at large C.
-    folds, seed: of the cross-validation.
+    inverse_regularisations: the values of scikit-learn's C (one over the weight of the L2 penalty) to choose from. The
+    best one depends on the number of features, so one C for all would favour the encoder it suits; it is chosen on
+    the fitted samples alone, by AUROC in inner_folds by patient, the smaller C where two are equal.
+    tolerance: on the gradient; scikit-learn's default, 1e-4, is not converged at large C.
+    folds, seed: of the cross-validation; the seed also of the inner one.
     """
 
-    inverse_regularisation: float = 0.01
+    inverse_regularisations: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)
+    inner_folds: int = 4
     tolerance: float = 1e-6
     max_iterations: int = 5000
     folds: int = 5
@@ -46,18 +50,22 @@ class ProbeConfig:
             "standardisation": "mean 0, standard deviation 1, taken on the training samples",
             "classifier": "logistic regression, L2",
             "solver": "lbfgs",
-            "C": self.inverse_regularisation,
+            "C": list(self.inverse_regularisations),
+            "C_choice": f"AUROC in {self.inner_folds} inner folds by patient of the fitted samples",
+            "seed": self.seed,
             "tolerance": self.tolerance,
             "max_iterations": self.max_iterations,
         }
         if protocol == GROUPED:
-            described |= {"folds": self.folds, "seed": self.seed, "scores": "out of fold, pooled", "stratified": True}
+            described |= {"folds": self.folds, "scores": "out of fold, pooled", "stratified": True}
         else:
             described |= {"fitted_on": "splits train and val", "scored_on": "split test"}
         return described
 
 
-def cross_validated_scores(x: Features, y: Labels, groups: NDArray[Any], config: ProbeConfig) -> Scores:
+def cross_validated_scores(
+    x: Features, y: Labels, groups: NDArray[Any], config: ProbeConfig
+) -> tuple[Scores, list[float]]:
     """
     Return the score of every sample from a probe that saw none of its patient's samples.
 
@@ -66,7 +74,7 @@ def cross_validated_scores(x: Features, y: Labels, groups: NDArray[Any], config:
     Args:
         x: (N, D). y: (N,), 0 or 1. groups: (N,), patients.
     Returns:
-        (N,), log odds.
+        (N,), log odds; and the C chosen in each fold.
     Raises:
         ProbeError: a class has fewer samples or patients than there are folds, or no convergence.
     """
@@ -81,21 +89,24 @@ def cross_validated_scores(x: Features, y: Labels, groups: NDArray[Any], config:
             )
     folds = StratifiedGroupKFold(config.folds, shuffle=True, random_state=config.seed)
     scores = np.empty(len(y), dtype=np.float64)
+    chosen = []
     for train, held_out in folds.split(x, y, groups):
-        scores[held_out] = _fit_and_score(x[train], y[train], x[held_out], config)
-    return scores
+        c = _choose_c(x[train], y[train], groups[train], config)
+        scores[held_out] = _fit_and_score(x[train], y[train], x[held_out], c, config)
+        chosen.append(c)
+    return scores, chosen
 
 
 def fixed_split_scores(
-    x: Features, y: Labels, splits: NDArray[Any], config: ProbeConfig
-) -> tuple[NDArray[np.intp], Scores]:
+    x: Features, y: Labels, groups: NDArray[Any], splits: NDArray[Any], config: ProbeConfig
+) -> tuple[NDArray[np.intp], Scores, float]:
     """
     Fit on the splits train and val, score the split test.
 
     Args:
-        x: (N, D). y: (N,), 0 or 1. splits: (N,), the column split; other values are left out.
+        x: (N, D). y: (N,), 0 or 1. groups: (N,), patients. splits: (N,), the column split; other values are left out.
     Returns:
-        the rows of the test split and their scores, (T,) each.
+        the rows of the test split and their scores, (T,) each; and the C chosen on train and val.
     Raises:
         ProbeError: no test sample, a single class to fit on, or no convergence.
     """
@@ -107,10 +118,32 @@ def fixed_split_scores(
             code="too_few_labelled",
             fix="Use the protocol of cross-validation by patient.",
         )
-    return held_out, _fit_and_score(x[fitted], y[fitted], x[held_out], config)
+    c = _choose_c(x[fitted], y[fitted], groups[fitted], config)
+    return held_out, _fit_and_score(x[fitted], y[fitted], x[held_out], c, config), c
 
 
-def _fit_and_score(x: Features, y: Labels, x_held_out: Features, config: ProbeConfig) -> Scores:
+def _choose_c(x: Features, y: Labels, groups: NDArray[Any], config: ProbeConfig) -> float:
+    """Return the C with the best AUROC over inner folds by patient, the smallest of equals."""
+    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415 -- slow import
+
+    candidates = sorted(config.inverse_regularisations)
+    if len(candidates) == 1:
+        return candidates[0]
+    inner = StratifiedGroupKFold(config.inner_folds, shuffle=True, random_state=config.seed)
+    scores = np.empty((len(candidates), len(y)), dtype=np.float64)
+    try:
+        splits = list(inner.split(x, y, groups))
+    except ValueError as error:
+        raise ProbeError("Too few samples are labelled to choose C by patient.", code="too_few_labelled") from error
+    for train, held_out in splits:
+        if len(np.unique(y[train])) < 2:
+            raise ProbeError("Too few patients are labelled to choose C.", code="too_few_labelled")
+        for row, c in enumerate(candidates):
+            scores[row, held_out] = _fit_and_score(x[train], y[train], x[held_out], c, config)
+    return candidates[int(np.argmax([auroc(y, row) for row in scores]))]
+
+
+def _fit_and_score(x: Features, y: Labels, x_held_out: Features, c: float, config: ProbeConfig) -> Scores:
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 -- slow import
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 -- slow import
     from sklearn.pipeline import make_pipeline  # noqa: PLC0415 -- slow import
@@ -118,9 +151,7 @@ def _fit_and_score(x: Features, y: Labels, x_held_out: Features, config: ProbeCo
 
     probe = make_pipeline(
         StandardScaler(),
-        LogisticRegression(
-            C=config.inverse_regularisation, solver="lbfgs", tol=config.tolerance, max_iter=config.max_iterations
-        ),
+        LogisticRegression(C=c, solver="lbfgs", tol=config.tolerance, max_iter=config.max_iterations),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)

@@ -17,6 +17,7 @@ from jobs.kit.evaluate import TaskConfig
 SMALL = encoder.EncoderConfig("small", 16, 4, 16, 1, 2, decoder_width=8, decoder_depth=1, decoder_heads=2)
 COLUMNS = ["file", "patient_group", "country", "source", "camera", "split", "bright", "rare", "amd", "grade"]
 BRIGHT = TaskConfig("bright", "Brightness", "bright", subgroups=("region", "country", "source"))
+PROBE = probe.ProbeConfig(inverse_regularisations=(0.01, 0.1), inner_folds=2)  # the default takes seconds
 SAMPLE = Path(os.environ.get("SAMPLE_DIR", Path(__file__).parents[2].parent / "shared" / "data" / "sample"))
 
 
@@ -57,7 +58,9 @@ def small():
 
 @pytest.fixture(scope="module")
 def result(small, image_set):
-    return evaluate.evaluate(small, image_set, BRIGHT, n_resamples=200, region_of={"IN": "Southern Asia"})
+    return evaluate.evaluate(
+        small, image_set, BRIGHT, n_resamples=200, probe_config=PROBE, region_of={"IN": "Southern Asia"}
+    )
 
 
 def without_seconds(result):
@@ -74,7 +77,9 @@ def test_result_is_json_and_names_its_inputs(result, image_set):
     }
     assert (result["encoder"]["name"], result["encoder"]["sha256"]) == ("small", "of-the-weights")
     assert result["encoder"]["transform"]["image_size"] == 16
-    assert result["protocol"]["C"] == probe.ProbeConfig().inverse_regularisation
+    assert result["protocol"]["C"] == list(PROBE.inverse_regularisations)
+    assert len(result["chosen_c"]) == 5
+    assert set(result["chosen_c"]) <= set(result["protocol"]["C"])
     assert result["protocol"]["interval"]["n_resamples"] == 200
     assert {"torch", "scikit-learn", "numpy"} < set(result["versions"])
 
@@ -118,6 +123,7 @@ def test_same_hashes_in_same_numbers_out(result, small, image_set, tmp_path):
         dataset.read_image_set(tmp_path / "set.tar"),
         BRIGHT,
         n_resamples=200,
+        probe_config=PROBE,
         region_of={"IN": "Southern Asia"},
     )
     assert without_seconds(again) == without_seconds(result)
@@ -127,7 +133,7 @@ def test_tasks_share_the_features(small, image_set, monkeypatch):
     calls = []
     monkeypatch.setattr(evaluate, "features", lambda *args, **kw: calls.append(1) or encoder.features(*args, **kw))
     tasks = [BRIGHT, TaskConfig("amd", "AMD", "amd"), TaskConfig("rare", "A rare finding", "rare")]
-    results = evaluate.evaluate_all(small, image_set, tasks, n_resamples=50)
+    results = evaluate.evaluate_all(small, image_set, tasks, n_resamples=50, probe_config=PROBE)
     assert [result["status"] for result in results] == ["done", "no_labelled_data", "too_few_labelled"]
     assert len(calls) == 1
 
@@ -141,7 +147,7 @@ def test_nothing_labelled_is_an_answer(small, image_set, label):
 
 def test_fixed_split_scores_the_test_split(small, image_set):
     task = TaskConfig("bright", "Brightness", "bright", protocol=probe.FIXED, subgroups=())
-    result = evaluate.evaluate(small, image_set, task, n_resamples=50)
+    result = evaluate.evaluate(small, image_set, task, n_resamples=50, probe_config=PROBE)
     assert result["overall"]["n"] == 40
     assert result["overall"]["n_positive"] == 20
     assert result["protocol"]["name"] == "fixed-split"
@@ -158,7 +164,9 @@ def test_task_that_does_not_fit_is_refused(small, image_set, task):
 
 def test_progress_counts_to_its_total(small, image_set):
     seen = []
-    evaluate.evaluate(small, image_set, BRIGHT, n_resamples=50, on_progress=lambda d, t, text: seen.append((d, t)))
+    evaluate.evaluate(
+        small, image_set, BRIGHT, n_resamples=50, probe_config=PROBE, on_progress=lambda d, t, text: seen.append((d, t))
+    )
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert {total for _, total in seen} == {321}
     assert seen[-1] == (321, 321)
