@@ -40,19 +40,19 @@ class PretrainConfig:
     peak_learning_rate: reached after warmup_steps, then a half cosine down to 0.
     smallest_crop: least area of the random square crop, as a fraction of the image's.
     keep_checkpoints: older ones are deleted.
-    Source of the defaults: He et al. 2022, arXiv:2111.06377, appendix A.1 (betas, decay, crop); the learning rate is
-    ours, for hundreds instead of a hundred thousand steps.
+    Source of the defaults: He et al. 2022, arXiv:2111.06377, appendix A.1 (betas, decay); the batch, the learning rate
+    and the crop are ours, for hundreds of steps instead of hundreds of thousands.
     """
 
     encoder: EncoderConfig
     steps: int
-    batch: int = 64
+    batch: int = 32
     peak_learning_rate: float = 1.5e-3
     warmup_steps: int = 40
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.95)
     mask_ratio: float = 0.75
-    smallest_crop: float = 0.2
+    smallest_crop: float = 0.3
     seed: int = 0
     checkpoint_every: int = 100
     keep_checkpoints: int = 2
