@@ -9,7 +9,7 @@ run at a site (`consortium check`) and inside the centre's sandbox (child.py). T
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -73,7 +73,7 @@ def verdict_of(results: list[CheckResult]) -> Verdict:
     return "fail" if "fail" in found else "warn" if "warn" in found else "pass"
 
 
-def _each_check(path: Path, base: Base, out_dir: Path, emit: OnEvent, name: str):  # type: ignore[no-untyped-def]
+def _each_check(path: Path, base: Base, out_dir: Path, emit: OnEvent, name: str) -> Iterator[CheckResult]:
     def progress(done: int, total: int, text: str) -> None:
         emit({"type": "progress", "done": done, "total": total, "text": text})
 
@@ -114,9 +114,8 @@ def check_container(path: Path, base: Base, *, name: str = "") -> tuple[CheckRes
     try:
         container = read_container(path, limits, name=name)
     except ContainerError as error:
-        evidence = {"code": error.code}
-        return CheckResult(1, "container", "fail", error.sentence, error.fix, evidence), None
-    evidence = {
+        return CheckResult(1, "container", "fail", error.sentence, error.fix, {"code": error.code}), None
+    evidence: dict[str, Any] = {
         "size_bytes": container.size,
         "header_bytes": container.data_start - 8,
         "tensors": len(container.tensors),
@@ -150,39 +149,39 @@ def check_schema(container: Container, base: Base) -> CheckResult:
         "shape": [{"name": k, "found": found[k][1], "wanted": wanted[k][1]} for k in shapes[:3]],
         "dtype": [{"name": k, "found": found[k][0], "wanted": wanted[k][0]} for k in dtypes[:3]],
     }
-    return _schema_fail(base, found, wanted, missing, unexpected, shapes, dtypes, evidence)
-
-
-def _schema_fail(  # type: ignore[no-untyped-def]
-    base: Base, found, wanted, missing: list[str], unexpected: list[str], shapes: list[str], dtypes: list[str], evidence
-) -> CheckResult:
-    """Say the most useful of the reasons."""
+    code, sentence = _schema_reason(base.slug, evidence)
     fix = f"Fine-tune {base.slug} with `consortium fit` and send the weights.safetensors it writes."
-    if len(missing) == len(wanted):
-        code = "other_architecture"
-        lora = any("lora_" in key for key in unexpected)
-        what = "This is a LoRA adapter, which is not accepted yet" if lora else "These weights are of another model"
-        sentence = f"{what}: none of the {len(wanted)} tensors of {base.slug} is in the file; it has {unexpected[0]}."
-    elif missing:
-        code = "missing_tensors"
-        sentence = f"{len(missing)} of the {len(wanted)} tensors of {base.slug} are missing, the first is {missing[0]}."
-    elif unexpected:
-        code = "unexpected_tensors"
-        sentence = f"The file has {len(unexpected)} tensors that {base.slug} has not, the first is {unexpected[0]}."
-    elif shapes:
-        code, key = "wrong_shape", shapes[0]
-        sentence = (
-            f"{len(shapes)} tensors have another shape than in {base.slug}, the first is {key}: "
-            f"{_shape(found[key][1])} instead of {_shape(wanted[key][1])}."
-        )
-    else:
-        code, key = "wrong_dtype", dtypes[0]
-        sentence = (
-            f"{len(dtypes)} tensors have another number format than in {base.slug}, the first is {key}: "
-            f"{found[key][0]} instead of {wanted[key][0]}."
-        )
-        fix = f"Save the weights as {wanted[key][0]} again, as `consortium fit` does."
     return CheckResult(4, "schema", "fail", sentence, fix, {"code": code, **evidence})
+
+
+def _schema_reason(slug: str, evidence: dict[str, Any]) -> tuple[str, str]:
+    """Return (code, sentence) of the most telling difference."""
+    examples, total = evidence["examples"], evidence["tensors"]
+    if evidence["missing"] == total:
+        first = examples["unexpected"][0]
+        lora = "lora_" in first
+        what = "This is a LoRA adapter, which is not accepted yet" if lora else "These weights are of another model"
+        return "other_architecture", f"{what}: none of the {total} tensors of {slug} is in the file; it has {first}."
+    if evidence["missing"]:
+        first = examples["missing"][0]
+        return (
+            "missing_tensors",
+            f"{evidence['missing']} of the {total} tensors of {slug} are missing, the first is {first}.",
+        )
+    if evidence["unexpected"]:
+        first = examples["unexpected"][0]
+        return (
+            "unexpected_tensors",
+            f"The file has {evidence['unexpected']} tensors unknown to {slug}, the first is {first}.",
+        )
+    kind, word = ("shape", "shape") if evidence["shape"] else ("dtype", "number format")
+    first = examples[kind][0]
+    found, wanted = (_shape(first[key]) if kind == "shape" else first[key] for key in ("found", "wanted"))
+    sentence = (
+        f"{evidence[kind]} tensors have another {word} than in {slug}, the first is {first['name']}: "
+        f"{found} instead of {wanted}."
+    )
+    return f"wrong_{kind}", sentence
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -2,6 +2,7 @@
 The program that runs inside the sandbox: it reads one submitted file and prints what it finds, a JSON object a line.
 
     python -m jobs.kit.child check --file FILE --base-dir DIR --out DIR [--name NAME]
+    python -m jobs.kit.child sample --file FILE --base-dir DIR --out DIR --n N --seed SEED
 
 Exit status 0 says that a verdict was given, whichever it is. Anything unexpected is 70 (EX_SOFTWARE of sysexits.h) with
 the traceback on standard error, out of memory included: a fault of the platform or of this program, which never counts
@@ -40,6 +41,19 @@ def check(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -
     run_checks(options.file, load_base(options.base_dir), options.out, emit, name=options.name)
 
 
+def sample(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
+    """Write N images drawn from the weights, classes in turn, as raw RGB bytes: nothing there to parse."""
+    from . import generator  # noqa: PLC0415 -- as above
+
+    base = generator.load_base(options.base_dir)
+    model = generator.load_weights(generator.build(base.config["architecture"]), options.file)
+    classes = [index % len(base.config["classes"]) for index in range(options.n)]
+    images = generator.sample(model, base.config["scheduler"], classes, seed=options.seed)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "samples.rgb").write_bytes(generator.to_uint8(images).tobytes())  # (N, S, S, 3)
+    emit({"type": "file", "name": "samples.rgb"})
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -49,6 +63,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     command.add_argument("--out", type=Path, required=True)
     command.add_argument("--name", default="", help="the file's name at the site")
     command.set_defaults(run=check)
+    command = commands.add_parser("sample", help="draw images from checked weights")
+    command.add_argument("--file", type=Path, required=True)
+    command.add_argument("--base-dir", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True)
+    command.add_argument("--n", type=int, required=True)
+    command.add_argument("--seed", type=int, required=True)
+    command.set_defaults(run=sample)
     return parser.parse_args(arguments)
 
 

@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -283,7 +284,7 @@ def differences(container: Container, base: Container) -> list[Difference]:
     return found
 
 
-def _blocks(file, tensor: Tensor) -> Iterator[np.ndarray]:  # type: ignore[no-untyped-def]
+def _blocks(file: FileIO, tensor: Tensor) -> Iterator[np.ndarray]:
     """Yield a tensor's values in float64 blocks of 128 Ki values."""
     item = ITEM_BYTES[tensor.dtype]
     step = 131_072 * item

@@ -1,7 +1,6 @@
 """Checks 1, 4, 5 and 7 on the base, on honest changes of it, and on every kind of bad file."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -139,20 +138,17 @@ def test_mirrored_copies_are_duplicates():
     assert likeness.near_duplicates(np.stack([image, other, image[:, ::-1]]), 0.03) == [(0, 2)]
 
 
-def child(*arguments, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "jobs.kit.child", "check", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-        check=False,
-    )
+def child(command, *arguments):
+    line = [sys.executable, "-m", "jobs.kit.child", command, *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
 
 
 def test_the_child_prints_events_only(tensors, tmp_path):
     tensors["conv_in.bias"][0] = np.nan
     path = save(tensors, tmp_path / "w.safetensors")
-    done = child("--file", path, "--base-dir", BASE.folder, "--out", tmp_path / "out", "--name", "fit.safetensors")
+    done = child(
+        "check", "--file", path, "--base-dir", BASE.folder, "--out", tmp_path / "out", "--name", "fit.safetensors"
+    )
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0
     assert [e["number"] for e in events if e["type"] == "check"] == [1, 4, 5]
@@ -161,6 +157,15 @@ def test_the_child_prints_events_only(tensors, tmp_path):
 
 
 def test_the_child_reports_its_own_faults_by_exit_status(tmp_path):
-    done = child("--file", BASE.weights, "--base-dir", tmp_path, "--out", tmp_path)
+    done = child("check", "--file", BASE.weights, "--base-dir", tmp_path, "--out", tmp_path)
     assert (done.returncode, done.stdout) == (70, "")
     assert "Traceback" in done.stderr
+
+
+def test_the_child_draws_samples_as_raw_pixels(tmp_path):
+    done = child("sample", "--file", BASE.weights, "--base-dir", BASE.folder, "--out", tmp_path, "--n", 2, "--seed", 9)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"type": "file", "name": "samples.rgb"})
+    pixels = np.frombuffer((tmp_path / "samples.rgb").read_bytes(), np.uint8).reshape(2, 64, 64, 3)
+    model = generator.load_weights(generator.build(BASE.config["architecture"]), BASE.weights)
+    expected = generator.to_uint8(generator.sample(model, BASE.config["scheduler"], [0, 1], seed=9))
+    assert int(np.abs(pixels.astype(int) - expected).max()) <= 2

@@ -35,7 +35,7 @@ CHECKS = {
 }
 
 
-def export(state: fit.TrainingState, out: Path, training: dict[str, object]) -> None:
+def export(state: fit.TrainingState, out: Path, training: dict[str, float]) -> None:
     """Write the averaged weights and the config that describes them."""
     weights = out / "model.safetensors"
     fit.save_average(state, weights)
