@@ -141,7 +141,7 @@ def _refuse(code: str, sentence: str, fix: str = SAVE_AGAIN) -> NoReturn:
 
 def _open_regular(path: Path, shown: str) -> int:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         _refuse("unreadable", f"{shown} cannot be opened ({reason}).", "Give the path of an ordinary file.")
