@@ -25,7 +25,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
 		echo "Python 3.11 or newer is needed and was not found (tried: $(or $(PYTHON),python3.11, python3)). Install it, or say where it is: make setup PYTHON=/path/to/python3.11"; exit 1; fi
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV) > /dev/null || "$(PYTHON)" -m venv --clear --without-pip $(VENV)
-	@echo "Installing about 140 packages into $(VENV) (about 1.5 GB with the CPU build of torch, 2 to 6 minutes) ..."
+	@echo "Installing about 140 packages into $(VENV) (2.2 GB with the CPU build of torch, 2 to 6 minutes) ..."
 	@$(BIN)/python portal/embedded/requirements.py pyproject.toml > $(VENV)/requirements.txt
 	@if $(BIN)/python -m pip --version > /dev/null 2>&1; then pip="$(BIN)/python -m pip"; \
 	else pip="$(PYTHON) -m pip --python $(BIN)/python"; fi; : "Debian's python3 without python3-venv makes no pip inside"; \

@@ -107,17 +107,18 @@ def choose_ports(data_dir: Path, names: list[str]) -> dict[str, int]:
     ports = read_ports(data_dir)
     taken = {port for name, port in ports.items() if name not in names}
     for name in names:
-        ports[name] = _free_port(ports.get(name), PREFERRED_PORTS[name], taken)
+        ports[name] = _free_port(name, ports.get(name), taken)
         taken.add(ports[name])
     write_private(data_dir / "ports.json", json.dumps(ports, indent=2) + "\n")
     return ports
 
 
-def _free_port(last: int | None, preferred: int, taken: set[int]) -> int:
+def _free_port(name: str, last: int | None, taken: set[int]) -> int:
+    preferred = PREFERRED_PORTS[name]
     candidates = [last] if last else []
     candidates += range(preferred, preferred + 200)
     for port in candidates:
-        if port not in taken and is_free(port):
+        if port not in taken and is_free(port) and not _has_foreign_socket(name, port):
             return port
     raise NoFreePort(f"No free port between {preferred} and {preferred + 199} on {LOOPBACK}.")
 
@@ -133,3 +134,16 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _has_foreign_socket(name: str, port: int) -> bool:
+    """
+    Test whether another user owns the file through which weed's parts would speak to each other on this port.
+
+    `weed server` (4.48) also listens on /tmp/seaweedfs-master-grpc-19433.sock and so on, wherever TMPDIR points; a file
+    left by another user cannot be replaced, and one made by another user must not be trusted.
+    """
+    try:
+        return Path(f"/tmp/seaweedfs-{name}-{port}.sock").lstat().st_uid != os.geteuid()
+    except FileNotFoundError:
+        return False
