@@ -1,0 +1,362 @@
+// Uploads one file of a draft straight to the object store, in parts, four at a time.
+//
+// The server knows the upload by (contribution, SHA-256, size): after a reload, on another computer or in the kit, the
+// same file goes on where it stopped. Every part's SHA-256 is a signed header, so the store refuses a damaged part.
+
+const PARALLEL = 4;
+const SIGN_AT_ONCE = 8; // few, so that a slow link uses each address before its 15 minutes are over
+const SIGNED_FOR_MS = 12 * 60 * 1000;
+const MAX_RETRIES = 8;
+const SPEED_WINDOW_MS = 15000;
+const PICKLED = /\.(pth|pt|ckpt|bin|pkl|pickle)$/i;
+
+const root = document.getElementById("upload");
+const part = (name) => root.querySelector(`[data-part="${name}"]`);
+
+// What went wrong, in words, and whether trying again can help
+
+class Refused extends Error {
+  constructor(status, problem) {
+    super(problem.detail || `The server answered ${status}. Try again; nothing is lost.`);
+    this.status = status;
+    this.code = problem.code || "";
+    this.nextUrl = problem.next_url || "";
+  }
+}
+
+class Interrupted extends Error {} // the link or the server is away: worth another try
+class Paused extends Error {}
+
+const isTransient = (status) => status === 0 || status === 408 || status === 429 || status >= 500;
+const isSignedOut = (error) => error.status === 401 || (error.status === 403 && error.code === "permission_denied");
+
+// The server
+
+function csrfToken() {
+  // from the cookie, not from the page: signing in again in another window changes it
+  return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? "";
+}
+
+async function api(method, path, body, signal) {
+  let response;
+  try {
+    response = await fetch(root.dataset.api + path, {
+      method,
+      signal,
+      credentials: "same-origin",
+      headers: { Accept: "application/json", "Content-Type": "application/json", "X-CSRFToken": csrfToken() },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch {
+    throw signal.aborted ? new Paused() : new Interrupted();
+  }
+  if (response.ok) return response.json();
+  if (isTransient(response.status)) throw new Interrupted();
+  throw new Refused(response.status, await response.json().catch(() => ({})));
+}
+
+// The store
+
+function put(url, headers, blob, { onProgress, signal }) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest(); // fetch cannot tell how far an upload is
+    request.open("PUT", url);
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
+    request.upload.onprogress = (event) => onProgress(event.loaded);
+    request.onload = () => (request.status < 300 ? resolve() : reject(storeError(request.status)));
+    request.onerror = () => reject(new Interrupted());
+    request.onabort = () => reject(new Paused());
+    signal.addEventListener("abort", () => request.abort(), { once: true });
+    request.send(blob);
+  });
+}
+
+function storeError(status) {
+  if (status === 400) {
+    return new Refused(status, { detail: "A part arrived damaged, or the file changed while it was sent. Choose the file again; what has arrived stays." });
+  }
+  return new Interrupted(); // 403: the address is too old; 404: the upload was begun anew; both are signed again
+}
+
+const wait = (ms, signal) =>
+  new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal.addEventListener("abort", () => (clearTimeout(timer), reject(new Paused())), { once: true });
+  });
+
+async function retrying(work, signal, onRetry) {
+  for (let attempt = 0; ; attempt += 1) {
+    if (signal.aborted) throw new Paused();
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof Interrupted) || attempt >= MAX_RETRIES) throw error;
+      onRetry(attempt + 1);
+      await wait(Math.min(30000, 1000 * 2 ** attempt) * (0.5 + Math.random() / 2), signal);
+    }
+  }
+}
+
+// One upload
+
+class Upload {
+  constructor(file, show) {
+    this.file = file;
+    this.show = show;
+    this.stop = new AbortController();
+    this.signed = new Map(); // number -> {url, headers, at}
+    this.loading = new Map(); // number -> bytes on the way
+    this.sentBytes = 0;
+    this.marks = []; // [ms, bytes] of the last seconds, for the speed
+  }
+
+  async run() {
+    this.stop = new AbortController();
+    if (!this.digests) this.digests = await this.hash();
+    const announced = { name: this.file.name, size_bytes: this.file.size, sha256: this.digests.sha256 };
+    this.row = await this.retrying(() => this.api("/files", announced));
+    if (this.row.state === "uploading") await this.sendMissing();
+    this.show.joining();
+    this.row = await this.retrying(() => this.api(`/files/${this.row.id}/complete`));
+  }
+
+  api(path, body) {
+    return api("POST", path, body, this.stop.signal);
+  }
+
+  pause() {
+    this.stop.abort();
+    this.worker?.terminate();
+  }
+
+  retrying(work) {
+    return retrying(work, this.stop.signal, (attempt) => this.show.waiting(attempt));
+  }
+
+  hash() {
+    return new Promise((resolve, reject) => {
+      this.worker = new Worker(root.dataset.worker, { type: "module" });
+      this.stop.signal.addEventListener("abort", () => reject(new Paused()), { once: true });
+      this.worker.onerror = () => reject(new Refused(0, { detail: "This browser cannot compute the SHA-256. Use a current one, or the kit." }));
+      this.worker.onmessage = ({ data }) => {
+        if ("done" in data) return this.show.hashing(data.done, this.file.size);
+        this.worker.terminate();
+        if (data.error) return reject(new Refused(0, { detail: "The file cannot be read. Was it moved or changed? Choose it again." }));
+        return resolve(data);
+      };
+      this.worker.postMessage({ file: this.file, partSize: Number(root.dataset.partSize) });
+    });
+  }
+
+  async sendMissing() {
+    const there = new Set(this.row.parts_uploaded);
+    const all = Array.from({ length: this.row.part_count }, (_, index) => index + 1);
+    this.queue = all.filter((number) => !there.has(number));
+    this.sentBytes = all.filter((number) => there.has(number)).reduce((sum, number) => sum + this.blob(number).size, 0);
+    this.resumedAt = this.sentBytes;
+    this.marks = [];
+    this.progress();
+    const lanes = Array.from({ length: PARALLEL }, () => this.lane());
+    try {
+      await Promise.all(lanes);
+    } catch (error) {
+      this.stop.abort();
+      await Promise.allSettled(lanes);
+      throw error;
+    }
+  }
+
+  async lane() {
+    for (let number = this.queue.shift(); number !== undefined; number = this.queue.shift()) {
+      await this.retrying(() => this.send(number));
+    }
+  }
+
+  blob(number) {
+    const start = (number - 1) * this.row.part_size_bytes;
+    return this.file.slice(start, Math.min(start + this.row.part_size_bytes, this.file.size));
+  }
+
+  async send(number) {
+    const { url, headers } = await this.address(number);
+    const blob = this.blob(number);
+    try {
+      await put(url, headers, blob, {
+        signal: this.stop.signal,
+        onProgress: (bytes) => (this.loading.set(number, bytes), this.progress()),
+      });
+      this.sentBytes += blob.size;
+    } catch (error) {
+      this.signed.delete(number);
+      throw error;
+    } finally {
+      this.loading.delete(number);
+      this.progress();
+    }
+  }
+
+  async address(number) {
+    const known = this.signed.get(number);
+    if (known && Date.now() - known.at < SIGNED_FOR_MS) return known;
+    const numbers = [number, ...this.queue.filter((next) => !this.signed.has(next)).slice(0, SIGN_AT_ONCE - 1)];
+    const parts = numbers.map((next) => ({ number: next, sha256: this.digests.parts[next - 1] }));
+    const answer = await this.api(`/files/${this.row.id}/parts`, { parts });
+    for (const row of answer.urls) this.signed.set(row.number, { ...row, at: Date.now() });
+    return this.signed.get(number);
+  }
+
+  progress() {
+    const onTheWay = Array.from(this.loading.values()).reduce((sum, bytes) => sum + bytes, 0);
+    const done = Math.min(this.file.size, this.sentBytes + onTheWay);
+    const now = Date.now();
+    this.marks = [...this.marks.filter(([at]) => now - at < SPEED_WINDOW_MS), [now, done]];
+    const [[firstAt, firstDone]] = this.marks;
+    const speed = now - firstAt > 1000 ? ((done - firstDone) * 1000) / (now - firstAt) : 0;
+    this.show.sending(done, this.file.size, speed);
+  }
+}
+
+// Words
+
+function inBytes(bytes) {
+  const units = ["bytes", "KiB", "MiB", "GiB"];
+  const step = bytes < 1024 ? 0 : Math.min(3, Math.floor(Math.log2(bytes) / 10));
+  return `${step ? (bytes / 1024 ** step).toFixed(1) : bytes} ${units[step]}`;
+}
+
+function inTime(seconds) {
+  if (seconds < 60) return `${Math.max(1, Math.round(seconds))} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+// The page
+
+const page = {
+  picker: document.getElementById("upload-file"),
+  bar: part("bar"),
+  phase: part("phase"),
+  numbers: part("numbers"),
+  upload: null,
+
+  state(name) {
+    root.dataset.state = name;
+    part("progress").hidden = name === "idle";
+    part("pause").hidden = !["hashing", "sending"].includes(name);
+    part("resume").hidden = name !== "paused";
+    part("drop").hidden = ["hashing", "sending", "joining"].includes(name);
+  },
+
+  say(phase, numbers = "") {
+    if (this.phase.textContent !== phase) this.phase.textContent = phase; // announced when it changes, not at each byte
+    this.numbers.textContent = numbers;
+  },
+
+  hashing(done, total) {
+    this.state("hashing");
+    this.bar.max = total || 1;
+    this.bar.value = done;
+    this.say("Step 1 of 2: computing the SHA-256 of the file, on this computer", `${inBytes(done)} of ${inBytes(total)}`);
+  },
+
+  sending(done, total, speed) {
+    this.state("sending");
+    this.bar.max = total || 1;
+    this.bar.value = done;
+    const rest = speed ? ` · ${inBytes(speed)}/s · about ${inTime((total - done) / speed)} left` : "";
+    this.say("Step 2 of 2: sending the parts", `${inBytes(done)} of ${inBytes(total)}${rest}`);
+  },
+
+  waiting(attempt) {
+    this.say(`The link is interrupted. Trying again by itself (${attempt} of ${MAX_RETRIES}); nothing is lost.`);
+  },
+
+  joining() {
+    this.state("joining");
+    this.bar.removeAttribute("value");
+    this.say("The parts have arrived and are being joined");
+  },
+
+  problem(text, { link = "", label = "", code = "" } = {}) {
+    const box = part("problem");
+    box.hidden = !text;
+    part("problem-text").textContent = text;
+    const anchor = part("problem-link");
+    anchor.hidden = !link;
+    anchor.href = link || "#";
+    anchor.textContent = label;
+    part("convert").hidden = code !== "pickled";
+  },
+
+  stopped(error) {
+    const canGoOn = error instanceof Paused || error instanceof Interrupted || isSignedOut(error);
+    const hadFocus = root.contains(document.activeElement);
+    this.state(canGoOn ? "paused" : "idle");
+    this.say("Paused. What has arrived stays.", this.numbers.textContent);
+    if (hadFocus) (canGoOn ? part("resume") : this.picker).focus();
+    if (isSignedOut(error)) {
+      const link = { link: root.dataset.signIn, label: "Sign in in a new window" };
+      this.problem("You were signed out. Sign in in a new window, come back to this one and press Resume.", link);
+    } else if (error instanceof Interrupted) {
+      this.problem("The link is down. The upload goes on by itself when it is back, or press Resume. You can also close this page and choose the same file later, here or with the kit.");
+    } else if (!(error instanceof Paused)) {
+      this.problem(error.message, { link: error.nextUrl, label: "Go there" });
+    }
+  },
+
+  async run() {
+    this.problem("");
+    try {
+      await this.upload.run();
+      this.state("done");
+      location.assign(root.dataset.next);
+    } catch (error) {
+      this.stopped(error);
+    }
+  },
+
+  choose(file) {
+    if (!file) return;
+    this.problem("");
+    if (PICKLED.test(file.name)) {
+      this.problem(`${file.name} is a pickled checkpoint. Opening one can run any program, so nobody here will. Convert it where it was made and choose the .safetensors file:`, { code: "pickled" });
+    } else if (!/\.safetensors$/i.test(file.name)) {
+      this.problem(`${file.name} is not a .safetensors file. Only safetensors can be checked without running anything. The kit writes weights.safetensors.`);
+    } else if (file.size === 0) {
+      this.problem(`${file.name} is empty (0 bytes): the training probably stopped before it was saved. Choose another file.`);
+    } else if (file.size > Number(root.dataset.maxBytes)) {
+      this.problem(`${file.name} has ${inBytes(file.size)}; at most ${inBytes(Number(root.dataset.maxBytes))} are accepted. Send the weights only, without the optimiser's state.`);
+    } else {
+      this.upload = new Upload(file, this);
+      this.hashing(0, file.size);
+      part("name").textContent = file.name;
+      part("pause").focus();
+      this.run();
+    }
+  },
+};
+
+part("drop").hidden = false;
+page.state("idle");
+page.picker.addEventListener("change", () => {
+  page.choose(page.picker.files[0]);
+  page.picker.value = ""; // so that the same file can be chosen again
+});
+for (const name of ["dragover", "drop"]) {
+  part("drop").addEventListener(name, (event) => {
+    event.preventDefault();
+    if (name === "drop") page.choose(event.dataTransfer.files[0]);
+  });
+}
+part("pause").addEventListener("click", () => page.upload.pause());
+part("resume").addEventListener("click", () => {
+  page.state("sending");
+  part("pause").focus();
+  page.run();
+});
+window.addEventListener("online", () => {
+  if (root.dataset.state === "paused" && !part("problem").hidden) page.run();
+});
+window.addEventListener("beforeunload", (event) => {
+  if (["hashing", "sending", "joining"].includes(root.dataset.state)) event.preventDefault();
+});
