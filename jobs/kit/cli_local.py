@@ -1,0 +1,225 @@
+"""The commands that need no portal: fit, check, sample."""
+
+import csv
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__, terminal
+from .client import NEEDS_CHANGES, Document
+from .errors import KitError
+
+BASES = Path(__file__).parent / "base"
+TRAIN_PACKAGES = {"torch", "diffusers", "transformers", "peft", "sklearn", "efficientnet_lite_pytorch"}
+
+base_option = click.option(
+    "--base", "base_name", default="fundus-64", show_default=True, metavar="NAME|DIR", help="Base generator."
+)
+
+
+def _base_folder(name: str) -> Path:
+    folder = BASES / name if (BASES / name / "config.json").is_file() else Path(name)
+    if not (folder / "config.json").is_file():
+        known = ", ".join(sorted(path.parent.name for path in BASES.glob("*/config.json"))) or "none"
+        raise KitError(
+            f"There is no base generator {name}.", code="base_missing", fix=f"Known here: {known}; or give its folder."
+        )
+    return folder
+
+
+@contextmanager
+def _train_extra() -> Iterator[None]:
+    """Say how to install the heavy packages when one is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if not _is_train_package(error):
+            raise
+        raise KitError(
+            f"This command needs {error.name}, which is not installed.",
+            code="train_extra_missing",
+            fix="Run: pip install 'consortium-kit[train]'",
+        ) from None
+
+
+def _is_train_package(error: ModuleNotFoundError) -> bool:
+    return (error.name or "").partition(".")[0] in TRAIN_PACKAGES
+
+
+@click.command()
+@click.argument("folder", type=terminal.existing_folder)
+@click.option("--out", "out_dir", type=terminal.new_folder, required=True, help="Gets weights and training card.")
+@base_option
+@click.option("--steps", type=click.IntRange(1), default=100, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
+@click.option(
+    "--lr", type=click.FloatRange(0, 1, min_open=True), default=1e-4, show_default=True, help="Learning rate."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--resume", is_flag=True, help="Go on with the stopped run in --out.")
+@terminal.as_json_option
+def fit(
+    folder: Path,
+    out_dir: Path,
+    base_name: str,
+    steps: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+    device: str,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Fine-tune the base generator on the photographs in FOLDER."""
+    base_dir = _base_folder(base_name)
+    _require_fresh(out_dir, resume)
+    with _train_extra():
+        import torch  # noqa: F401, PLC0415 -- slow import, and missing in a small installation
+
+        from . import fit as training  # noqa: PLC0415 -- slow import
+    config = training.FitConfig(steps=steps, batch_size=batch_size, learning_rate=lr, seed=seed, device=device)
+    with _train_extra(), terminal.bars() as on_progress:
+        card = training.fit(folder, base_dir, out_dir, config, on_progress)
+    weights, card_file = out_dir / "weights.safetensors", out_dir / "training_card.json"
+    if as_json:
+        return terminal.print_json({"weights": str(weights), "card": str(card_file), "training_card": card})
+    click.echo(f"Trained on {card['images']} photographs for {card['steps']} steps; final loss {card['final_loss']}.")
+    click.echo(f"{weights}\n{card_file}")
+    terminal.say(f"Next: consortium check {weights}")
+
+
+def _require_fresh(out_dir: Path, resume: bool) -> None:
+    """Never write over weights, never go on with another run without being told."""
+    if (out_dir / "weights.safetensors").exists():
+        raise KitError(
+            f"{out_dir} holds weights already.", code="out_not_empty", fix="Choose another --out, or remove them."
+        )
+    stopped = (out_dir / "state.safetensors").exists()
+    if stopped and not resume:
+        fix = "Add --resume to go on with it, or remove state.safetensors to start again."
+        raise KitError(f"{out_dir} holds a stopped run.", code="run_stopped", fix=fix)
+    if resume and not stopped:
+        terminal.say(f"{out_dir} holds no stopped run: starting from the beginning.")
+
+
+@click.command()
+@click.argument("file", type=terminal.existing_file)
+@base_option
+@click.option("--out", "out_dir", type=terminal.new_folder, help="Keep the sheet of generated samples here.")
+@terminal.as_json_option
+def check(file: Path, base_name: str, out_dir: Path | None, as_json: bool) -> int:
+    """
+    Run the portal's checks on a weights FILE before sending it.
+
+    Exit status 0 for pass and warning, 2 for fail, 3 when the checks themselves broke.
+    """
+    from . import checks, generator  # noqa: PLC0415 -- numpy takes a moment; --help does without
+
+    base = generator.load_base(_base_folder(base_name))
+    found: list[Document] = []
+    with tempfile.TemporaryDirectory(prefix="consortium-") as scratch, terminal.bars() as on_progress:
+
+        def on_event(event: Document) -> None:
+            if event["type"] == "progress":
+                on_progress(event["done"], event["total"], event["text"])
+            elif event["type"] == "check":
+                found.append({key: value for key, value in event.items() if key != "type"})
+                if not as_json:
+                    terminal.print_check(found[-1])
+
+        try:
+            checks.run_checks(file, base, out_dir or scratch, on_event, name=file.name)
+        except ModuleNotFoundError as error:
+            if not _is_train_package(error):
+                raise
+            on_event({"type": "check", **_not_run(error.name or "")})
+    verdict = next((v for v in ("fail", "warn") if any(row["verdict"] == v for row in found)), "pass")
+    if as_json:
+        terminal.print_json({"file": str(file), "base": base.slug, "verdict": verdict, "checks": found})
+    else:
+        click.echo(f"{file.name}: {verdict}")
+    return NEEDS_CHANGES if verdict == "fail" else 0
+
+
+def _not_run(package: str) -> Document:
+    """Return the line for check 7 where the packages that generate images are not installed."""
+    return {
+        "number": 7,
+        "name": "generation",
+        "verdict": "warn",
+        "sentence": f"Not run here: no images can be generated without {package}. The portal will run it.",
+        "fix": "Run: pip install 'consortium-kit[train]'",
+        "evidence": {"code": "not_run"},
+        "duration_seconds": 0.0,
+    }
+
+
+@click.command()
+@click.option("--weights", type=terminal.existing_file, required=True)
+@click.option("--n", "count", type=click.IntRange(1, 1_000_000), required=True, help="How many images.")
+@click.option("--out", "out_dir", type=terminal.new_folder, required=True)
+@base_option
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first image.")
+@terminal.as_json_option
+def sample(weights: Path, count: int, out_dir: Path, base_name: str, seed: int, as_json: bool) -> None:
+    """Draw N synthetic images, classes in turn, with a manifest.csv of their seeds and the generator's SHA-256."""
+    from . import checks, generator, scan  # noqa: PLC0415 -- as in check
+
+    base = generator.load_base(_base_folder(base_name))
+    _require_sound(weights, base, checks)
+    if (out_dir / "manifest.csv").exists():
+        raise KitError(f"{out_dir} holds images already.", code="out_not_empty", fix="Choose another --out.")
+    out_dir.mkdir(parents=True, exist_ok=True)
+    digest = scan.sha256_of(weights)
+    with _train_extra(), terminal.bars() as on_progress:
+        model = generator.load_weights(generator.build(base.config["architecture"]), weights)
+        rows = [
+            {**row, "synthetic": "yes", "base": base.slug, "generator_sha256": digest, "kit_version": __version__}
+            for row in _draw(model, base, out_dir, count, seed, on_progress)
+        ]
+    with (out_dir / "manifest.csv").open("w", encoding="utf-8", newline="") as lines:
+        writer = csv.DictWriter(lines, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    if as_json:
+        return terminal.print_json({"images": count, "out": str(out_dir), "generator_sha256": digest, "seed": seed})
+    click.echo(f"{count} synthetic images and manifest.csv are in {out_dir}.")
+
+
+def _require_sound(weights: Path, base: Any, checks: Any) -> None:
+    """Refuse a file that is no weights file of this base before anything reads it."""
+    result, container = checks.check_container(weights, base)
+    if container is not None:
+        result = checks.check_schema(container, base)
+    if result.verdict == "fail":
+        raise KitError(result.sentence, code=result.evidence.get("code", ""), fix=result.fix, exit_code=NEEDS_CHANGES)
+
+
+def _draw(
+    model: Any, base: Any, out_dir: Path, count: int, seed: int, on_progress: Callable[[int, int, str], None]
+) -> Iterator[Document]:
+    """Draw and save 64 images at a time; yield the manifest's row of each."""
+    from PIL import Image  # noqa: PLC0415 -- slow import
+
+    from . import generator, scan  # noqa: PLC0415 -- as in check
+
+    names = base.config["classes"]
+    for start in range(0, count, 64):
+        classes = [index % len(names) for index in range(start, min(start + 64, count))]
+        images = generator.sample(model, base.config["scheduler"], classes, seed=seed + start)
+        for index, (pixels, label) in enumerate(zip(generator.to_uint8(images), classes, strict=True), start):
+            path = out_dir / f"{index:06d}.png"
+            Image.fromarray(pixels).save(path)
+            yield {
+                "file": path.name,
+                "sha256": scan.sha256_of(path),
+                "seed": seed + index,
+                "class": label,
+                "class_name": names[label],
+            }
+        on_progress(start + len(classes), count, "Drawing images")

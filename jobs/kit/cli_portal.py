@@ -1,0 +1,234 @@
+"""The commands that speak with a portal: login, contribute, status, models, download."""
+
+import json
+import socket
+import time
+from pathlib import Path
+
+import click
+
+from . import client, fetch, signin, terminal, transfer
+from .client import NEEDS_CHANGES, Document, Portal, PortalError
+from .errors import KitError
+
+WAITING = {"submitted", "validating"}
+REFUSED = {"rejected", "withdrawn"}
+POLL_SECONDS, SLOWEST_POLL_SECONDS = 2.0, 15.0
+
+
+@click.command()
+@click.option("--url", required=True, help="Address of the portal, https://…")
+@click.option("--allow-http", is_flag=True, help="Accept an unencrypted portal on another machine.")
+@terminal.as_json_option
+def login(url: str, allow_http: bool, as_json: bool) -> None:
+    """Sign this machine in: shows a code that you approve in a browser, here or elsewhere."""
+    portal = Portal(url)
+    if portal.url.startswith("http:") and not client.is_loopback(portal.url) and not allow_http:
+        fix = "Use https, or --allow-http if you accept that."
+        raise KitError(f"{portal.url} is not encrypted: others could read your token.", code="not_encrypted", fix=fix)
+
+    def show(code: Document) -> None:
+        terminal.say(f"Open {code['verification_url']}\nand enter the code   {code['user_code']}")
+        terminal.say(f"It is valid for {code['expires_in_seconds'] // 60} minutes. Waiting …")
+
+    token = signin.sign_in(portal, f"consortium-kit on {socket.gethostname()}"[:100], show)
+    portal = Portal(url, token)
+    me = portal.me()
+    path = signin.save_credentials(signin.Credentials(portal.url, token))
+    if as_json:
+        return terminal.print_json({"url": portal.url, "saved_to": str(path), "me": me})
+    click.echo(f"Signed in to {portal.url} as {me['email']}. The token is in {path}, readable by you alone.")
+    for institution in me["institutions"]:
+        click.echo(f"  {institution['slug']}  {institution['name']} ({', '.join(institution['roles'])})")
+
+
+@click.group()
+def contribute() -> None:
+    """Send something to the consortium."""
+
+
+@contribute.command("weights")
+@click.argument("file", type=terminal.existing_file)
+@click.option("--institution", required=True, metavar="SLUG", help="As `consortium login` lists it.")
+@click.option("--title", required=True)
+@click.option(
+    "--card", "card_file", type=terminal.existing_file, required=True, help="training_card.json of `consortium fit`."
+)
+@click.option("--base", "base_model", metavar="NAME", help="Base generator.  [default: the card's]")
+@click.option(
+    "--resume", "resume_id", type=int, metavar="ID", help="Go on with this contribution, also one of the browser."
+)
+@click.option("--no-wait", is_flag=True, help="Do not wait for the checks.")
+@terminal.as_json_option
+def contribute_weights(
+    file: Path,
+    institution: str,
+    title: str,
+    card_file: Path,
+    base_model: str | None,
+    resume_id: int | None,
+    no_wait: bool,
+    as_json: bool,
+) -> int:
+    """
+    Upload a weights FILE, submit it, and follow the checks until it stands before the board.
+
+    Exit status 0 accepted into review, 2 needs changes, 3 a fault of the platform. Run it again after an interruption:
+    it goes on with the same draft, and sends only what has not arrived.
+    """
+    portal = signin.signed_in()
+    card = _read_card(card_file)
+    base_model = base_model or str((card.get("base") or {}).get("slug") or "fundus-64")
+    wanted = {"institution": institution, "base_model": base_model, "title": title}
+    with terminal.bars(is_bytes=True) as on_progress:
+        hashed = transfer.hash_file(file, on_progress=on_progress)
+        found = portal.contribution(resume_id) if resume_id else _draft(portal, wanted, hashed.sha256)
+        if found is None:
+            found = portal.create_contribution(**wanted, training_card=card)
+        elif found["status"] == "draft":
+            terminal.say(f"Going on with contribution {found['id']}.")
+            portal.change_contribution(found["id"], title=title, training_card=card)
+        if found["status"] == "draft":
+            transfer.upload(portal, found["id"], file, hashed=hashed, on_progress=on_progress)
+    if found["status"] == "draft":
+        found = _submit(portal, found)
+    return _finish(portal, found if no_wait else _follow(portal, found["id"], as_json), as_json)
+
+
+def _read_card(path: Path) -> Document:
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        card = None
+    if not isinstance(card, dict):
+        fix = "Give the training_card.json that `consortium fit` wrote."
+        raise KitError(f"{path} is not a training card.", code="card_invalid", fix=fix)
+    return card
+
+
+def _draft(portal: Portal, wanted: dict[str, str], sha256: str) -> Document | None:
+    """Find the draft that an interrupted run left: the same institution, base and title, and no other file."""
+    for row in portal.contributions():
+        if row["status"] == "draft" and row["kind"] == "weights" and all(row[key] == wanted[key] for key in wanted):
+            found = portal.contribution(row["id"])
+            if {file["sha256"] for file in found["files"]} <= {sha256}:
+                return found
+    return None
+
+
+def _submit(portal: Portal, found: Document) -> Document:
+    try:
+        return portal.submit(found["id"])
+    except PortalError:
+        terminal.say(f"The file is uploaded and kept in draft {found['id']}: {portal.absolute(found['url'])}")
+        raise
+    except client.Unreachable:
+        now = portal.contribution(found["id"])  # the answer was lost; was the question?
+        if now["status"] == "draft":
+            raise
+        return now
+
+
+def _follow(portal: Portal, contribution_id: int, as_json: bool) -> Document:
+    """Print each check as the portal reports it, until the checks are over."""
+    shown: set[tuple[int, str]] = set()
+    state, pause = "", POLL_SECONDS
+    while True:
+        found = portal.contribution(contribution_id)
+        fresh = [row for row in found["checks"] if (row["number"], row["sentence"]) not in shown]
+        if found["status"] != state:
+            state = found["status"]
+            terminal.say(f"{state} …" if state in WAITING else state)
+        for row in fresh if not as_json else []:
+            terminal.print_check(row)
+        shown.update((row["number"], row["sentence"]) for row in fresh)
+        if state not in WAITING:
+            return found
+        pause = POLL_SECONDS if fresh else min(pause * 1.3, SLOWEST_POLL_SECONDS)
+        time.sleep(pause)
+
+
+def _finish(portal: Portal, found: Document, as_json: bool) -> int:
+    """Print where the contribution stands and return the exit status."""
+    page = portal.absolute(found["url"])
+    if as_json:
+        terminal.print_json({**found, "url": page})
+    else:
+        click.echo(f"Contribution {found['id']} ({found['title']}): {found['status']}\n{page}")
+    return NEEDS_CHANGES if found["status"] in REFUSED else 0
+
+
+@click.command()
+@click.argument("contribution_id", metavar="ID", type=int)
+@click.option("--watch", is_flag=True, help="Follow the checks until they are over.")
+@terminal.as_json_option
+def status(contribution_id: int, watch: bool, as_json: bool) -> int:
+    """Show where contribution ID stands. Exit status 2 when it was rejected or withdrawn."""
+    portal = signin.signed_in()
+    if watch:
+        return _finish(portal, _follow(portal, contribution_id, as_json), as_json)
+    found = portal.contribution(contribution_id)
+    for row in [] if as_json else found["checks"]:
+        terminal.print_check(row)
+    return _finish(portal, found, as_json)
+
+
+@click.command()
+@terminal.as_json_option
+def models(as_json: bool) -> None:
+    """List the released models."""
+    released = signin.signed_in(required=False).models()
+    if as_json:
+        return terminal.print_json(released)
+    if not released:
+        click.echo("No model is released yet.")
+    for model in released:
+        size = sum(file["size_bytes"] for file in model["files"]) / 2**20
+        accepted = "licence accepted" if model["accepted"] else "licence not accepted by you"
+        click.echo(f"{model['slug']}  {model['name']} {model['version']}  {size:.1f} MiB")
+        click.echo(f"    {model['licence']['spdx']}, {accepted}: {model['licence']['url']}")
+
+
+@click.command()
+@click.argument("slug")
+@click.option("--out", "out_dir", type=terminal.new_folder, required=True)
+@click.option("--accept-licence", "spdx", metavar="SPDX", help="You have read this licence and accept it.")
+@click.option("--name", default="", help="Your name, put under the licence.")
+@click.option("--purpose", default="", help="What you will use the model for.")
+@click.option("--institution", default="", help="Where you work.")
+@terminal.as_json_option
+def download(
+    slug: str, out_dir: Path, spdx: str | None, name: str, purpose: str, institution: str, as_json: bool
+) -> None:
+    """Fetch a released model and verify it by its SHA256SUMS; resumes after an interruption."""
+    portal = signin.signed_in()
+    release = next((model for model in portal.models() if model["slug"] == slug), None)
+    if release is None:
+        raise KitError(f"There is no released model {slug}.", code="not_found", fix="`consortium models` lists them.")
+    if not release["accepted"]:
+        _accept(portal, release, spdx, name=name, purpose=purpose, institution=institution)
+    with terminal.bars(is_bytes=True) as on_progress:
+        paths = fetch.download_release(portal, release, out_dir, on_progress=on_progress)
+    if as_json:
+        return terminal.print_json({"slug": slug, "files": [str(path) for path in paths], "verified": True})
+    click.echo("\n".join(map(str, paths)))
+    terminal.say(f"{len(paths)} files, verified by {fetch.CHECKSUMS}.")
+
+
+def _accept(portal: Portal, release: Document, spdx: str | None, **facts: str) -> None:
+    licence = release["licence"]
+    if spdx != licence["spdx"] or not all(facts.values()):
+        raise KitError(
+            f"{release['slug']} may be used under {licence['spdx']}, which you have not accepted.",
+            code="licence_not_accepted",
+            fix=f"Read {licence['url']}, then add: --accept-licence {licence['spdx']} "
+            "--name … --purpose … --institution …",
+        )
+    portal.accept_licence(
+        release["slug"],
+        licence_sha256=licence["sha256"],
+        typed_name=facts["name"],
+        purpose=facts["purpose"],
+        institution=facts["institution"],
+    )
+    terminal.say(f"You accepted {licence['spdx']} for {release['slug']}.")

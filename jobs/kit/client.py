@@ -1,0 +1,320 @@
+"""
+The portal as the kit sees it: each call of its API. Who is signed in is signin.py's.
+
+Proxies come from HTTPS_PROXY, HTTP_PROXY and NO_PROXY, a private certificate authority from SSL_CERT_FILE or
+REQUESTS_CA_BUNDLE. Tokens and presigned addresses never reach a message, a log or an exception's text.
+"""
+
+import functools
+import json
+import logging
+import os
+import ssl
+from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+
+from . import __version__
+from .errors import KitError
+
+API = "/api/v1/"
+CONNECT_SECONDS, READ_SECONDS = 10.0, 60.0
+RETRIES = 5
+RETRY_AFTER_MAX_SECONDS = 60
+SEND_BLOCK_BYTES = 256 * 1024  # of the disk and the socket; urllib3's own 16 KiB costs four times the CPU
+USER_AGENT = f"consortium-kit/{__version__}"
+PLATFORM_FAULT = 3  # exit status: not the site's doing, try again
+NEEDS_CHANGES = 2  # exit status: the portal refused, something has to be changed
+
+Document = dict[str, Any]
+
+# Its DEBUG lines hold whole addresses, and a presigned address is a key to the file.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
+
+
+class PortalError(KitError):
+    """The portal answered with a problem document (RFC 9457); `code` is its code, `next_url` where to go on."""
+
+    default_code = "portal_refused"
+
+    def __init__(
+        self, sentence: str, *, status: int, code: str = "", next_url: str = "", fix: str = "", exit_code: int = 1
+    ) -> None:
+        super().__init__(sentence, code=code, fix=fix, exit_code=exit_code)
+        self.status = status
+        self.next_url = next_url
+
+
+class Unreachable(KitError):
+    """No answer came: the network, a proxy, a certificate or the server."""
+
+    default_code = "unreachable"
+
+
+# The network
+
+
+def http(url: str) -> urllib3.PoolManager:
+    """
+    Return the connections that lead to `url`: through the proxy of the environment, unless NO_PROXY names the host.
+
+    Raises:
+        KitError: the environment names a proxy or a certificate file that cannot be used.
+    """
+    parts = urlsplit(url)
+    proxies = getproxies()
+    direct = is_loopback(url) or proxy_bypass(parts.netloc.rpartition("@")[2])
+    proxy = "" if direct else proxies.get(parts.scheme) or proxies.get("all") or ""
+    return _connections(proxy, os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or "")
+
+
+def is_loopback(url: str) -> bool:
+    """Test if the address is this machine."""
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+@functools.cache
+def _connections(proxy: str, certificates: str) -> urllib3.PoolManager:
+    settings: dict[str, Any] = {
+        "maxsize": 8,
+        "blocksize": SEND_BLOCK_BYTES,
+        "timeout": urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS),
+    }
+    if certificates:
+        if not os.path.exists(certificates):
+            raise KitError(
+                f"The certificate file {certificates} does not exist.",
+                code="certificates_missing",
+                fix="Correct REQUESTS_CA_BUNDLE or SSL_CERT_FILE.",
+            )
+        settings["ca_cert_dir" if os.path.isdir(certificates) else "ca_certs"] = certificates
+    if not proxy:
+        return urllib3.PoolManager(**settings)
+    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    if parts.scheme not in {"http", "https"}:
+        raise KitError(
+            f"A {parts.scheme} proxy cannot be used.", code="proxy_unusable", fix="Give an http proxy in HTTPS_PROXY."
+        )
+    if parts.username:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        settings["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=login)
+    return urllib3.ProxyManager(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", **settings)
+
+
+def unreachable(url: str, error: Exception) -> Unreachable:
+    """Return the sentence for a failed connection; of the address it tells the host only."""
+    cause = getattr(error, "reason", None) or error
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    if isinstance(cause, urllib3.exceptions.ProxyError):
+        what, fix = "the proxy did not let us through", "Check HTTPS_PROXY and NO_PROXY."
+    elif isinstance(cause, urllib3.exceptions.SSLError | ssl.SSLError):
+        what = "its certificate is not trusted here"
+        fix = "If your hospital inspects traffic, set SSL_CERT_FILE to the file of its certificate authority."
+    elif isinstance(cause, urllib3.exceptions.NameResolutionError):
+        what, fix = "the name is not known", "Check the address, the VPN and HTTPS_PROXY."
+    elif isinstance(cause, urllib3.exceptions.NewConnectionError):  # which calls itself a timeout, too
+        what, fix = "nothing accepts connections there", "Check the address, the network and HTTPS_PROXY."
+    elif isinstance(cause, urllib3.exceptions.TimeoutError):
+        what, fix = "it did not answer in time", "Check the network and HTTPS_PROXY, then try again."
+    else:
+        what, fix = "the connection broke off", "Check the network and HTTPS_PROXY, then try again."
+    return Unreachable(f"{host} cannot be reached: {what}.", fix=fix, exit_code=PLATFORM_FAULT)
+
+
+# The API
+
+
+class Portal:
+    """
+    One portal, as one person.
+
+    Args:
+        url: of the site, for instance https://portal.example.org.
+        token: from sign_in(); empty for what everyone may see.
+        backoff_seconds: of the first repetition; doubles each time, with as much jitter again.
+    """
+
+    def __init__(self, url: str, token: str = "", *, backoff_seconds: float = 0.5) -> None:
+        self.url = site_of(url)
+        self.backoff_seconds = backoff_seconds
+        self._token = token
+
+    def __repr__(self) -> str:
+        return f"Portal({self.url!r})"
+
+    def absolute(self, path: str) -> str:
+        """Return the whole address of a path the portal gave."""
+        return urljoin(f"{self.url}/", path)
+
+    def call(self, method: str, path: str, body: object = None, *, repeatable: bool | None = None) -> Any:
+        """
+        Call the API and return the JSON of its answer.
+
+        Args:
+            path: below /api/v1/.
+            repeatable: doing it twice is the same as once, so a broken connection or a 502, 503, 504 is tried again;
+                by default GET only. A connection that was never made is always tried again.
+        Raises:
+            PortalError: the portal refused.
+            Unreachable: it did not answer.
+        """
+        headers = {"Accept": "application/json, application/problem+json"}
+        data = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = json.dumps(body).encode()
+        return self._json(self.request(method, API + path, headers=headers, body=data, repeatable=repeatable))
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+        repeatable: bool | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        """Send one request to the portal itself, with the token; redirections are returned, never followed."""
+        url = self.absolute(path)
+        if not url.startswith(f"{self.url}/"):
+            raise KitError("The portal named another host where its own was due.", code="not_a_portal")
+        headers = {"User-Agent": USER_AGENT, **(headers or {})}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        retries = self._retries(method == "GET" if repeatable is None else repeatable)
+        try:
+            return http(url).request(method, url, body=body, headers=headers, retries=retries, redirect=False)
+        except urllib3.exceptions.HTTPError as error:
+            raise unreachable(url, error) from None
+
+    def _retries(self, repeatable: bool) -> urllib3.Retry:
+        return urllib3.Retry(
+            total=RETRIES,
+            allowed_methods=None if repeatable else frozenset({"GET"}),  # None: every method
+            status_forcelist=(502, 503, 504),
+            raise_on_status=False,
+            backoff_factor=self.backoff_seconds,
+            backoff_jitter=self.backoff_seconds,
+            retry_after_max=RETRY_AFTER_MAX_SECONDS,
+        )
+
+    def _json(self, response: urllib3.BaseHTTPResponse) -> Any:
+        if response.status >= 300:
+            raise self.problem(response)
+        try:
+            return json.loads(response.data) if response.data else None
+        except ValueError:
+            raise KitError(
+                f"{self.url} does not answer as a consortium portal does.",
+                code="not_a_portal",
+                fix="Check the address; behind a proxy, sign in to the proxy first.",
+                exit_code=PLATFORM_FAULT,
+            ) from None
+
+    def problem(self, response: urllib3.BaseHTTPResponse) -> PortalError:
+        """Turn an answer that is not a success into the error to raise."""
+        status = response.status
+        try:
+            body = json.loads(response.data)
+            body = body if isinstance(body, dict) else {}
+        except ValueError:
+            body = {}
+        sentence = str(body.get("detail") or body.get("title") or f"{self.url} answered {status} {response.reason}.")
+        sentence = " ".join([sentence, *_lines(body.get("errors"))])
+        next_url = str(body.get("next_url") or "")
+        next_url = self.absolute(next_url) if next_url else ""
+        code = str(body.get("code") or f"http_{status}")
+        fault = status >= 500 or status in {408, 429}
+        exit_code = PLATFORM_FAULT if fault else 1 if status == 401 else NEEDS_CHANGES
+        fix = self._way_on(status, next_url, response.headers.get("Location", ""))
+        return PortalError(sentence, status=status, code=code, next_url=next_url, fix=fix, exit_code=exit_code)
+
+    def _way_on(self, status: int, next_url: str, location: str) -> str:
+        if next_url:
+            return f"Go on at {next_url}"
+        if status == 401:
+            return f"Run `consortium login --url {self.url}`."
+        if 300 <= status < 400:
+            return (
+                f"The portal has moved: log in at {urljoin(self.url, urlsplit(location)._replace(query='').geturl())}"
+            )
+        return "Try again in a few minutes." if status >= 500 or status == 429 else ""
+
+    # Who
+
+    def begin_device_login(self, client_name: str) -> Document:
+        return self.call("POST", "device", {"client_name": client_name})
+
+    def redeem_device_login(self, device_code: str) -> str:
+        return str(self.call("POST", "device/token", {"device_code": device_code})["token"])
+
+    def me(self) -> Document:
+        return self.call("GET", "me")
+
+    # Contributions
+
+    def contributions(self) -> list[Document]:
+        return self.call("GET", "contributions")["results"]
+
+    def contribution(self, contribution_id: int) -> Document:
+        return self.call("GET", f"contributions/{contribution_id}")
+
+    def create_contribution(
+        self, *, institution: str, base_model: str, title: str, training_card: Document
+    ) -> Document:
+        body = {"kind": "weights", "institution": institution, "base_model": base_model, "title": title}
+        return self.call("POST", "contributions", {**body, "training_card": training_card})
+
+    def change_contribution(self, contribution_id: int, *, title: str, training_card: Document) -> Document:
+        body = {"title": title, "training_card": training_card}
+        return self.call("PATCH", f"contributions/{contribution_id}", body, repeatable=True)
+
+    def submit(self, contribution_id: int) -> Document:
+        return self.call("POST", f"contributions/{contribution_id}/submit", {})
+
+    # Files of a contribution; see transfer.py
+
+    def add_file(self, contribution_id: int, *, name: str, size_bytes: int, sha256: str) -> Document:
+        body = {"name": name, "size_bytes": size_bytes, "sha256": sha256}
+        return self.call("POST", f"contributions/{contribution_id}/files", body, repeatable=True)
+
+    def file(self, contribution_id: int, file_id: int) -> Document:
+        return self.call("GET", f"contributions/{contribution_id}/files/{file_id}")
+
+    def sign_parts(self, contribution_id: int, file_id: int, parts: list[Document]) -> Document:
+        path = f"contributions/{contribution_id}/files/{file_id}/parts"
+        return self.call("POST", path, {"parts": parts}, repeatable=True)
+
+    def complete_file(self, contribution_id: int, file_id: int) -> Document:
+        return self.call("POST", f"contributions/{contribution_id}/files/{file_id}/complete", {}, repeatable=True)
+
+    # Releases
+
+    def models(self) -> list[Document]:
+        return self.call("GET", "models")
+
+    def accept_licence(
+        self, slug: str, *, licence_sha256: str, typed_name: str, purpose: str, institution: str
+    ) -> Document:
+        body = {"licence_sha256": licence_sha256, "typed_name": typed_name, "purpose": purpose}
+        return self.call("POST", f"models/{slug}/accept", {**body, "institution": institution})
+
+
+def site_of(url: str) -> str:
+    """Return scheme and host of an address that a person typed."""
+    parts = urlsplit(url.strip() if "://" in url else f"https://{url.strip()}")
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise KitError(f"{url} is not a web address.", code="url_invalid", fix="Give it as https://portal.example.org")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _lines(errors: object, field: str = "") -> list[str]:
+    """Flatten the field errors of a problem document into sentences."""
+    if isinstance(errors, dict):
+        return [line for key, value in errors.items() for line in _lines(value, str(key))]
+    if isinstance(errors, list):
+        return [line for value in errors for line in _lines(value, field)]
+    return [f"{field}: {errors}" if field else str(errors)] if errors else []

@@ -1,0 +1,234 @@
+"""The kit's client of the portal, against a real server on the loopback."""
+
+import logging
+import ssl
+import stat
+
+import pytest
+
+from jobs.kit import client, signin
+from jobs.kit.client import Portal, PortalError, Unreachable
+from jobs.kit.errors import KitError
+from tests import loopback
+
+
+@pytest.fixture
+def site():
+    with loopback.serve() as site:
+        yield site
+
+
+@pytest.fixture
+def portal(site):
+    return Portal(site.portal_url, loopback.TOKEN, backoff_seconds=0)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_signed_in(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in ("CONSORTIUM_URL", "CONSORTIUM_TOKEN", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_call_sends_the_token(site, portal):
+    assert portal.me()["email"] == "steward@example.org"
+
+
+def test_call_without_a_token_says_how_to_sign_in(site):
+    with pytest.raises(PortalError) as caught:
+        Portal(site.portal_url).me()
+    assert (caught.value.code, caught.value.status, caught.value.exit_code) == ("not_signed_in", 401, 1)
+    assert caught.value.fix == f"Run `consortium login --url {site.portal_url}`."
+
+
+def test_problem_document_becomes_an_error_with_the_way_on(site, portal):
+    site.faults["GET me"] = ["agreement_required"]
+    with pytest.raises(PortalError) as caught:
+        portal.me()
+    error = caught.value
+    assert (error.code, error.status, error.exit_code) == ("agreement_required", 403, 2)
+    assert error.sentence == "Refused for a test."
+    assert error.next_url == f"{site.portal_url}/agreement_required/"
+    assert str(error) == f"Refused for a test. Go on at {site.portal_url}/agreement_required/"
+
+
+def test_problem_of_fields_names_them():
+    assert client._lines({"title": ["Too long."], "card": {"steps": ["Missing."]}}) == [
+        "title: Too long.",
+        "steps: Missing.",
+    ]
+
+
+def test_get_is_repeated_after_a_broken_connection_and_503(site, portal):
+    site.faults["GET me"] = ["break", "unavailable", "break"]
+    assert portal.me()["name"] == "S. Steward"
+    assert site.called == ["GET me"] * 4
+
+
+def test_get_gives_up_after_five_repetitions(site, portal):
+    site.faults["GET me"] = ["unavailable"] * 9
+    with pytest.raises(PortalError) as caught:
+        portal.me()
+    assert (caught.value.code, caught.value.exit_code) == ("unavailable", 3)
+    assert site.called == ["GET me"] * 6
+
+
+def test_post_that_is_not_repeatable_is_sent_once(site, portal):
+    site.faults["POST contributions"] = ["break", "break"]
+    with pytest.raises(Unreachable):
+        portal.create_contribution(institution="moi", base_model="fundus-64", title="T", training_card={})
+    assert site.called == ["POST contributions"]
+
+
+def test_repeatable_post_is_repeated(site, portal):
+    site.contributions[1] = {"id": 1, "status": "draft", "files": []}
+    site.faults["POST contributions/1/files"] = ["break", "unavailable"]
+    assert portal.add_file(1, name="w", size_bytes=1, sha256="0" * 64)["state"] == "uploading"
+    assert site.called == ["POST contributions/1/files"] * 3
+
+
+def test_a_page_instead_of_json_is_no_portal(site, portal):
+    site.faults["GET me"] = ["page"]
+    with pytest.raises(KitError) as caught:
+        portal.me()
+    assert (caught.value.code, caught.value.exit_code) == ("not_a_portal", 3)
+
+
+def test_nobody_listening_is_unreachable():
+    with loopback.serve() as site:
+        url = site.portal_url
+    with pytest.raises(Unreachable) as caught:
+        Portal(url, loopback.TOKEN, backoff_seconds=0).me()
+    assert caught.value.exit_code == 3
+    assert str(caught.value) == (
+        f"{url.removeprefix('http://')} cannot be reached: nothing accepts connections there. "
+        "Check the address, the network and HTTPS_PROXY."
+    )
+
+
+def test_the_token_goes_to_no_other_host(portal):
+    with pytest.raises(KitError, match="another host"):
+        portal.request("GET", "https://elsewhere.example/api")
+
+
+def test_the_token_is_in_no_representation_and_no_log(site, portal, caplog):
+    caplog.set_level(logging.DEBUG)
+    site.faults["GET me"] = ["break"]
+    portal.me()
+    shown = repr(portal) + repr(signin.Credentials(site.portal_url, loopback.TOKEN)) + caplog.text
+    assert shown.count(loopback.TOKEN) == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "site_url"),
+    [
+        ("https://portal.example.org/accounts/login/?next=/", "https://portal.example.org"),
+        ("portal.example.org", "https://portal.example.org"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+    ],
+)
+def test_portal_takes_the_site_of_an_address(typed, site_url):
+    assert Portal(typed).url == site_url
+
+
+@pytest.mark.parametrize("typed", ["ftp://portal.example.org", "https://", ""])
+def test_portal_refuses_what_is_no_web_address(typed):
+    with pytest.raises(KitError) as caught:
+        Portal(typed)
+    assert caught.value.code == "url_invalid"
+
+
+def test_proxy_of_the_environment_is_used_except_for_no_proxy_and_loopback(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:p%40ss@proxy.hospital:3128")
+    monkeypatch.setenv("NO_PROXY", "store.hospital")
+    through = client.http("https://portal.example.org")
+    assert through.proxy.url == "http://proxy.hospital:3128"
+    assert through.proxy_headers == {"proxy-authorization": "Basic dXNlcjpwQHNz"}
+    assert client.http("https://store.hospital").proxy is None
+    assert client.http("https://127.0.0.1:8000").proxy is None
+
+
+def test_requests_really_go_through_the_proxy(site, monkeypatch):
+    """The loopback portal as a proxy: it sees the whole address of a host that does not exist."""
+    monkeypatch.setenv("HTTP_PROXY", site.portal_url)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(PortalError) as caught:
+        Portal("http://portal.invalid", loopback.TOKEN).me()
+    assert caught.value.code == "not_found"
+    assert site.called == ["GET http://portal.invalid/api/v1/me"]
+
+
+def test_socks_proxy_is_refused_with_a_reason(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy.hospital:1080")
+    with pytest.raises(KitError) as caught:
+        client.http("https://portal.example.org")
+    assert caught.value.code == "proxy_unusable"
+
+
+def test_certificate_file_of_the_environment_is_used(monkeypatch, tmp_path):
+    bundle = tmp_path / "hospital.pem"
+    bundle.write_text("")
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    assert client.http("https://portal.example.org").connection_pool_kw["ca_certs"] == str(bundle)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
+    with pytest.raises(KitError) as caught:
+        client.http("https://portal.example.org")
+    assert caught.value.code == "certificates_missing"
+
+
+def test_untrusted_certificate_says_how_to_trust_it():
+    error = client.unreachable("https://portal.example.org/x?secret", ssl.SSLError("self-signed certificate"))
+    assert str(error) == (
+        "portal.example.org cannot be reached: its certificate is not trusted here. If your hospital inspects traffic, "
+        "set SSL_CERT_FILE to the file of its certificate authority."
+    )
+
+
+def test_sign_in_waits_for_the_approval(site):
+    site.approved_after = 3
+    codes = []
+    assert signin.sign_in(Portal(site.portal_url), "kit", codes.append) == loopback.TOKEN
+    assert [code["user_code"] for code in codes] == ["WDJB-MJHT"]
+    assert site.called == ["POST device"] + ["POST device/token"] * 4
+
+
+def test_sign_in_ends_when_it_is_denied(site):
+    site.faults["POST device/token"] = ["denied"]
+    with pytest.raises(PortalError) as caught:
+        signin.sign_in(Portal(site.portal_url), "kit", lambda code: None)
+    assert caught.value.code == "denied"
+
+
+def test_credentials_are_for_this_user_alone():
+    path = signin.save_credentials(signin.Credentials("https://portal.example.org", "t"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o644)
+    signin.save_credentials(signin.Credentials("https://portal.example.org", "u"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert signin.saved_credentials().token == "u"
+
+
+def test_signed_in_takes_the_environment_first(monkeypatch):
+    signin.save_credentials(signin.Credentials("https://portal.example.org", "saved"))
+    assert (signin.signed_in().url, signin.signed_in()._token) == ("https://portal.example.org", "saved")
+    monkeypatch.setenv("CONSORTIUM_TOKEN", "given")
+    monkeypatch.setenv("CONSORTIUM_URL", "https://other.example.org")
+    assert (signin.signed_in().url, signin.signed_in()._token) == ("https://other.example.org", "given")
+
+
+def test_a_saved_token_is_not_for_another_portal(monkeypatch):
+    signin.save_credentials(signin.Credentials("https://portal.example.org", "saved"))
+    monkeypatch.setenv("CONSORTIUM_URL", "https://other.example.org")
+    assert signin.signed_in(required=False)._token == ""
+    with pytest.raises(KitError) as caught:
+        signin.signed_in()
+    assert caught.value.code == "not_signed_in"
+
+
+def test_damaged_credentials_say_so():
+    path = signin.save_credentials(signin.Credentials("https://portal.example.org", "t"))
+    path.write_text("{")
+    with pytest.raises(KitError) as caught:
+        signin.signed_in()
+    assert caught.value.code == "credentials_unreadable"
