@@ -99,6 +99,20 @@ FIELDS: dict[str, tuple[str, Callable[[object], str], bool]] = {
 }
 
 
+def suppress_small_cells(card: Card) -> Card:
+    """Return the card with every count of 1 to 9 images or people written as `<10`."""
+
+    def cell(value: object) -> object:
+        return "<10" if _small_cell(value) else value
+
+    for name in ("images", "patients", "cameras", "demographics"):
+        value = card.get(name)
+        table = isinstance(value, dict)
+        if name in card:
+            card = {**card, name: {key: cell(item) for key, item in value.items()} if table else cell(value)}
+    return card
+
+
 def problems(card: object, *, base_sha256: str = "") -> list[Problem]:
     """
     Return what is missing from a card and what is wrong in it, in the order of the form.
@@ -131,3 +145,25 @@ def _other_base(card: Card, base_sha256: str) -> Iterator[Problem]:
     declared = base.get("sha256") if isinstance(base, dict) else None
     if base_sha256 and declared and declared != base_sha256:
         yield Problem("", "The card says that the weights were made from another base generator. Choose that one.")
+
+
+def read_back(card: Card) -> list[tuple[str, str]]:
+    """Return the card as (label, text) pairs for people: what we ask for first, then what else the kit wrote."""
+    asked = [(label, _words(card[name]) if name in card else "Not filled in") for name, (label, _, _) in FIELDS.items()]
+    rest = [(name.replace("_", " ").capitalize(), _words(card[name])) for name in card if name not in FIELDS]
+    return asked + rest
+
+
+def _words(value: object) -> str:
+    match value:
+        case None:
+            return "Unknown"
+        case bool():
+            return "Yes" if value else "No"
+        case dict():
+            return "; ".join(f"{str(key).replace('_', ' ')}: {_words(item)}" for key, item in value.items())
+        case list():
+            return ", ".join(map(_words, value))
+        case int() if value >= 10_000:
+            return f"{value:,}"
+    return str(value)

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
@@ -11,6 +12,42 @@ from portal import storage
 from portal.live import announce
 
 MAX_TEXT = 4_000
+# number: (name, what it asks). The table of checks, as far as they run.
+CHECKS = {
+    0: ("Transfer", "Did every byte arrive, and is the file new?"),
+    1: ("Container", "Is it a safetensors file, and nothing else?"),
+    4: ("Schema", "Are its tensors those of the base model, by name, shape and type?"),
+    5: ("Numerics", "Are all numbers finite, and are they not the base model's own?"),
+    7: ("Generation", "Do 64 samples look like photographs of the retina?"),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One check as a page shows it; without a verdict it has not run yet."""
+
+    number: int
+    name: str
+    verdict: str = ""
+    sentence: str = ""
+    fix: str = ""
+    evidence: dict[str, Any] = field(default_factory=dict)
+    duration_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The newest attempt of the checks. `verdict`: pass, warn, fail, or empty while checks are missing."""
+
+    rows: list[Row]
+    pictures: list[Evidence]
+    verdict: str
+
+    @property
+    def version(self) -> str:
+        """Return what changes when a page must be drawn again."""
+        done = [row for row in self.rows if row.verdict]
+        return f"{len(done)}-{len(self.pictures)}-{self.verdict}"
 
 
 def storable(value: Any) -> Any:
@@ -73,3 +110,22 @@ def latest_results(contribution: Contribution) -> tuple[list[CheckResult], list[
     newest = max((row.run_id, row.attempt) for row in rows)
     evidence = contribution.evidence_files.filter(run_id=newest[0], attempt=newest[1])
     return [row for row in rows if (row.run_id, row.attempt) == newest], list(evidence)
+
+
+def report_of(contribution: Contribution) -> Report:
+    """Return the newest results in the order of the checks; checks that wait are rows too, unless one failed."""
+    results, evidence = latest_results(contribution)
+    rows = [Row(r.number, _name(r), r.verdict, r.sentence, r.fix, r.evidence, r.duration_seconds) for r in results]
+    verdicts = {row.verdict for row in rows}
+    if "fail" not in verdicts:
+        reached = {row.number for row in rows}
+        rows += [
+            Row(number, CHECKS[number][0], sentence=CHECKS[number][1]) for number in CHECKS if number not in reached
+        ]
+    verdict = next((v for v in ("fail", "", "warn", "pass") if v in {row.verdict for row in rows}), "")
+    return Report(sorted(rows, key=lambda row: row.number), evidence, verdict)
+
+
+def _name(result: CheckResult) -> str:
+    known = CHECKS.get(result.number)
+    return known[0] if known else result.name.replace("_", " ").capitalize()

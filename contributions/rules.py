@@ -1,12 +1,15 @@
 """Who may do what to contributions; when is in lifecycle.py."""
 
 import rules
+from django.db.models import QuerySet
 
 from contributions.models import Contribution
 from portal.accounts.models import User
 from portal.errors import NotAllowed
 from portal.institutions import services as institutions
-from portal.institutions.models import Institution
+from portal.institutions.models import Institution, Membership
+
+STEWARDS = [Membership.Role.PRINCIPAL_INVESTIGATOR, Membership.Role.STEWARD]
 
 
 @rules.predicate
@@ -26,3 +29,8 @@ def require_steward(user: User, institution: Institution) -> None:
             f"Only a data steward or principal investigator of {institution} can do this. Ask one of them, or ask for "
             "the role."
         )
+
+
+def institutions_to_act_for(user: User) -> QuerySet[Institution]:
+    """Return the institutions in which the user is a data steward or principal investigator today."""
+    return Institution.objects.filter(memberships__in=user.memberships.current().filter(role__in=STEWARDS)).distinct()

@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -31,6 +32,7 @@ __all__ = [
     "add_evidence",
     "add_file",
     "approve",
+    "available_actions",
     "begin_validation",
     "change",
     "complete_file",
@@ -70,6 +72,7 @@ class CardRefused(DomainError):
     """Something in the training card is wrong."""
 
     code = "card_refused"
+    status = HTTPStatus.BAD_REQUEST
 
 
 class CardIncomplete(DomainError):
@@ -195,6 +198,20 @@ def replace(contribution: Contribution, *, by: User, now: datetime) -> Contribut
         now=now,
         supersedes=contribution,
     )
+
+
+def available_actions(contribution: Contribution, user: User) -> list[str]:
+    """Return what the person may do now: change, submit, withdraw, replace."""
+    if not institutions.manages(user, contribution.institution):
+        return []
+    status = Status(contribution.status)
+    actions = ["change", "submit"] if status == Status.DRAFT else []
+    if (status, Status.WITHDRAWN) in lifecycle.TRANSITIONS:
+        actions.append("withdraw")
+    replaceable = status in {Status.REJECTED, Status.WITHDRAWN}
+    if replaceable and not Contribution.objects.filter(supersedes=contribution).exists():
+        actions.append("replace")
+    return actions
 
 
 # The life of a contribution

@@ -2,6 +2,7 @@
 
 import unicodedata
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
@@ -24,6 +25,7 @@ class FileRefused(DomainError):
     """The name, size or hash of a file cannot be accepted."""
 
     code = "file_refused"
+    status = HTTPStatus.BAD_REQUEST
 
 
 class FilesFixed(DomainError):
@@ -36,6 +38,7 @@ class PartsRefused(DomainError):
     """The parts asked for do not exist in this file, or are too many at once."""
 
     code = "parts_refused"
+    status = HTTPStatus.BAD_REQUEST
 
 
 class PartsMissing(DomainError):

@@ -1,0 +1,28 @@
+"""Contributions in the admin: read-only, because only the services move them."""
+
+from django.contrib import admin
+
+from contributions.models import CheckResult, Contribution, ContributionFile, Evidence
+from portal.admin import ReadOnlyAdmin
+
+
+@admin.register(Contribution)
+class ContributionAdmin(ReadOnlyAdmin):
+    list_display = ["__str__", "institution", "kind", "status", "status_since"]
+    list_filter = ["status", "kind"]
+
+
+@admin.register(ContributionFile)
+class ContributionFileAdmin(ReadOnlyAdmin):
+    list_display = ["name", "contribution", "size_bytes", "state"]
+
+
+@admin.register(CheckResult)
+class CheckResultAdmin(ReadOnlyAdmin):
+    list_display = ["contribution", "number", "name", "verdict", "checked_at"]
+    list_filter = ["verdict"]
+
+
+@admin.register(Evidence)
+class EvidenceAdmin(ReadOnlyAdmin):
+    list_display = ["name", "contribution", "added_at"]

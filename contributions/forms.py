@@ -1,0 +1,187 @@
+"""The wizard's forms: what is given, the training card, the reason of a withdrawal."""
+
+import json
+from typing import Any
+
+from django import forms
+
+from contributions import cards
+from contributions.models import Contribution
+from contributions.rules import institutions_to_act_for
+from portal.accounts.models import User
+from portal.institutions.models import Institution
+from portal.programmes.models import BaseModel
+
+
+class DetailsForm(forms.Form):
+    """Step 1 of a draft that exists."""
+
+    title = forms.CharField(
+        max_length=200, help_text="As the board will see it. For example: Fundus generator, screening 2019 to 2024."
+    )
+    base_model = forms.ModelChoiceField(
+        BaseModel.objects.order_by("-registered_at"),
+        empty_label=None,
+        help_text="The registered generator you fine-tuned.",
+    )
+
+
+class NewForm(DetailsForm):
+    """Step 1 of a new contribution: also for whom."""
+
+    institution = forms.ModelChoiceField(Institution.objects.none(), empty_label=None)
+    field_order = ["institution", "title", "base_model"]
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["institution"].queryset = institutions_to_act_for(user)
+
+
+class WithdrawForm(forms.Form):
+    reason = forms.CharField(
+        max_length=2000,
+        label="Why do you withdraw it?",
+        help_text="One sentence; it stays on record.",
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+
+
+class CardFileForm(forms.Form):
+    """The kit's training_card.json, to fill the card from."""
+
+    card_file = forms.FileField(
+        label="training_card.json",
+        help_text="The kit writes it beside weights.safetensors.",
+        widget=forms.ClearableFileInput(attrs={"accept": ".json,application/json"}),
+    )
+
+    def clean_card_file(self) -> cards.Card:
+        content = self.cleaned_data["card_file"].read(cards.MAX_BYTES + 1)
+        try:
+            card = json.loads(content)
+        except (UnicodeDecodeError, ValueError, RecursionError) as exc:
+            raise forms.ValidationError(
+                "This is not a JSON file of a training card, or it is too large. Choose the training_card.json that "
+                "the kit wrote, or fill in the form."
+            ) from exc
+        if not isinstance(card, dict):
+            raise forms.ValidationError("A training card is a JSON object. Choose the training_card.json of the kit.")
+        return cards.suppress_small_cells(card)
+
+
+def _lines(value: Any) -> str:
+    """Write a table as lines `name: value`; a text stays as it is."""
+    if not isinstance(value, dict):
+        return "" if value is None else str(value)
+    return "\n".join(f"{key}: {item if isinstance(item, str) else json.dumps(item)}" for key, item in value.items())
+
+
+def _table(text: str) -> dict[str, Any] | str:
+    """Read lines `name: value` as a table; any other text stays as it is."""
+    lines = [line.partition(":") for line in text.splitlines() if line.strip()]
+    if not lines or not all(colon and key.strip() and value.strip() for key, colon, value in lines):
+        return text
+    return {key.strip(): _value(value.strip()) for key, _, value in lines}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _text(rows: int, help_text: str, **kwargs: Any) -> forms.CharField:
+    widget = forms.Textarea(attrs={"rows": rows})
+    return forms.CharField(max_length=4000, help_text=help_text, widget=widget, **kwargs)
+
+
+class CardForm(forms.Form):
+    """
+    The training card. It may be saved unfinished; what is filled in must be right.
+
+    Tables (cameras, demographics, augmentation, de-duplication) are typed as lines `name: value`.
+    """
+
+    images = forms.CharField(max_length=20, help_text="How many photographs the generator was fine-tuned on.")
+    patients = forms.CharField(
+        max_length=20,
+        help_text="How many people they show, or <code>unknown</code>; 1 to 9 is written <code>&lt;10</code>.",
+    )
+    cameras = _text(3, "One per line with its images, such as <code>Topcon NW400: 812</code>; or <code>unknown</code>.")
+    demographics = _text(
+        4,
+        "Sex, age bands, ethnicity as far as you know them: one group per line with its count or share, such as "
+        "<code>female: 412</code>; 1 to 9 is written <code>&lt;10</code>. Or <code>unknown</code>.",
+    )
+    steps = forms.IntegerField(min_value=1, label="Training steps")
+    batch_size = forms.IntegerField(min_value=1, help_text="Images per step.")
+    learning_rate = forms.FloatField(
+        help_text="Such as 0.0001.", widget=forms.TextInput(attrs={"inputmode": "decimal"})
+    )
+    seed = forms.CharField(max_length=20, help_text="A whole number, or <code>unknown</code>.")
+    augmentation = _text(3, "What was done to the images, such as <code>flip: true</code>; or <code>none</code>.")
+    deduplication = _text(
+        2, "How copies of a photograph were removed, or <code>none</code>.", label="Removal of duplicates"
+    )
+    dp_used = forms.ChoiceField(
+        label="Was it trained with differential privacy?",
+        choices=[("no", "No"), ("yes", "Yes, with DP-SGD or the like")],
+        widget=forms.RadioSelect,
+    )
+    epsilon = forms.FloatField(required=False, help_text="Only with differential privacy: above 0.")
+    delta = forms.FloatField(required=False, help_text="Only with differential privacy: between 0 and 1.")
+
+    counts = ("images", "patients", "seed")
+    tables = ("cameras", "demographics", "augmentation", "deduplication")
+    numbers = ("steps", "batch_size", "learning_rate")
+
+    def __init__(self, *args: Any, contribution: Contribution, unfinished: bool = False, **kwargs: Any) -> None:
+        self.contribution = contribution
+        super().__init__(*args, initial=self.initial_of(contribution.training_card), **kwargs)
+        for field in self.fields.values():
+            field.required = field.required and not unfinished
+
+    def initial_of(self, card: cards.Card) -> dict[str, Any]:
+        """Return what the fields show for a card."""
+        initial = {name: card.get(name) for name in self.numbers}
+        for name in (*self.counts, *self.tables):
+            initial[name] = "unknown" if name in card and card[name] is None else _lines(card.get(name))
+        privacy = card.get("dp")
+        if isinstance(privacy, dict) and "used" in privacy:
+            initial |= {"dp_used": "yes" if privacy["used"] else "no", "epsilon": privacy.get("epsilon")}
+            initial["delta"] = privacy.get("delta")
+        return initial
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        base = self.contribution.base_model
+        for problem in cards.problems(self.card(), base_sha256=base.sha256 if base else ""):
+            field = {"dp": "dp_used"}.get(problem.field, problem.field)
+            if not problem.missing and field not in self.errors:
+                self.add_error(field or None, problem.sentence)
+        return given
+
+    def card(self) -> cards.Card:
+        """Return the card as filled in; keys that the form does not show stay as the kit wrote them."""
+        given = self.cleaned_data
+        card = {key: value for key, value in self.contribution.training_card.items() if key not in cards.FIELDS}
+        card |= {name: given[name] for name in self.numbers if given.get(name) is not None}
+        card |= {name: self._count(given[name]) for name in self.counts if given.get(name)}
+        card |= {name: self._described(name, given[name]) for name in self.tables if given.get(name)}
+        if given.get("dp_used") == "yes":
+            card["dp"] = {"used": True, "epsilon": given.get("epsilon"), "delta": given.get("delta")}
+        elif given.get("dp_used") == "no":
+            card["dp"] = {"used": False}
+        return card
+
+    @staticmethod
+    def _count(text: str) -> Any:
+        plain = text.strip().replace(",", "").replace(" ", "")
+        if plain.lower() == "unknown":
+            return None
+        return int(plain) if plain.isdecimal() else plain
+
+    @staticmethod
+    def _described(name: str, text: str) -> Any:
+        return "unknown" if text.strip().lower() == "unknown" else _table(text.strip())

@@ -1,0 +1,129 @@
+"""Contributions as JSON, for the kit and the upload page."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from rest_framework import serializers
+
+from contributions import services
+from contributions.models import CheckResult, Contribution, ContributionFile
+from portal.institutions import services as institutions
+from portal.institutions.models import Institution
+from portal.programmes.models import BaseModel
+
+
+class OwnInstitution(serializers.SlugRelatedField):
+    """The slug of an institution in which the person holds a role; any other does not exist for them."""
+
+    def get_queryset(self) -> QuerySet[Institution]:
+        return institutions.institutions_of(self.context["request"].user)
+
+
+class NewestBaseModel(serializers.CharField):
+    """The slug of a registered base generator; its newest version is meant."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        base = BaseModel.objects.filter(slug=super().to_internal_value(data)).order_by("-registered_at").first()
+        if base is None:
+            raise serializers.ValidationError(f"There is no base model {data}. GET /api/v1/base-models lists them.")
+        return base
+
+
+class DraftSerializer(serializers.Serializer):
+    """What POST /contributions takes."""
+
+    institution = OwnInstitution(slug_field="slug")
+    kind = serializers.ChoiceField(choices=Contribution.Kind.choices)
+    base_model = NewestBaseModel()
+    title = serializers.CharField(max_length=200)
+    training_card = serializers.JSONField(default=dict)
+
+
+class ChangeSerializer(serializers.Serializer):
+    """What PATCH /contributions/<id> takes."""
+
+    title = serializers.CharField(max_length=200, required=False)
+    training_card = serializers.JSONField(required=False)
+
+
+class AnnouncementSerializer(serializers.Serializer):
+    """What POST /contributions/<id>/files takes."""
+
+    name = serializers.CharField(max_length=200, trim_whitespace=False)
+    size_bytes = serializers.IntegerField(min_value=0)
+    sha256 = serializers.RegexField(r"^[0-9a-fA-F]{64}$")
+
+
+class PartSerializer(serializers.Serializer):
+    number = serializers.IntegerField(min_value=1)
+    sha256 = serializers.RegexField(r"^[A-Za-z0-9+/]{43}=$", help_text="Base64 of the 32 bytes.")
+
+
+class PartsSerializer(serializers.Serializer):
+    """What POST /contributions/<id>/files/<id>/parts takes."""
+
+    parts = PartSerializer(many=True)
+
+
+class ReasonSerializer(serializers.Serializer):
+    reason = serializers.CharField(max_length=2000)
+
+
+class FileSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = ContributionFile
+        fields = ["id", "name", "size_bytes", "sha256", "state", "part_size_bytes", "part_count"]
+
+
+class UploadSerializer(FileSerializer):
+    """A file with the parts that the store holds: asks the store, so for one file at a time."""
+
+    parts_uploaded = serializers.SerializerMethodField()
+
+    class Meta(FileSerializer.Meta):
+        fields = [*FileSerializer.Meta.fields, "parts_uploaded"]
+
+    def get_parts_uploaded(self, file: ContributionFile) -> list[int]:
+        return services.parts_uploaded(file)
+
+
+class CheckResultSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = CheckResult
+        fields = ["number", "name", "verdict", "sentence", "fix", "evidence", "duration_seconds"]
+
+
+class SummarySerializer(serializers.ModelSerializer):
+    """A contribution in a list."""
+
+    institution = serializers.SlugRelatedField(slug_field="slug", read_only=True)
+    base_model = serializers.SlugRelatedField(slug_field="slug", read_only=True)
+    url = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Contribution
+        fields = ["id", "title", "kind", "status", "status_since", "institution", "base_model", "submitted_at", "url"]
+
+    def get_url(self, contribution: Contribution) -> str:
+        return self.context["request"].build_absolute_uri(contribution.get_absolute_url())
+
+
+class ContributionSerializer(SummarySerializer):
+    """A contribution whole, with the results of the newest checks and what the person may do."""
+
+    files = FileSerializer(many=True, read_only=True)
+    checks = serializers.SerializerMethodField()
+    available_actions = serializers.SerializerMethodField()
+
+    class Meta(SummarySerializer.Meta):
+        fields = [
+            *SummarySerializer.Meta.fields,
+            "training_card", "manifest_sha256", "reason", "files", "checks", "available_actions",
+        ]  # fmt: skip
+
+    def get_checks(self, contribution: Contribution) -> Any:
+        results, _ = services.latest_results(contribution)
+        return CheckResultSerializer(results, many=True).data
+
+    def get_available_actions(self, contribution: Contribution) -> list[str]:
+        return services.available_actions(contribution, self.context["request"].user)

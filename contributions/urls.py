@@ -1,0 +1,20 @@
+from django.urls import path
+
+from contributions import views
+
+app_name = "contributions"
+urlpatterns = [
+    path("", views.list_, name="list"),
+    path("new/", views.new, name="new"),
+    path("<int:pk>/", views.show, name="show"),
+    path("<int:pk>/status/", views.status, name="status"),
+    path("<int:pk>/details/", views.edit, name="edit"),
+    path("<int:pk>/card/", views.card, name="card"),
+    path("<int:pk>/card/fill/", views.fill_card, name="fill_card"),
+    path("<int:pk>/files/", views.upload, name="upload"),
+    path("<int:pk>/files/<int:file_pk>/remove/", views.remove_file, name="remove_file"),
+    path("<int:pk>/submit/", views.submit, name="submit"),
+    path("<int:pk>/withdraw/", views.withdraw, name="withdraw"),
+    path("<int:pk>/replace/", views.replace, name="replace"),
+    path("<int:pk>/evidence/<int:evidence_pk>/", views.evidence, name="evidence"),
+]

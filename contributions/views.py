@@ -1,0 +1,268 @@
+"""Pages of contributions: the list, the wizard of a draft, the contribution with its live checks."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
+
+from contributions import cards, services
+from contributions.forms import CardFileForm, CardForm, DetailsForm, NewForm, WithdrawForm
+from contributions.lifecycle import Status
+from contributions.models import Contribution
+from contributions.reports import report_of
+from contributions.rules import institutions_to_act_for, require_steward
+from portal import storage
+from portal.audit import services as audit
+from portal.errors import DomainError
+from portal.institutions import advice
+
+PAGE_SIZE = 50
+STEPS = ["Details", "Training card", "Weights", "Review and submit"]
+# Who has it now, and what happens next.
+WHEREABOUTS = {
+    Status.DRAFT: ("Your institution", "Complete the four steps and submit it."),
+    Status.SUBMITTED: ("The queue of the checks", "A worker takes it as soon as one is free."),
+    Status.VALIDATING: ("A worker", "The checks end by themselves, mostly within minutes. You may close this page."),
+    Status.REVIEW: ("The board", "The members vote. You are told the result by e-mail."),
+    Status.APPROVED: ("The consortium", "It may now become part of a corpus."),
+    Status.REJECTED: ("Your institution", "Read why below, and send a corrected one."),
+    Status.WITHDRAWN: ("Nobody", "Nothing more happens to it."),
+}
+
+
+class NotPossible(DomainError):
+    """The contribution has moved on since the person opened the page."""
+
+    code = "not_possible"
+
+
+def _contribution(request: HttpRequest, pk: int, *, action: str = "") -> Contribution:
+    """Return a contribution that the person may see; with `action`, one on which it is possible now."""
+    rows = Contribution.objects.select_related("institution", "base_model", "programme", "created_by", "supersedes")
+    contribution = get_object_or_404(rows.visible_to(request.user), pk=pk)
+    if action and action not in services.available_actions(contribution, request.user):
+        require_steward(request.user, contribution.institution)
+        raise NotPossible(
+            f"{contribution} is {contribution.get_status_display().lower()}, so this is not possible any more.",
+            next_url=contribution.get_absolute_url(),
+        )
+    return contribution
+
+
+@require_GET
+def list_(request: HttpRequest) -> HttpResponse:
+    """List the contributions that the person may see, newest first."""
+    rows = Contribution.objects.visible_to(request.user).select_related("institution", "base_model")
+    before = request.GET.get("before", "")
+    page = list((rows.filter(pk__lt=int(before)) if before.isdecimal() else rows)[: PAGE_SIZE + 1])
+    context = {
+        "contributions": page[:PAGE_SIZE],
+        "more": page[PAGE_SIZE - 1].pk if len(page) > PAGE_SIZE else None,
+        "before": before,
+        "may_start": institutions_to_act_for(request.user).exists(),
+    }
+    return render(request, "contributions/contribution_list.html", context)
+
+
+# The wizard
+
+
+def new(request: HttpRequest) -> HttpResponse:
+    """Step 1 of a new contribution: for whom, of which kind, what."""
+    institutions = list(institutions_to_act_for(request.user))
+    form = NewForm(request.POST or None, user=request.user, initial={"institution": next(iter(institutions), None)})
+    if form.is_valid():
+        contribution = services.draft(
+            **form.cleaned_data,
+            kind=Contribution.Kind.WEIGHTS,
+            training_card={},
+            by=request.user,
+            now=timezone.now(),
+        )
+        return redirect("contributions:card", contribution.pk)
+    context = {
+        "form": form,
+        "steps": STEPS,
+        "advice": [(institution, advice.recommend(institution)) for institution in institutions],
+    }
+    return render(request, "contributions/contribution_new.html", context)
+
+
+def edit(request: HttpRequest, pk: int) -> HttpResponse:
+    """Step 1 of a draft: title and base model."""
+    contribution = _contribution(request, pk, action="change")
+    form = DetailsForm(
+        request.POST or None, initial={"title": contribution.title, "base_model": contribution.base_model}
+    )
+    if form.is_valid():
+        services.change(contribution, **form.cleaned_data, by=request.user)
+        return redirect("contributions:card", contribution.pk)
+    return render(request, "contributions/contribution_edit.html", _step(contribution, form=form))
+
+
+def _step(contribution: Contribution, **context: Any) -> dict[str, Any]:
+    return {"contribution": contribution, "steps": STEPS, **context}
+
+
+def card(request: HttpRequest, pk: int) -> HttpResponse:
+    """Step 2: the training card."""
+    contribution = _contribution(request, pk, action="change")
+    unfinished = "unfinished" in request.POST
+    form = CardForm(request.POST or None, contribution=contribution, unfinished=unfinished)
+    if form.is_valid():
+        services.change(contribution, training_card=form.card(), by=request.user)
+        if unfinished:
+            messages.success(request, "The draft is saved. Come back to it when you have the rest.")
+        return redirect("contributions:show" if unfinished else "contributions:upload", contribution.pk)
+    return render(request, "contributions/contribution_card.html", _step(contribution, form=form, fill=CardFileForm()))
+
+
+@require_POST
+def fill_card(request: HttpRequest, pk: int) -> HttpResponse:
+    """Fill the training card from the kit's file."""
+    contribution = _contribution(request, pk, action="change")
+    fill = CardFileForm(request.POST, request.FILES)
+    if fill.is_valid():
+        filled = {**contribution.training_card, **fill.cleaned_data["card_file"]}
+        try:
+            contribution = services.change(contribution, training_card=filled, by=request.user)
+        except services.CardRefused as exc:
+            fill.add_error("card_file", str(exc))
+        else:
+            left = sum(problem.missing for problem in cards.problems(filled))
+            rest = f"{left} answers are still missing." if left else "Check it, then continue."
+            messages.success(request, f"The card is filled from the file. {rest}")
+            return redirect("contributions:card", contribution.pk)
+    context = _step(contribution, form=CardForm(contribution=contribution), fill=fill)
+    return render(request, "contributions/contribution_card.html", context)
+
+
+@require_GET
+def upload(request: HttpRequest, pk: int) -> HttpResponse:
+    """Step 3: the file goes from the browser to the store; this page only shows how far it is."""
+    contribution = _contribution(request, pk, action="change")
+    file = contribution.files.first()
+    context = _step(
+        contribution,
+        file=file,
+        parts_uploaded=len(services.parts_uploaded(file)) if file else 0,
+        part_size_bytes=storage.PART_SIZE_BYTES,
+        max_bytes=settings.UPLOAD_MAX_BYTES,
+    )
+    return render(request, "contributions/contribution_upload.html", context)
+
+
+@require_POST
+def remove_file(request: HttpRequest, pk: int, file_pk: int) -> HttpResponse:
+    """Take a file out of a draft."""
+    contribution = _contribution(request, pk, action="change")
+    services.remove_file(get_object_or_404(contribution.files, pk=file_pk), by=request.user)
+    messages.success(request, "The file is removed. Choose another one.")
+    return redirect("contributions:upload", contribution.pk)
+
+
+def submit(request: HttpRequest, pk: int) -> HttpResponse:
+    """Step 4: read it all once more, see what is missing, submit."""
+    contribution = _contribution(request, pk, action="submit")
+    if request.method == "POST":
+        try:
+            services.submit(contribution, by=request.user, now=timezone.now())
+        except DomainError as exc:
+            return _review(request, contribution, services.obstacles(contribution) or [exc], status=exc.status)
+        messages.success(request, "Submitted. The checks start by themselves; this page follows them.")
+        return redirect(contribution)
+    return _review(request, contribution, services.obstacles(contribution))
+
+
+def _review(request: HttpRequest, contribution: Contribution, obstacles: list[Any], status: int = 200) -> HttpResponse:
+    context = _step(
+        contribution,
+        obstacles=obstacles,
+        files=contribution.files.all(),
+        card=cards.read_back(contribution.training_card),
+    )
+    return render(request, "contributions/contribution_submit.html", context, status=status)
+
+
+# The contribution
+
+
+def _live(contribution: Contribution) -> dict[str, Any]:
+    """Return what the part of the page that follows the checks shows."""
+    report = report_of(contribution)
+    who, next_step = WHEREABOUTS[Status(contribution.status)]
+    ours = who == "Your institution"
+    return {
+        "contribution": contribution,
+        "report": report,
+        "who": contribution.institution.name if ours else who,
+        "next_step": next_step,
+        "is_busy": contribution.status in {Status.SUBMITTED, Status.VALIDATING},
+        "is_final": contribution.status in {Status.REJECTED, Status.WITHDRAWN},
+        "version": f"{contribution.status}-{report.version}",
+    }
+
+
+@require_GET
+def show(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show a contribution: state, checks, files, card, history, and what the person may do."""
+    contribution = _contribution(request, pk)
+    events = audit.of(contribution)
+    context = {
+        **_live(contribution),
+        "files": contribution.files.all(),
+        "card": cards.read_back(contribution.training_card),
+        "actions": services.available_actions(contribution, request.user),
+        "obstacles": services.obstacles(contribution) if contribution.status == Status.DRAFT else [],
+        "successor": Contribution.objects.filter(supersedes=contribution).first(),
+        "corpora": contribution.corpus_parts.select_related("corpus"),
+        "timeline": [{"sentence": audit.sentence(event), "at": event.at} for event in events],
+    }
+    return render(request, "contributions/contribution_show.html", context)
+
+
+@require_GET
+def status(request: HttpRequest, pk: int) -> HttpResponse:
+    """Answer the part that follows the checks; 204 while it is as the page has it, so that nothing open closes."""
+    contribution = _contribution(request, pk)
+    context = _live(contribution)
+    if request.GET.get("seen") == context["version"]:
+        return HttpResponse(status=204)
+    context["actions"] = services.available_actions(contribution, request.user)
+    return render(request, "contributions/_checks.html", {**context, "swap": True})
+
+
+@require_GET
+def evidence(request: HttpRequest, pk: int, evidence_pk: int) -> HttpResponse:
+    """Show a picture that a check made of a contribution's samples. Nothing else is served from here."""
+    row = get_object_or_404(_contribution(request, pk).evidence_files, pk=evidence_pk)
+    if not row.name.endswith(".png"):
+        raise Http404
+    response = HttpResponse(storage.get(storage.VAULT, row.storage_key), content_type="image/png")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response.headers["Cache-Control"] = "private, max-age=3600"
+    return response
+
+
+def withdraw(request: HttpRequest, pk: int) -> HttpResponse:
+    """Take a contribution back, after a look at what that means."""
+    contribution = _contribution(request, pk, action="withdraw")
+    form = WithdrawForm(request.POST or None)
+    if form.is_valid():
+        services.withdraw(contribution, **form.cleaned_data, by=request.user, now=timezone.now())
+        messages.success(request, "The contribution is withdrawn.")
+        return redirect(contribution)
+    return render(request, "contributions/contribution_withdraw.html", {"contribution": contribution, "form": form})
+
+
+@require_POST
+def replace(request: HttpRequest, pk: int) -> HttpResponse:
+    """Begin a corrected contribution."""
+    correction = services.replace(_contribution(request, pk), by=request.user, now=timezone.now())
+    messages.success(request, "A corrected contribution is begun. The training card is copied; send the new file.")
+    return redirect("contributions:edit", correction.pk)
