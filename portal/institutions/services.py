@@ -262,7 +262,8 @@ def accept_invitation(secret: str, *, by: User, verified_emails: set[str], now: 
         raise InvitationInvalid("This invitation was just used.")
     if invitation.email.lower() not in {email.lower() for email in verified_emails}:
         raise InvitationInvalid(
-            f"This invitation is for {invitation.email}. Sign in with that address, or add and verify it on your account."
+            f"This invitation is for {invitation.email}. Sign in with that address, or add it to your account and "
+            "verify it."
         )
     invitation.accepted_at, invitation.accepted_by = now, by
     invitation.save(update_fields=["accepted_at", "accepted_by"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
+from django.db import transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
@@ -17,13 +18,13 @@ from portal.accounts.models import User
 from portal.agreements import services as agreements
 from portal.institutions import services as institutions
 from portal.institutions.models import Institution, Membership
-from portal.notifications.models import Mail
 from portal.programmes import services as programmes
 from portal.programmes.models import Programme
 from portal.seed import data
 from portal.seed.say import Say
 
 Role = Membership.Role
+ACCOUNTS_HEAD = "All demonstration accounts have the password"
 TEXTS = Path(agreements.__file__).parent / "texts"
 
 
@@ -44,49 +45,69 @@ class People:
 
 
 def seed(say: Say) -> People:
-    """Create the programme, the agreement, the people and the institutions in all their states."""
+    """Create the programme, the agreement, the people and the institutions; what an earlier start left is kept."""
     say.step("People, programme and data-use agreement")
     people = _people()
-    now = timezone.now()
-    agreements.publish(
-        people.programme,
-        title="Data-use agreement",
-        text=(TEXTS / "dua-1.md").read_text(encoding="utf-8"),
-        change_note="The first version.",
-        by=people.operator,
-        now=now,
-    )
     for site in data.SITES:
-        people.sites[site.key] = _site(site, people)
+        people.sites[site.key] = Institution.objects.filter(name=site.name).first() or _site(site, people)
     say.step(f"{len(data.SITES)} institutions, decided by the board's votes, signed by their officials")
     return people
 
 
+@transaction.atomic
 def _people() -> People:
-    password = "-".join(["retina", *(secrets.token_hex(2) for _ in range(3))])
+    password = _password()
     hashed = make_password(password)
-    board = [_user(name, hashed) for name in data.BOARD]
     people = People(
         password=password,
-        programme=programmes.create(
-            slug="retina",
-            name="Global RETFound: retina",
-            modality="colour fundus photography",
-            description="One foundation model of the retina, learnt from photographs of every continent.",
-            by=None,
-            now=timezone.now(),
-        ),
+        programme=Programme.objects.filter(slug="retina").first() or _programme(),
         operator=_user("Olu Adeyemi", hashed, email="operator@demo.example"),
         auditor=_user("Greta Vogel", hashed, email="auditor@demo.example"),
         researcher=_user("Noor Haddad", hashed, email="researcher@demo.example"),
-        board=board,
+        board=[_user(name, hashed) for name in data.BOARD],
     )
-    now = timezone.now()
-    accounts.appoint(people.operator, "operator", by=None, now=now)
-    accounts.appoint(people.auditor, "auditor", by=None, now=now)
-    for number, member in enumerate(board):
-        accounts.appoint(member, "board_member" if number else "chair", by=people.operator, now=now)
+    _appoint(people.operator, "operator")
+    _appoint(people.auditor, "auditor")
+    for number, member in enumerate(people.board):
+        _appoint(member, "board_member" if number else "chair")
     return people
+
+
+def _password() -> str:
+    """Return the demonstration's password: made once, kept in the accounts file."""
+    path = settings.DATA_DIR / "demo_accounts.txt"
+    if path.exists():
+        return path.read_text(encoding="utf-8").splitlines()[0].rpartition(" ")[2]
+    password = "-".join(["retina", *(secrets.token_hex(2) for _ in range(3))])
+    path.touch(mode=0o600)
+    path.write_text(f"{ACCOUNTS_HEAD} {password}\n", encoding="utf-8")
+    return password
+
+
+def _programme() -> Programme:
+    now = timezone.now()
+    programme = programmes.create(
+        slug="retina",
+        name="Global RETFound: retina",
+        modality="colour fundus photography",
+        description="One foundation model of the retina, learnt from photographs of every continent.",
+        by=None,
+        now=now,
+    )
+    agreements.publish(
+        programme,
+        title="Data-use agreement",
+        text=(TEXTS / "dua-1.md").read_text(encoding="utf-8"),
+        change_note="The first version.",
+        by=None,
+        now=now,
+    )
+    return programme
+
+
+def _appoint(user: User, role: str) -> None:
+    if not accounts.has_role(user, role):
+        accounts.appoint(user, role, by=None, now=timezone.now())
 
 
 def _user(name: str, hashed: str, *, email: str = "") -> User:
@@ -99,6 +120,7 @@ def _user(name: str, hashed: str, *, email: str = "") -> User:
     return user
 
 
+@transaction.atomic
 def _site(site: data.Site, people: People) -> Institution:
     """Take one institution through the real steps to its state."""
     hashed = people.operator.password
@@ -134,10 +156,8 @@ def _site(site: data.Site, people: People) -> Institution:
 
 
 def _join(institution: Institution, person: User, role: str, *, by: User) -> None:
-    """Invite, and accept with the secret that the invitation's mail carries."""
-    institutions.invite(institution, email=person.email, role=role, by=by, now=timezone.now())
-    mail = Mail.objects.filter(recipient=person.email).latest("pk")
-    secret = mail.body.rpartition("/institutions/invitations/")[2].partition("/")[0]
+    """Invite, and accept with the secret that the invitation's mail will carry."""
+    _, secret = institutions.invite(institution, email=person.email, role=role, by=by, now=timezone.now())
     institutions.accept_invitation(secret, by=person, verified_emails={person.email}, now=timezone.now())
 
 
@@ -166,7 +186,7 @@ def vote(motion: Motion, people: People, *, choice: str = "for", reason: str = "
 
 
 def write_accounts(people: People) -> None:
-    """Write who can sign in to the data folder, readable by its owner only."""
+    """Write who can sign in to the accounts file in the data folder, which only its owner can read."""
     rows = [
         ("Board, chair", people.board[0]),
         ("Board member", people.board[1]),
@@ -178,7 +198,5 @@ def write_accounts(people: People) -> None:
         ("Researcher", people.researcher),
     ]
     lines = [f"  {user.email:<45} {what}" for what, user in rows]
-    text = "\n".join([f"All demonstration accounts have the password {people.password}", *lines, ""])
-    path = settings.DATA_DIR / "demo_accounts.txt"
-    path.touch(mode=0o600)
-    path.write_text(text, encoding="utf-8")
+    text = "\n".join([f"{ACCOUNTS_HEAD} {people.password}", *lines, ""])
+    (settings.DATA_DIR / "demo_accounts.txt").write_text(text, encoding="utf-8")

@@ -1,0 +1,24 @@
+"""Run every benchmark; exit 1 when a goal is missed."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+ROWS = ["bench_validate.py", "bench_web.py"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mb", type=int, default=1000, help="size of the weights file, 10^6 bytes")
+    size = str(parser.parse_args().mb)
+    arguments = {"bench_validate.py": ["--mb", size]}
+    codes = []
+    for row in ROWS:
+        module = f"tests.benchmarks.{Path(row).stem}"
+        codes.append(subprocess.run([sys.executable, "-m", module, *arguments.get(row, [])], check=False).returncode)
+    return max(codes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
