@@ -24,4 +24,4 @@ def to_html(text: str) -> SafeString:
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener nofollow",
     )
-    return mark_safe(html)  # noqa: S308 -- cleaned on the line above
+    return mark_safe(html)

@@ -18,6 +18,7 @@ api_urlpatterns = [
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", views.home, name="home"),
     path("join/", views.join, name="join"),
+    path("regions.csv", views.regions_csv, name="regions_csv"),
     path("healthz", views.healthz, name="healthz"),
     path("accounts/", include("allauth.urls")),
     path("account/", include("portal.accounts.urls")),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import forms
+from django.urls import reverse
 from django.utils.functional import lazy
 
 from portal.accounts.models import User
@@ -27,23 +28,42 @@ SECTIONS = [
         ["images_may_leave", "synthetic_may_leave", "weights_may_leave", "regulation_note", "ethics_reference"],
     ),
 ]
-WHY = {
-    "name": "As on your letterhead, in Latin letters.",
-    "local_name": "So that your own people recognise it. In any script; may stay empty.",
-    "ror_id": "Tells apart institutions of the same name. Nine characters, as in ror.org/04cpxjv19; may stay empty.",
-    "country": "The UN M49 region follows from it; the model must learn from every region.",
-    "city": "Helps readers of the list to find you; may stay empty.",
-    "website": "The board looks there when it decides; may stay empty.",
-    "kind": "Hospitals, universities and companies sign different annexes of the agreement.",
-    "image_count": "Colour fundus photographs you could train on. Leave it empty when you do not know.",
-    "gpu": "Fine-tuning the generator takes hours on a GPU and days without one.",
-    "expertise": "The kit is a command-line program; somebody has to run it.",
-    "images_may_leave": "Without direct identifiers, under your ethics approval.",
-    "synthetic_may_leave": "Images drawn by a model that you trained; no photograph among them.",
-    "weights_may_leave": "The numbers of a model that you trained; they can still tell something about patients.",
-    "regulation_note": "Laws, hospital rules or contracts that we must keep; may stay empty.",
-    "ethics_reference": "Number of the approval or waiver; the first contribution needs it, the application does not.",
-    "role": "Somebody else can be invited to the other roles later.",
+# What to write, and why we ask, by field.
+HINTS = {
+    "name": (
+        "As on your letterhead, in Latin letters.",
+        "It stands in the public list and in every release you helped.",
+    ),
+    "local_name": ("In any script.", "Your own people recognise it, and the receipt of the agreement shows it."),
+    "ror_id": ("Nine characters, as in ror.org/04cpxjv19.", "It tells apart institutions of the same name."),
+    "country": ("The United Nations M49 region follows from it.", "The model must learn from every region."),
+    "city": ("", "It helps readers of the list to find you."),
+    "kind": ("", "Hospitals, universities and companies sign different annexes of the agreement."),
+    "website": ("", "The board looks there when it decides."),
+    "image_count": (
+        "A guess is fine. Leave it empty when you do not know.",
+        "It shows which regions are still missing.",
+    ),
+    "gpu": ("", "Fine-tuning the generator takes hours on a GPU and days without one."),
+    "expertise": ("", "The kit is a command-line program; somebody has to run it."),
+    "images_may_leave": ("Without direct identifiers.", "Photographs are the kind of contribution that needs no GPU."),
+    "synthetic_may_leave": (
+        "Drawn by a model that you trained; no photograph is among them.",
+        "Synthetic images are the kind for sites that may send images but no weights.",
+    ),
+    "weights_may_leave": (
+        "The numbers of a model that you trained.",
+        "Weights move the least; still they can tell something about patients, so your rules may forbid it.",
+    ),
+    "regulation_note": ("Laws, rules or contracts that we must keep.", "The board reads it before it decides."),
+    "ethics_reference": (
+        "Number of the approval or waiver.",
+        "The first contribution needs it; the application does not.",
+    ),
+    "role": (
+        "You can invite people to the other roles later.",
+        "Every institution needs somebody who manages its file.",
+    ),
 }
 
 
@@ -60,10 +80,14 @@ class ProfileForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["kind"].choices = [("", "Choose one"), *Institution.Kind.choices]
-        self.fields["ror_id"].max_length = None
-        self.fields["ror_id"].validators, self.fields["ror_id"].widget.attrs = [], {"autocomplete": "off"}
+        self.fields["ror_id"] = forms.CharField(label="ROR id", required=False, max_length=60)
+        self.fields["country"].widget.attrs |= {
+            "hx-get": reverse("institutions:region"),
+            "hx-trigger": "change",
+            "hx-target": "#region",
+        }
         for name, field in self.fields.items():
-            field.help_text = WHY.get(name, "")
+            field.help_text, field.why = HINTS[name]
 
     def clean_ror_id(self) -> str:
         ror_id = ror.normalise(self.cleaned_data["ror_id"])
@@ -79,6 +103,11 @@ class ProfileForm(forms.ModelForm):
         if "role" in self.fields:
             rows.append(("You", "Whoever applies takes one role at once.", [self["role"]]))
         return rows
+
+    def chosen_region(self) -> countries.Region | None:
+        """Return the sub-region of the country that stands in the form."""
+        country = countries.countries().get(self["country"].value() or "")
+        return country.subregion if country else None
 
     def read_back(self) -> list[tuple[str, list[tuple[str, str]]]]:
         """Return the headings and the answers below each, in words."""
@@ -131,4 +160,9 @@ class FilterForm(forms.Form):
     q = forms.CharField(required=False, label="Name", max_length=100, widget=forms.SearchInput)
     country = forms.ChoiceField(
         required=False, choices=lazy(lambda: [("", "All countries"), *countries.choices()], list)
+    )
+    region = forms.ChoiceField(
+        required=False,
+        choices=lazy(lambda: [("", ""), *((code, row.name) for code, row in countries.subregions().items())], list),
+        widget=forms.HiddenInput,
     )

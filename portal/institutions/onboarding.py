@@ -58,13 +58,19 @@ def checklist(institution: Institution) -> list[Step]:
     slug, status = institution.slug, institution.status
     sent, member = status not in {Status.DRAFT, Status.WITHDRAWN}, status == Status.MEMBER
     signed, contributed = has_agreement(institution), has_contributed(institution)
+    review_url, sign_url = reverse("institutions:review", args=[slug]), reverse("agreements:sign", args=[slug])
     return [
-        Step("E-mail address verified", True, "Every person here has a verified address."),
-        Step("Application sent", sent, "Profile, capacity and what may leave.", reverse("institutions:review", args=[slug])),
-        Step("Admitted by the board", member, "Three members vote; the mail tells you the result."),
-        Step("Agreement signed", signed, "By your signing official.", reverse("agreements:sign", args=[slug]) if member else ""),
-        Step("First contribution", contributed, "In the browser or with the kit.", reverse("contributions:new") if signed else ""),
-    ]  # fmt: skip
+        Step("E-mail address verified", True, "Everybody here has a verified address."),
+        Step("Application sent", sent, "Profile, capacity and what may leave.", review_url),
+        Step("Admitted by the board", member, "The board votes; a mail tells you the result."),
+        Step("Agreement signed", signed, "By your signing official.", sign_url if member else ""),
+        Step(
+            "First contribution",
+            contributed,
+            "In the browser or with the kit.",
+            reverse("contributions:new") if signed else "",
+        ),
+    ]
 
 
 def standing(institution: Institution) -> Standing:

@@ -20,5 +20,9 @@ urlpatterns = [
     path("<slug:slug>/people/invite/", people.invite, name="invite"),
     path("<slug:slug>/people/roles/", people.add_role, name="add_role"),
     path("<slug:slug>/people/<int:membership_id>/end/", people.end_membership, name="end_membership"),
-    path("<slug:slug>/invitations/<int:invitation_id>/withdraw/", people.withdraw_invitation, name="withdraw_invitation"),
-]  # fmt: skip
+    path(
+        "<slug:slug>/invitations/<int:invitation_id>/withdraw/",
+        people.withdraw_invitation,
+        name="withdraw_invitation",
+    ),
+]

@@ -62,8 +62,11 @@ def list_(request: HttpRequest) -> HttpResponse:
     number = max(1, int(page)) if (page := request.GET.get("page", "1")).isdecimal() and len(page) < 6 else 1
     begin = (number - 1) * PAGE_SIZE
     rows = list(_members(filters)[begin : begin + PAGE_SIZE + 1])
+    query = request.GET.copy()
+    query.pop("page", None)
     context = {
         "form": form,
+        "query": query.urlencode(),
         "institutions": [_described(row) for row in rows[:PAGE_SIZE]],
         "filtered": any(filters.values()),
         "previous_page": number - 1,

@@ -156,6 +156,8 @@ def auroc(value: float | None) -> str:
 @register.filter
 def sentence(event: Any) -> str:
     """Write an event of the audit log as a sentence, or an event of a run as its state."""
+    if hasattr(event, "sentence"):  # worded for its readers already
+        return event.sentence
     if hasattr(event, "verb"):
         return SENTENCES[event.verb].format(actor=event.actor, subject=event.subject)
     return event.get_status_display()

@@ -1,0 +1,179 @@
+"""The site's own pages: home, how to join, health, errors."""
+
+import csv
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth.decorators import login_not_required
+from django.db import connection
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseServerError, JsonResponse
+from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.views.decorators.http import require_GET
+
+from contributions.lifecycle import Status as ContributionStatus
+from contributions.models import Contribution
+from governance.releases.lifecycle import Status as ReleaseStatus
+from governance.releases.models import Release
+from portal import maps
+from portal.agreements.models import AgreementVersion
+from portal.audit.models import AuditEvent
+from portal.errors import PROBLEM_JSON, problem, wants_json
+from portal.institutions import countries
+from portal.institutions.lifecycle import Status as InstitutionStatus
+from portal.institutions.models import Institution
+
+# What the public reads of the log: what was decided, about which institution or release, and no person's name.
+PUBLIC_SENTENCES = {
+    "institution.admitted": "{institution} joined the consortium",
+    "agreement.signed": "{institution} signed the data-use agreement",
+    "contribution.approved": "The board approved a contribution of {institution}",
+    "release.released": "The board released {subject}",
+    "release.retracted": "{subject} was retracted",
+}
+
+
+@dataclass(frozen=True)
+class Activity:
+    """One decision as the public reads it."""
+
+    sentence: str
+    at: datetime
+
+
+@require_GET
+@login_not_required
+def home(request: HttpRequest) -> HttpResponse:
+    """Show what the consortium is, in live figures."""
+    members = list(_members().values_list("country", "subregion"))
+    approved = _approved()
+    regions = _regions(Counter(row[1] for row in members), Counter(row[0] for row in approved))
+    context = {
+        "totals": {
+            "institutions": len(members),
+            "countries": len({country for country, _ in members}),
+            "subregions": len({subregion for _, subregion in members}),
+            "contributions": len(approved),
+            "images": sum(images for _, images in approved if isinstance(images, int)),  # "<10" counts as none
+            "releases": Release.objects.filter(status=ReleaseStatus.RELEASED).count(),
+        },
+        "regions": regions,
+        "map_svg": maps.world_map({row["code"]: row["institutions"] for row in regions}),
+        "releases": _releases()[:3],
+        "activity": _activity(),
+    }
+    return render(request, "portal/home.html", context)
+
+
+def _members() -> QuerySet[Institution]:
+    return Institution.objects.filter(status=InstitutionStatus.MEMBER).order_by()
+
+
+def _approved() -> list[tuple[str, Any]]:
+    """Return the sub-region and the declared number of photographs of every approved contribution."""
+    rows = Contribution.objects.filter(status=ContributionStatus.APPROVED).order_by()
+    return list(rows.values_list("institution__subregion", "training_card__images"))
+
+
+def _releases() -> QuerySet[Release]:
+    rows = Release.objects.filter(status=ReleaseStatus.RELEASED)
+    return rows.select_related("license", "candidate").order_by("-released_at")
+
+
+def _regions(institutions: Counter[str], contributions: Counter[str]) -> list[dict[str, Any]]:
+    """Return every inhabited sub-region with its counts, most institutions first; empty ones are shown too."""
+    rows = [
+        {
+            "code": code,
+            "name": region.name,
+            "institutions": institutions[code],
+            "contributions": contributions[code],
+        }
+        for code, region in countries.subregions().items()
+        if code != maps.ANTARCTICA
+    ]
+    return sorted(rows, key=lambda row: (-row["institutions"], row["name"]))
+
+
+def _activity(limit: int = 6) -> list[Activity]:
+    """Return the newest decisions that the public may read."""
+    events = list(AuditEvent.objects.filter(verb__in=PUBLIC_SENTENCES).order_by("-pk")[:limit])
+    institutions = _members().in_bulk({event.institution_id for event in events if event.institution_id})
+    return [
+        Activity(
+            PUBLIC_SENTENCES[event.verb].format(
+                institution=institutions.get(event.institution_id), subject=event.subject
+            ),
+            event.at,
+        )
+        for event in events
+        if event.institution_id in institutions or event.subject_type == "release"
+    ]
+
+
+@require_GET
+@login_not_required
+def regions_csv(request: HttpRequest) -> HttpResponse:
+    """Send the table of the home page."""
+    members = Counter(_members().values_list("subregion", flat=True))
+    rows = _regions(members, Counter(subregion for subregion, _ in _approved()))
+    response = HttpResponse(content_type="text/csv; charset=utf-8")
+    response.headers["Content-Disposition"] = 'attachment; filename="regions.csv"'
+    writer = csv.DictWriter(response, ["code", "name", "institutions", "contributions"])
+    writer.writeheader()
+    writer.writerows(rows)
+    return response
+
+
+@require_GET
+@login_not_required
+def join(request: HttpRequest) -> HttpResponse:
+    """Say how to join, with the agreement to read before there is an account."""
+    agreement = AgreementVersion.objects.select_related("programme").order_by("programme", "-version").first()
+    return render(request, "portal/join.html", {"agreement": agreement})
+
+
+@require_GET
+@login_not_required
+def healthz(request: HttpRequest) -> JsonResponse:
+    """Answer 200 while the site can reach its database."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return JsonResponse({"status": "ok"}, headers={"Cache-Control": "no-store"})
+
+
+# Errors. `handler404` and its sisters in portal/urls.py.
+
+
+def _error(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
+    if wants_json(request):
+        body = problem(status=status, code=code, detail=detail)
+        return JsonResponse(body, status=status, content_type=PROBLEM_JSON)
+    return render(request, f"{status}.html", {"reason": detail}, status=status)
+
+
+@login_not_required
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _error(request, 400, "bad_request", "The request could not be read.")
+
+
+@login_not_required
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    return _error(request, 403, "not_allowed", str(exception) or "You may not do this.")
+
+
+@login_not_required
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer 404; the address of what is missing is not repeated."""
+    return _error(request, 404, "not_found", "There is no such page, or you may not see it.")
+
+
+@login_not_required
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer 500 without touching anything that may be what failed."""
+    if wants_json(request):
+        return _error(request, 500, "server_error", "A fault of the portal, not of yours. It is in our log.")
+    return HttpResponseServerError(render_to_string("500.html"))
