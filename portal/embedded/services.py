@@ -10,6 +10,7 @@ import fcntl
 import os
 import shlex
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from portal.embedded.process import Running, rotate_log
 from portal.embedded.state import LOOPBACK, choose_ports, ensure_data_dir, read_ports, read_secrets
 
 ENGINES = (seaweedfs, valkey, postgres)  # the slowest starts first; stopping goes backwards
+LONGEST_WAIT_SECONDS = 60.0  # for another start on this machine
 
 
 def start(data_dir: Path, *, durable: bool = True) -> list[Running]:
@@ -50,14 +52,35 @@ def start(data_dir: Path, *, durable: bool = True) -> list[Running]:
 
 @contextmanager
 def _one_start_at_a_time() -> Iterator[None]:
-    """Keep two starts by this user from choosing the same free ports before either listens on them."""
-    path = Path(tempfile.gettempdir()) / f"global-retfound-ports-{os.geteuid()}.lock"
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    """
+    Keep two starts on this machine from choosing the same free ports before either listens on them.
+
+    Any user may hold the lock, so it is only a courtesy: after LONGEST_WAIT_SECONDS we go on without it.
+    """
+    lock = _open_lock(Path(tempfile.gettempdir()) / "global-retfound-ports.lock")
+    deadline = time.monotonic() + LONGEST_WAIT_SECONDS
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while not _try_lock(lock) and time.monotonic() < deadline:
+            time.sleep(0.1)
         yield
     finally:
         os.close(lock)
+
+
+def _open_lock(path: Path) -> int:
+    """Open the lock file for reading, which is enough to lock it; another user's file could not be opened to write."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+
+
+def _try_lock(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def stop(started: list[Running], *, at_once: bool = False) -> None:
