@@ -61,8 +61,10 @@ def environment(data_dir: Path, sample: str) -> dict[str, str]:
 def programs(data_dir: Path, environment: dict[str, str]) -> list[Program]:
     """Return the site's processes in the order of starting; they are stopped backwards, so the scheduler goes first."""
     ports = read_ports(data_dir)
-    granian = (str(BIN / "granian"), "--host", LOOPBACK, "--no-ws", "--respawn-failed-workers")
-    live = (str(BIN / "granian"), "--host", LOOPBACK, "--ws", "--respawn-failed-workers")
+    granian = (str(BIN / "granian"), "--host", LOOPBACK, "--respawn-failed-workers")
+    # As many threads in each worker as connections in its pool (portal/settings.py).
+    pages = ("--interface", "wsgi", "--no-ws", "--workers", "2", "--blocking-threads", "8")
+    live = ("--interface", "asgi", "--workers", "1")
     celery = (str(BIN / "celery"), "-A", "portal.celery")
 
     def program(
@@ -75,28 +77,8 @@ def programs(data_dir: Path, environment: dict[str, str]) -> list[Program]:
         return program(f"worker-{queue}", *celery, *arguments, stop_steps=WORKER_STOP_STEPS)
 
     return [
-        program(
-            "web",
-            *granian,
-            "--interface",
-            "wsgi",
-            "--port",
-            str(ports["web"]),
-            "--workers",
-            "2",
-            "portal.wsgi:application",
-        ),
-        program(
-            "live",
-            *live,
-            "--interface",
-            "asgi",
-            "--port",
-            str(ports["live"]),
-            "--workers",
-            "1",
-            "portal.asgi:application",
-        ),
+        program("web", *granian, *pages, "--port", str(ports["web"]), "portal.wsgi:application"),
+        program("live", *granian, *live, "--port", str(ports["live"]), "portal.asgi:application"),
         worker("cpu"),
         worker("gpu"),
         program("beat", *celery, "beat", "--schedule", str(data_dir / "run" / "beat"), "--pidfile", ""),
