@@ -103,6 +103,21 @@ def _read_card(path: Path) -> Document:
     if not isinstance(card, dict):
         fix = "Give the training_card.json that `consortium fit` wrote."
         raise KitError(f"{path} is not a training card.", code="card_invalid", fix=fix)
+    return _as_sent(card)
+
+
+def _as_sent(card: Document) -> Document:
+    """Write counts of 1 to 9 as `<10` before they leave the site: a group this small can point at people."""
+
+    def cell(value: object) -> object:
+        return "<10" if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10 else value
+
+    for name in ("images", "patients", "cameras", "demographics"):
+        value = card.get(name)
+        if isinstance(value, dict):
+            card[name] = {key: cell(item) for key, item in value.items()} or "unknown"
+        elif name in card:
+            card[name] = cell(value)
     return card
 
 
