@@ -182,7 +182,9 @@ class PortalHandler(Handler):
         self.json(201, row)
 
     def show(self, given: dict[str, Any], pk: str) -> None:
-        row = self.site.contributions[int(pk)]
+        row = self.site.contributions.get(int(pk))
+        if row is None:
+            return self.problem(404, "not_found", "There is no such object, or you may not see it.")
         self.json(200, row)
         if row["status"] == "submitted":  # a worker finishes between two questions
             row.update(status=self.site.final_status, checks=self.site.checks)
@@ -277,13 +279,17 @@ ROUTES = {
 }
 
 
+class Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client that hangs up is no news here."""
+
+
 @contextmanager
 def serve(part_size_bytes: int = 256 * 1024) -> Iterator[Site]:
     """Run both servers while the block runs."""
     site = Site(part_size_bytes)
     servers = [
-        ThreadingHTTPServer(("127.0.0.1", 0), type(kind.__name__, (kind,), {"site": site}))
-        for kind in (PortalHandler, StoreHandler)
+        Server(("127.0.0.1", 0), type(kind.__name__, (kind,), {"site": site})) for kind in (PortalHandler, StoreHandler)
     ]
     site.portal_url, site.store_url = (f"http://127.0.0.1:{server.server_address[1]}" for server in servers)
     threads = [threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True) for server in servers]

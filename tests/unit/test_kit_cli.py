@@ -1,0 +1,397 @@
+"""The command `consortium`: what it prints, what it writes, how it ends."""
+
+import csv
+import hashlib
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from jobs.kit import cli, cli_portal, transfer
+from tests import loopback
+
+BASE = Path(cli.__file__).parent / "base" / "fundus-64"
+CHECK = {"number": 1, "name": "container", "verdict": "pass", "sentence": "Well formed.", "fix": ""}
+FAILED = {"number": 5, "name": "numerics", "verdict": "fail", "sentence": "3 numbers are NaN.", "fix": "Train again."}
+
+
+@pytest.fixture
+def site(monkeypatch):
+    with loopback.serve(part_size_bytes=transfer.PART_SIZE_BYTES) as site:
+        site.checks = [CHECK]
+        monkeypatch.setenv("CONSORTIUM_URL", site.portal_url)
+        monkeypatch.setenv("CONSORTIUM_TOKEN", loopback.TOKEN)
+        monkeypatch.setattr(cli_portal, "POLL_SECONDS", 0.0)
+        yield site
+
+
+@pytest.fixture(autouse=True)
+def _nobody_signed_in(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in ("CONSORTIUM_URL", "CONSORTIUM_TOKEN", "CONSORTIUM_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """The base, a little changed: sound weights without training."""
+    path = tmp_path / "weights.safetensors"
+    changed = {
+        name: (value * np.float16(1.01)).astype(value.dtype)
+        for name, value in load_file(BASE / "model.safetensors").items()
+    }
+    save_file(changed, path, {"format": "pt"})
+    return path
+
+
+@pytest.fixture
+def card(tmp_path):
+    path = tmp_path / "training_card.json"
+    path.write_text(json.dumps({"images": 20, "base": {"slug": "fundus-64"}}))
+    return path
+
+
+@pytest.fixture
+def contribute(weights, card):
+    def _contribute(*more: str) -> int:
+        given = ["--institution", "moi-eye-clinic", "--title", "Weights of 2026", "--card", str(card)]
+        return cli.main(["contribute", "weights", str(weights), *given, *more])
+
+    return _contribute
+
+
+# The command itself
+
+
+def test_help_lists_the_commands_and_loads_nothing_heavy():
+    code = (
+        "import sys; from jobs.kit.cli import main; status = main(['--help']);"
+        "print(status, sorted({name.partition('.')[0] for name in sys.modules}"
+        " & {'torch', 'diffusers', 'transformers', 'sklearn', 'numpy', 'PIL', 'django', 'celery'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    commands = [line.split()[0] for line in lines[lines.index("Commands:") + 1 : -1]]
+    assert commands == ["check", "contribute", "download", "fit", "login", "models", "sample", "status"]
+    assert lines[-1] == "0 []"
+
+
+def test_version_is_the_packages(capsys):
+    from jobs.kit import __version__
+
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"consortium-kit, version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "typed", [[], ["contribute"], ["nonsense"], ["check"], ["check", "no/such/file"], ["fit", ".", "--steps", "0"]]
+)
+def test_wrong_usage_ends_with_64_and_a_hint(typed, capsys):
+    assert cli.main(typed) == 64
+    assert capsys.readouterr().err.startswith("Usage: consortium")
+
+
+def test_unexpected_errors_are_a_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(cli_portal.signin, "signed_in", lambda **_: 1 / 0)
+    assert cli.main(["models"]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "Error: Something unexpected happened (ZeroDivisionError: division by zero). Set CONSORTIUM_DEBUG=1 and run it "
+        "again to see where, and tell the consortium."
+    ]
+
+
+def test_interruption_says_how_to_go_on(monkeypatch, capsys):
+    def interrupt(**_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_portal.signin, "signed_in", interrupt)
+    assert cli.main(["models"]) == 130
+    assert capsys.readouterr().err.strip() == "Stopped. Run the same command again to go on."
+
+
+def test_errors_are_json_where_json_was_asked(capsys):
+    assert cli.main(["models", "--json"]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "not_signed_in"
+    assert sorted(error) == ["code", "fix", "next_url", "sentence"]
+
+
+# login
+
+
+def test_login_shows_the_code_and_keeps_the_token(site, monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("CONSORTIUM_URL")
+    monkeypatch.delenv("CONSORTIUM_TOKEN")
+    assert cli.main(["login", "--url", site.portal_url]) == 0
+    path = tmp_path / "config" / "consortium" / "credentials.json"
+    out, err = capsys.readouterr()
+    assert err.splitlines()[:2] == [f"Open {site.portal_url}/account/device", "and enter the code   WDJB-MJHT"]
+    assert out.splitlines() == [
+        f"Signed in to {site.portal_url} as steward@example.org. The token is in {path}, readable by you alone.",
+        "  moi-eye-clinic  Moi Eye Clinic (steward)",
+    ]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert (out + err).count(loopback.TOKEN) == 0
+    assert cli.main(["models"]) == 0
+
+
+def test_login_refuses_an_unencrypted_portal_elsewhere(capsys):
+    assert cli.main(["login", "--url", "http://portal.invalid"]) == 1
+    assert capsys.readouterr().err.startswith("Error: http://portal.invalid is not encrypted")
+
+
+# contribute and status
+
+
+def test_contribute_uploads_submits_and_follows_until_review(site, contribute, weights, capsys):
+    assert contribute() == 0
+    row = site.contributions[1]
+    assert (row["institution"], row["base_model"], row["kind"]) == ("moi-eye-clinic", "fundus-64", "weights")
+    assert row["training_card"] == {"images": 20, "base": {"slug": "fundus-64"}}
+    assert hashlib.sha256(site.parts[1]).hexdigest() == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert capsys.readouterr().out.splitlines() == [
+        "pass  1 container: Well formed.",
+        "Contribution 1 (Weights of 2026): review",
+        f"{site.portal_url}/contributions/1/",
+    ]
+
+
+def test_contribute_ends_with_2_when_the_checks_fail(site, contribute, capsys):
+    site.checks, site.final_status = [CHECK, FAILED], "rejected"
+    assert contribute() == 2
+    assert capsys.readouterr().out.splitlines() == [
+        "pass  1 container: Well formed.",
+        "fail  5 numerics: 3 numbers are NaN.",
+        "      Train again.",
+        "Contribution 1 (Weights of 2026): rejected",
+        f"{site.portal_url}/contributions/1/",
+    ]
+
+
+def test_contribute_without_waiting_prints_one_json_document(site, contribute, capsys):
+    assert contribute("--no-wait", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["id"], shown["status"], shown["url"]) == (1, "submitted", f"{site.portal_url}/contributions/1/")
+
+
+def test_contribute_goes_on_with_its_own_draft(site, contribute):
+    site.faults["POST contributions/1/submit"] = ["agreement_required"]
+    assert contribute() == 2
+    sent = len(site.seen)
+    assert contribute() == 0
+    assert (sorted(site.contributions), len(site.seen)) == ([1], sent)
+
+
+def test_contribute_says_where_to_sign_and_that_the_file_is_kept(site, contribute, capsys):
+    site.faults["POST contributions/1/submit"] = ["agreement_required"]
+    assert contribute() == 2
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        f"The file is uploaded and kept in draft 1: {site.portal_url}/contributions/1/",
+        f"Error: Refused for a test. Go on at {site.portal_url}/agreement_required/",
+    ]
+
+
+def test_contribute_leaves_other_drafts_alone(site, contribute):
+    other = {"status": "draft", "kind": "weights", "institution": "moi-eye-clinic", "base_model": "fundus-64"}
+    site.contributions[1] = {**other, "id": 1, "title": "Another", "files": []}
+    site.contributions[2] = {**other, "id": 2, "title": "Weights of 2026", "files": [{"sha256": "0" * 64}]}
+    assert contribute() == 0
+    assert [row["status"] for row in site.contributions.values()] == ["draft", "draft", "review"]
+
+
+def test_contribute_resumes_the_draft_it_is_told(site, contribute):
+    draft = {
+        "id": 1,
+        "status": "draft",
+        "title": "Begun in the browser",
+        "files": [],
+        "checks": [],
+        "url": "/contributions/1/",
+    }
+    site.contributions[1] = draft
+    assert contribute("--resume", "1") == 0
+    assert (draft["title"], draft["status"], len(site.contributions)) == ("Weights of 2026", "review", 1)
+
+
+def test_contribute_that_was_submitted_before_is_only_followed(site, contribute):
+    site.contributions[1] = {
+        "id": 1,
+        "status": "submitted",
+        "title": "T",
+        "files": [],
+        "checks": [],
+        "url": "/contributions/1/",
+    }
+    assert contribute("--resume", "1") == 0
+    assert site.seen == []
+
+
+def test_contribute_finds_out_whether_a_lost_submission_arrived(site, contribute):
+    """The connection breaks while submitting: the draft is still a draft, which is the platform's fault."""
+    site.faults["POST contributions/1/submit"] = ["break"]
+    assert contribute() == 3
+    assert site.contributions[1]["status"] == "draft"
+
+
+def test_contribute_refuses_a_card_that_is_none(site, contribute, card, capsys):
+    card.write_text("[]")
+    assert contribute() == 1
+    assert capsys.readouterr().err.startswith(f"Error: {card} is not a training card.")
+    assert site.called == []
+
+
+def test_contribute_to_a_portal_that_is_down_is_a_platform_fault(site, contribute, monkeypatch):
+    with loopback.serve() as gone:
+        monkeypatch.setenv("CONSORTIUM_URL", gone.portal_url)
+    monkeypatch.setattr(cli_portal.client, "RETRIES", 0)
+    assert contribute() == 3
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_status"), [("draft", 0), ("review", 0), ("approved", 0), ("rejected", 2), ("withdrawn", 2)]
+)
+def test_status_ends_by_where_the_contribution_stands(site, state, exit_status, capsys):
+    site.contributions[3] = {"id": 3, "title": "T", "status": state, "checks": [CHECK], "url": "/contributions/3/"}
+    assert cli.main(["status", "3"]) == exit_status
+    assert cli.main(["status", "3", "--watch"]) == exit_status
+    once = ["pass  1 container: Well formed.", f"Contribution 3 (T): {state}", f"{site.portal_url}/contributions/3/"]
+    assert capsys.readouterr().out.splitlines() == once * 2
+
+
+def test_status_of_another_ones_contribution_is_not_found(site, capsys):
+    assert cli.main(["status", "99", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "not_found"
+
+
+# models and download
+
+ACCEPT = ["--accept-licence", "CC-BY-NC-4.0", "--name", "R. Rosa", "--purpose", "Research", "--institution", "Lima"]
+
+
+def test_models_lists_the_releases(site, capsys):
+    site.objects["model.bin"] = b"x" * 2**20
+    assert cli.main(["models"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "grf-1  GRF 1  1.0 MiB",
+        f"    CC-BY-NC-4.0, licence not accepted by you: {site.portal_url}/models/licences/CC-BY-NC-4.0",
+    ]
+
+
+def test_download_without_acceptance_says_how_to_accept(site, tmp_path, capsys):
+    assert cli.main(["download", "grf-1", "--out", str(tmp_path / "m"), "--json"]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "licence_not_accepted"
+    assert error["fix"].startswith(f"Read {site.portal_url}/models/licences/CC-BY-NC-4.0, then add: --accept-licence")
+    assert (site.accepted, (tmp_path / "m").exists()) == ([], False)
+
+
+def test_download_accepts_the_licence_and_verifies(site, tmp_path, capsys):
+    site.objects["model.bin"] = b"weights"
+    assert cli.main(["download", "grf-1", "--out", str(tmp_path / "m"), *ACCEPT]) == 0
+    facts = {"licence_sha256": "a" * 64, "typed_name": "R. Rosa", "purpose": "Research", "institution": "Lima"}
+    assert site.accepted == [facts]
+    assert (tmp_path / "m" / "model.bin").read_bytes() == b"weights"
+    assert capsys.readouterr().out.splitlines() == [str(tmp_path / "m" / name) for name in ("model.bin", "SHA256SUMS")]
+
+
+def test_download_does_not_accept_another_licence(site, tmp_path):
+    other = ["MIT" if word == "CC-BY-NC-4.0" else word for word in ACCEPT]
+    assert cli.main(["download", "grf-1", "--out", str(tmp_path / "m"), *other]) == 1
+    assert site.accepted == []
+
+
+def test_download_of_an_unknown_model_says_what_there_is(site, tmp_path, capsys):
+    assert cli.main(["download", "grf-9", "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.strip() == "Error: There is no released model grf-9. `consortium models` lists them."
+
+
+# fit, check, sample
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """Two steps of training on four pictures."""
+    folder, out = tmp_path_factory.mktemp("photographs"), tmp_path_factory.mktemp("run") / "out"
+    rng = np.random.default_rng(5)
+    for index in range(4):
+        Image.fromarray(rng.integers(30, 255, (80, 80, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    arguments = ["fit", str(folder), "--out", str(out), "--steps", "2", "--batch-size", "2", "--device", "cpu"]
+    assert cli.main(arguments) == 0
+    return arguments, out
+
+
+def test_fit_writes_weights_and_card(fitted):
+    _, out = fitted
+    assert sorted(path.name for path in out.iterdir()) == ["training_card.json", "weights.safetensors"]
+    card = json.loads((out / "training_card.json").read_text())
+    assert (card["images"], card["steps"], card["batch_size"], card["base"]["slug"]) == (4, 2, 2, "fundus-64")
+
+
+def test_fit_writes_over_nothing(fitted, capsys):
+    arguments, out = fitted
+    before = (out / "weights.safetensors").read_bytes()
+    assert cli.main([*arguments, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "out_not_empty"
+    assert (out / "weights.safetensors").read_bytes() == before
+
+
+def test_fit_goes_on_with_a_stopped_run_only_when_told(tmp_path, capsys):
+    (tmp_path / "state.safetensors").touch()
+    assert cli.main(["fit", str(tmp_path), "--out", str(tmp_path), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "run_stopped"
+
+
+def test_sample_draws_images_with_a_manifest(fitted, tmp_path):
+    weights, out = fitted[1] / "weights.safetensors", tmp_path / "synthetic"
+    assert cli.main(["sample", "--weights", str(weights), "--n", "3", "--seed", "7", "--out", str(out)]) == 0
+    with (out / "manifest.csv").open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [(row["file"], row["seed"], row["class"], row["synthetic"]) for row in rows] == [
+        ("000000.png", "7", "0", "yes"),
+        ("000001.png", "8", "1", "yes"),
+        ("000002.png", "9", "2", "yes"),
+    ]
+    assert {row["generator_sha256"] for row in rows} == {hashlib.sha256(weights.read_bytes()).hexdigest()}
+    assert [row["sha256"] for row in rows] == [
+        hashlib.sha256((out / row["file"]).read_bytes()).hexdigest() for row in rows
+    ]
+    assert [Image.open(out / row["file"]).size for row in rows] == [(64, 64)] * 3
+
+
+def test_sample_refuses_what_is_no_weights_file(tmp_path, capsys):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"PK\x03\x04" + b"\0" * 100)
+    assert cli.main(["sample", "--weights", str(path), "--n", "1", "--out", str(tmp_path / "out"), "--json"]) == 2
+    assert (tmp_path / "out").exists() is False
+
+
+def test_check_fails_a_foreign_file_with_the_remedy(tmp_path, capsys):
+    path = tmp_path / "model.pth"
+    path.write_bytes(b"PK\x03\x04" + b"\0" * 100)
+    assert cli.main(["check", str(path)]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("fail  1 container: model.pth is")
+    assert lines[-1] == "model.pth: fail"
+
+
+def test_check_fails_the_base_itself(capsys):
+    assert cli.main(["check", str(BASE / "model.safetensors"), "--json"]) == 2
+    report = json.loads(capsys.readouterr().out)
+    assert (report["verdict"], report["base"]) == ("fail", "fundus-64")
+    assert [(row["number"], row["verdict"]) for row in report["checks"]] == [(1, "pass"), (4, "pass"), (5, "fail")]
+    assert report["checks"][-1]["evidence"]["code"] == "is_the_base"
+
+
+def test_check_of_an_unknown_base_names_the_known(weights, capsys):
+    assert cli.main(["check", str(weights), "--base", "fundus-65"]) == 1
+    assert capsys.readouterr().err.strip() == (
+        "Error: There is no base generator fundus-65. Known here: fundus-64; or give its folder."
+    )
