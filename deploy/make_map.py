@@ -12,6 +12,7 @@ the status of any territory.
 import csv
 import json
 import math
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -150,7 +151,8 @@ def path_of(points: list[Point]) -> str:
     if abs(area) < 100:
         return ""
     moves = "".join(f"l{(b[0] - a[0]) / 10:g},{(b[1] - a[1]) / 10:g}" for a, b in zip(steps, steps[1:], strict=False))
-    return f"M{steps[0][0] / 10:g},{steps[0][1] / 10:g}{moves}z".replace(",-", "-").replace("0.", ".")
+    path = f"M{steps[0][0] / 10:g},{steps[0][1] / 10:g}{moves}z".replace(",-", "-")
+    return re.sub(r"(?<!\d)0\.", ".", path)
 
 
 def regions_of(topology: dict[str, Any], decoded: list[list[Point]]) -> dict[str, list[list[int]]]:
@@ -162,7 +164,7 @@ def regions_of(topology: dict[str, Any], decoded: list[list[Point]]) -> dict[str
     for country in topology["objects"]["countries"]["geometries"]:
         code = subregion.get(str(country.get("id", ""))) or WITHOUT_CODE.get(country["properties"]["name"])
         for ring in rings_of(country) if code else ():
-            overseas = country.get("id") == FRANCE and decoded[ring[0]][0][0] < -30
+            overseas = country.get("id") == FRANCE and decoded[max(ring[0], ~ring[0])][0][0] < -30
             found[SOUTH_AMERICA if overseas else code].append(ring)
     return found
 

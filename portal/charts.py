@@ -105,7 +105,7 @@ def forest(
     body = format_html_join("", "{}", ((row,) for row in rows))
     template = (
         '<table class="chart">{}<thead><tr><th scope="col">Group</th><th scope="col" class="draw">{}</th>'
-        '<th scope="col" class="num">AUROC</th><th scope="col" class="num">n</th></tr></thead><tbody>{}</tbody></table>'
+        '<th scope="col" class="num">AUROC</th></tr></thead><tbody>{}</tbody></table>'
     )
     axis = format_html(
         '<span class="vh">AUROC from {} to 1</span><span class="axis-labels" aria-hidden="true">'
@@ -121,21 +121,20 @@ def _is_shown(cell: Mapping[str, Any]) -> bool:
 
 
 def _forest_row(cell: Mapping[str, Any], start: float, weakest: bool) -> SafeString:
-    note = mark_safe(' <span class="quiet">weakest</span>') if weakest else ""
+    size = f"n = {cell.get('n', '')}" + (", weakest" if weakest else "")
     if not _is_shown(cell):
         mark, text = interval(None, None, None, start), mark_safe('<span class="quiet">too few to show</span>')
     else:
         mark = interval(cell["auroc"], cell.get("low"), cell.get("high"), start)
-        text = format_html('{} <span class="quiet">{}</span>', f"{cell['auroc']:.3f}", _range(cell))
+        text = format_html('{} <span class="range">{}</span>', f"{cell['auroc']:.3f}", _range(cell))
     return format_html(
-        '<tr class="{}"><th scope="row">{}{}</th><td class="draw">{}</td><td class="num">{}</td>'
+        '<tr class="{}"><th scope="row">{} <span class="size">{}</span></th><td class="draw">{}</td>'
         '<td class="num">{}</td></tr>',
         "weakest" if weakest else "",
         cell.get("value", ""),
-        note,
+        size,
         mark,
         text,
-        cell.get("n", ""),
     )
 
 
