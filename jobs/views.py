@@ -1,27 +1,33 @@
 """Runs, live: for operators and auditors all of them, for a site those on its contributions."""
 
+from datetime import datetime
+
 from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.text import slugify
 from django.views.decorators.http import require_GET, require_POST
 
 from contributions.corpora import services as corpora
 from contributions.corpora.models import Corpus
+from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution
 from governance.releases.models import Candidate
 from jobs import evaluate as evaluation
 from jobs import pretrain as pretraining
 from jobs import services
 from jobs.forms import PretrainForm
-from jobs.lifecycle import LIVE
-from jobs.models import Run
+from jobs.lifecycle import ACTIVE, LIVE, Status
+from jobs.models import Run, RunEvent
 from portal.accounts import services as accounts
 from portal.errors import NotAllowed
 
 LOG_LINES = 200
+FILTERS = ("status", "kind", "queue")
+WAITING = {ContributionStatus.SUBMITTED, ContributionStatus.VALIDATING}  # a run is about to exist
 
 
 def _require(request: HttpRequest, *roles: str) -> None:
@@ -34,45 +40,80 @@ def list_(request: HttpRequest) -> HttpResponse:
     """Show the newest runs, filtered by state and kind in the address."""
     _require(request, "operator", "auditor", "chair")
     runs = Run.objects.visible_to(request.user).select_related("requested_by")
-    for field in ("status", "kind", "queue"):
-        if request.GET.get(field):
-            runs = runs.filter(**{field: request.GET[field]})
+    filters = {field: request.GET.get(field, "") for field in FILTERS}
+    runs = runs.filter(**{field: value for field, value in filters.items() if value})
+    now = timezone.now()
     context = {
-        "runs": runs[:100],
+        "rows": [{"run": run, **_clocks(run, now)} for run in runs[:100]],
         "totals": services.counts(),
-        "filters": {field: request.GET.get(field, "") for field in ("status", "kind", "queue")},
-        "statuses": Run._meta.get_field("status").choices,
+        "filters": filters,
+        "query": request.GET.urlencode(),
+        "statuses": Status.choices,
         "kinds": Run.Kind.choices,
+        "queues": Run.Queue.choices,
         "may_start": accounts.has_role(request.user, "operator"),
-        "now": timezone.now(),
     }
     return render(request, "jobs/_run_rows.html" if request.htmx else "jobs/run_list.html", context)  # type: ignore[attr-defined]
 
 
-def _context(request: HttpRequest, run: Run) -> dict[str, object]:
-    last = run.log.order_by("-seq").first()
+def _clocks(run: Run, now: datetime) -> dict[str, float | None]:
+    """Return how long a run has waited, has run, and has been silent, in seconds; None where that means nothing."""
+    end = run.finished_at or now
+    silent = (now - run.heartbeat_at).total_seconds() if run.heartbeat_at and run.status in ACTIVE else None
+    return {
+        "waited": ((run.started_at or end) - run.created_at).total_seconds(),
+        "ran": (end - run.started_at).total_seconds() if run.started_at else None,
+        "silent": silent,
+        "is_silent": silent is not None and silent > services.LEASE.total_seconds(),
+    }
+
+
+def _fragment(request: HttpRequest, run: Run, *, refresh_url: str) -> dict[str, object]:
+    """Return what the living part of a page shows; `refresh_url` is where it fetches itself again."""
+    now = timezone.now()
     return {
         "run": run,
+        **_clocks(run, now),
+        "refresh_url": refresh_url,
         "is_live": run.status in LIVE,
-        "position": services.position(run),
-        "log": run.log.filter(seq__gt=(last.seq if last else 0) - LOG_LINES),
+        "position": services.position(run) if run.status == Status.QUEUED else 0,
+        "max_attempts": services.MAX_ATTEMPTS,
+        "log": list(run.log.order_by("-seq")[:LOG_LINES])[::-1],
+        "events": _events(run, names_workers=accounts.is_auditor(request.user)),
         "may_cancel": run.status in LIVE and accounts.has_role(request.user, "operator"),
-        "now": timezone.now(),
     }
+
+
+def _events(run: Run, *, names_workers: bool) -> list[RunEvent]:
+    """Return the transitions, newest first. Which machine claimed a run is not a site's business."""
+    events = list(run.events.order_by("-pk"))
+    for event in events:
+        if event.status == Status.LEASED and not names_workers:
+            event.note = ""
+    return events
 
 
 @require_GET
 def show(request: HttpRequest, pk: int) -> HttpResponse:
     """Show a run: state, progress, log, transitions, inputs."""
-    run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
-    return render(request, "jobs/run_show.html", {**_context(request, run), "events": run.events.all()})
+    run = get_object_or_404(Run.objects.visible_to(request.user).select_related("requested_by"), pk=pk)
+    context = _fragment(request, run, refresh_url=reverse("jobs:status", args=[run.pk]))
+    return render(request, "jobs/run_show.html", {**context, "subject_url": _subject_url(run)})
+
+
+def _subject_url(run: Run) -> str:
+    """Return the page of what the run works on, or an empty string where it has none."""
+    if run.kind == Run.Kind.VALIDATE:
+        return reverse("contributions:show", args=[run.subject_id])
+    return reverse("benchmarks:leaderboard") if run.kind == Run.Kind.EVALUATE else ""
 
 
 @require_GET
 def status(request: HttpRequest, pk: int) -> HttpResponse:
     """Answer the fragment that a page swaps while the run lives."""
     run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
-    return render(request, "jobs/_run_status.html", {**_context(request, run), "events": run.events.all()})
+    context = _fragment(request, run, refresh_url=reverse("jobs:status", args=[run.pk]))
+    return render(request, "jobs/_run_status.html", context)
 
 
 @require_GET
@@ -80,15 +121,22 @@ def of_contribution(request: HttpRequest, pk: int) -> HttpResponse:
     """Answer the fragment of the newest check run of a contribution."""
     contribution = get_object_or_404(Contribution.objects.visible_to(request.user), pk=pk)
     run = Run.objects.filter(kind=Run.Kind.VALIDATE, subject_id=contribution.pk).first()
+    refresh_url = reverse("jobs:of_contribution", args=[contribution.pk])
     if run is None:
-        return render(request, "jobs/_run_none.html", {"contribution": contribution})
-    return render(request, "jobs/_run_status.html", {**_context(request, run), "events": run.events.all()})
+        context = {"contribution": contribution, "refresh_url": refresh_url, "is_live": contribution.status in WAITING}
+        return render(request, "jobs/_run_none.html", context)
+    return render(request, "jobs/_run_status.html", _fragment(request, run, refresh_url=refresh_url))
 
 
-@require_POST
 def cancel(request: HttpRequest, pk: int) -> HttpResponse:
-    """Cancel a run."""
+    """Ask, then cancel a run."""
+    _require(request, "operator")
     run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
+    if run.status not in LIVE:
+        messages.info(request, f"{run} has ended already.")
+        return redirect(run)
+    if request.method != "POST":
+        return render(request, "jobs/run_cancel.html", {"run": run})
     services.cancel(run, by=request.user, now=timezone.now())
     messages.success(request, f"{run} stops within a few seconds.")
     return redirect(run)
@@ -107,7 +155,7 @@ def pretrain(request: HttpRequest) -> HttpResponse:
     form = PretrainForm(request.POST or None)
     if form.is_valid():
         return redirect(_start(form.cleaned_data, request))
-    return render(request, "jobs/pretrain.html", {"form": form})
+    return render(request, "jobs/pretrain.html", {"form": form}, status=422 if form.errors else 200)
 
 
 @transaction.atomic

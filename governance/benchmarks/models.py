@@ -1,7 +1,10 @@
 """Benchmark tasks and the evaluations of candidates on them: the board's evidence."""
 
+from typing import Any
+
 from django.db import models
 from django.db.models import F, Q
+from django.urls import reverse
 from django.utils import timezone
 
 from contributions.corpora.models import DataSet
@@ -60,3 +63,19 @@ class Evaluation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.candidate} on {self.task}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("benchmarks:evaluation", args=[self.pk])
+
+    @property
+    def cell(self) -> dict[str, Any]:
+        """The overall figures as a cell of the report, named by the task."""
+        return {"value": self.task.name, "n": self.n, "auroc": self.auroc, "low": self.low, "high": self.high}
+
+    @property
+    def groups(self) -> dict[str, list[dict[str, Any]]]:
+        """The cells of the report by attribute: region, country, source, camera."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for cell in self.report["subgroups"]:
+            found.setdefault(cell["attribute"], []).append(cell)
+        return found

@@ -44,7 +44,7 @@ def record_evaluation(
     task: Task, candidate: Candidate, *, run_id: int, report: dict[str, Any], now: datetime
 ) -> Evaluation:
     """Keep the kit's report of one candidate on one task. Recording the same run again changes nothing."""
-    overall = report["overall"]
+    overall = report["overall"] or {"n": 0, "n_positive": 0}  # no labelled data is an answer too
     evaluation, created = Evaluation.objects.get_or_create(
         task=task,
         candidate=candidate,
@@ -53,7 +53,7 @@ def record_evaluation(
             "dataset_sha256": task.dataset.manifest_sha256,
             "candidate_sha256": candidate.sha256,
             "n": overall["n"],
-            "n_positive": overall["n_positive"],
+            "n_positive": overall["n_positive"] or 0,  # None in a cell that is too small to show
             "auroc": overall.get("auroc"),
             "low": overall.get("low"),
             "high": overall.get("high"),

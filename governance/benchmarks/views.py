@@ -1,4 +1,6 @@
-"""The leaderboard."""
+"""The leaderboard, and one evaluation in full."""
+
+from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
@@ -6,44 +8,74 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_GET
 
 from governance.benchmarks.models import Evaluation, Task
+from governance.releases.lifecycle import Status
+from governance.releases.models import Candidate
 from portal.accounts import services as accounts
+
+PUBLIC = {Status.RELEASED, Status.RETRACTED}
 
 
 @login_not_required
 @require_GET
 def leaderboard(request: HttpRequest) -> HttpResponse:
-    """Show every task with the newest evaluation of each candidate; intervals that overlap the best are ties."""
+    """Show every task with the newest evaluation of each candidate."""
     newest = Evaluation.objects.select_related("candidate__release", "task").order_by(
         "task_id", "candidate_id", "-run_id"
     )
-    boards = [(task, _ranked(rows)) for task, rows in _by_task(newest.distinct("task_id", "candidate_id")).items()]
-    may_run = accounts.has_role(request.user, "operator", "chair")
-    return render(request, "benchmarks/leaderboard.html", {"boards": boards, "may_run": may_run})
+    by_task: dict[int, list[Evaluation]] = {}
+    for evaluation in newest.distinct("task_id", "candidate_id"):
+        by_task.setdefault(evaluation.task_id, []).append(evaluation)
+    tasks = Task.objects.select_related("dataset")
+    context = {
+        "boards": [_board(task, by_task.get(task.pk, [])) for task in tasks],
+        "datasets": {task.dataset for task in tasks},
+        "candidates": Candidate.objects.select_related("release").order_by("kind", "-pk"),
+        "may_evaluate": accounts.has_role(request.user, "operator"),
+        "may_propose": accounts.has_role(request.user, "operator", "chair"),
+    }
+    return render(request, "benchmarks/leaderboard.html", context)
 
 
-def _by_task(rows: object) -> dict[Task, list[Evaluation]]:
-    found: dict[Task, list[Evaluation]] = {task: [] for task in Task.objects.select_related("dataset", "programme")}
-    for row in rows:  # type: ignore[attr-defined]
-        found[row.task].append(row)
-    return found
+def _board(task: Task, evaluations: list[Evaluation]) -> dict[str, Any]:
+    rows = ranked(evaluations)
+    cells = [{**row["evaluation"].cell, "value": row["evaluation"].candidate.name} for row in rows if row["rank"]]
+    return {"task": task, "rows": rows, "cells": cells}
 
 
-def _ranked(rows: list[Evaluation]) -> list[dict[str, object]]:
-    """Order by AUROC; a row whose interval reaches the best estimate ties with the best: no ranking by noise."""
-    scored = sorted((row for row in rows if row.auroc is not None), key=lambda row: row.auroc or 0, reverse=True)
-    unscored = [{"evaluation": row, "ties_best": False} for row in rows if row.auroc is None]
-    best = scored[0].low if scored else None
-    return [{"evaluation": row, "ties_best": (row.high or 0) >= (best or 0)} for row in scored] + unscored
+def ranked(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
+    """
+    Order evaluations of one task by AUROC and rank them without ranking noise.
+
+    The rank is one more than the number of rows whose whole interval lies above this row's; rows of one rank are a
+    tie. Rows without an AUROC come last and have no rank. `release` is the candidate's, where the public may see it.
+    """
+    scored = sorted((row for row in evaluations if row.auroc is not None), key=lambda row: -(row.auroc or 0))
+    ranks = [1 + sum((other.low or 0) > (row.high or 0) for other in scored) for row in scored]
+    return [
+        {"evaluation": row, "rank": rank, "is_tie": ranks.count(rank) > 1, "release": _public_release(row.candidate)}
+        for row, rank in zip(scored, ranks, strict=True)
+    ] + [
+        {"evaluation": row, "rank": None, "is_tie": False, "release": _public_release(row.candidate)}
+        for row in evaluations
+        if row.auroc is None
+    ]
+
+
+def _public_release(candidate: Candidate) -> object:
+    release = getattr(candidate, "release", None)
+    return release if release and release.status in PUBLIC else None
 
 
 @login_not_required
 @require_GET
 def evaluation(request: HttpRequest, pk: int) -> HttpResponse:
     """Show one evaluation: overall, per region and other subgroups, ROC, protocol, hashes."""
-    row = get_object_or_404(Evaluation.objects.select_related("task__dataset", "candidate"), pk=pk)
-    groups: dict[str, list[dict[str, object]]] = {}
-    for cell in row.report.get("subgroups", []):
-        groups.setdefault(cell["attribute"], []).append(cell)
-    return render(
-        request, "benchmarks/evaluation_show.html", {"evaluation": row, "groups": groups, "report": row.report}
-    )
+    rows = Evaluation.objects.select_related("task__dataset", "candidate__release")
+    row = get_object_or_404(rows, pk=pk)
+    context = {
+        "evaluation": row,
+        "report": row.report,
+        "release": _public_release(row.candidate),
+        "datasets": [row.task.dataset],
+    }
+    return render(request, "benchmarks/evaluation_show.html", context)

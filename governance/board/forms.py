@@ -1,9 +1,12 @@
-"""The ballot and the recusal."""
+"""The ballot, the recusal, the proposal of a release."""
+
+from typing import Any
 
 from django import forms
 
 from governance.board.models import Vote
-from governance.releases.models import License
+from governance.releases import services as releases
+from governance.releases.models import License, Release
 
 
 class VoteForm(forms.Form):
@@ -39,3 +42,10 @@ class ProposalForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 24, "class": "code"}),
         help_text="Markdown with the Hugging Face front matter. Drafted from what is on record.",
     )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        slug = releases.slug_of(cleaned.get("name", ""), cleaned.get("version", ""))
+        if Release.objects.filter(slug=slug).exists():
+            self.add_error("version", f"There is a release {slug} already. Give another version.")
+        return cleaned

@@ -66,6 +66,15 @@ def count(motion: Motion, *, now: datetime) -> Tally:
     return tally(rule, choices, eligible=len(eligible), now=now)
 
 
+def arithmetic(motion: Motion, *, now: datetime) -> Tally:
+    """Return the count of an open motion, and of a closed one what was counted then: boards change, results do not."""
+    closing = audit.of(motion).filter(verb=f"motion.{motion.status}").first()
+    if closing is None:
+        return count(motion, now=now)
+    result = Result.CARRIED if motion.status == Status.CARRIED else Result.LOST
+    return Tally(result, **closing.facts, quorum=motion.quorum, threshold_percent=motion.threshold_percent)
+
+
 # Opening
 
 

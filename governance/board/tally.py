@@ -42,6 +42,12 @@ class Tally:
     def waiting(self) -> int:
         return self.eligible - self.cast
 
+    @property
+    def share_percent(self) -> int | None:
+        """Votes for, in percent of for + against, rounded down; None without either."""
+        decisive = self.votes_for + self.votes_against
+        return 100 * self.votes_for // decisive if decisive else None
+
 
 def tally(rule: Rule, choices: Sequence[str], *, eligible: int, now: datetime) -> Tally:
     """

@@ -1,23 +1,32 @@
 """The board's docket, motions and decisions."""
 
+from collections.abc import Iterable
+
 from django.contrib import messages
-from django.db.models import Q
-from django.http import HttpRequest, HttpResponse
+from django.db.models import Count, Q
+from django.http import HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
+from contributions import cards as training_cards
+from contributions.corpora.models import CorpusPart
 from contributions.lifecycle import Status as ContributionStatus
+from contributions.models import Contribution
+from contributions.reports import report_of
 from governance.benchmarks import services as benchmarks
 from governance.board import services
 from governance.board.forms import ProposalForm, RecusalForm, VoteForm
 from governance.board.lifecycle import Status
-from governance.board.models import Motion
+from governance.board.models import Motion, Vote
 from governance.releases import cards
 from governance.releases.models import Candidate
 from portal.accounts import services as accounts
 from portal.audit import services as audit
 from portal.errors import NotAllowed
+from portal.institutions.countries import countries
+from portal.institutions.lifecycle import Status as InstitutionStatus
+from portal.institutions.models import Institution
 
 
 def _require_reader(request: HttpRequest) -> None:
@@ -39,9 +48,7 @@ def docket(request: HttpRequest) -> HttpResponse:
             "my_vote": next((vote for vote in motion.votes.all() if vote.voter_id == request.user.pk), None),
             "recused": services.recused(motion).get(request.user.pk, ""),
         }
-        for motion in motions.select_related("institution", "contribution", "release").prefetch_related(
-            "votes", "recusals"
-        )
+        for motion in motions.select_related("institution").prefetch_related("votes", "recusals")
     ]
     decided = Motion.objects.visible_to(request.user).exclude(status=Status.OPEN).order_by("-closed_at")[:5]
     seated = services.board().filter(pk=request.user.pk).exists()
@@ -49,7 +56,7 @@ def docket(request: HttpRequest) -> HttpResponse:
     return render(
         request,
         "board/docket.html",
-        {"rows": rows, "waiting": len(waiting), "seated": seated, "decided": decided, "now": now},
+        {"rows": rows, "waiting": len(waiting), "seated": seated, "decided": decided},
     )
 
 
@@ -57,7 +64,9 @@ def docket(request: HttpRequest) -> HttpResponse:
 def decisions(request: HttpRequest) -> HttpResponse:
     """List what the board decided, newest first, 50 a page by keyset."""
     _require_reader(request)
-    closed = Motion.objects.visible_to(request.user).exclude(status=Status.OPEN).prefetch_related("votes")
+    counts = {choice: Count("votes", filter=Q(votes__choice=choice)) for choice in Vote.Choice.values}
+    closed = Motion.objects.visible_to(request.user).exclude(status=Status.OPEN)
+    closed = closed.annotate(**{f"votes_{choice}": counted for choice, counted in counts.items()})
     before = request.GET.get("before", "")
     if before.isdecimal():
         closed = closed.filter(pk__lt=int(before))
@@ -69,30 +78,41 @@ def decisions(request: HttpRequest) -> HttpResponse:
 
 def _motion(request: HttpRequest, pk: int) -> Motion:
     rows = Motion.objects.visible_to(request.user).select_related(
-        "institution", "contribution__institution", "contribution__base_model", "release__candidate", "release__license"
+        "institution",
+        "contribution__institution",
+        "contribution__base_model",
+        "release__candidate__corpus",
+        "release__license",
     )
     return get_object_or_404(rows, pk=pk)
+
+
+def _recusal_form(data: QueryDict | None = None) -> RecusalForm:
+    """Return the form with ids of its own: the ballot on the same page has a reason too."""
+    return RecusalForm(data, auto_id="recusal_%s")
 
 
 @require_GET
 def motion(request: HttpRequest, pk: int) -> HttpResponse:
     """Show a motion with its evidence, its arithmetic and, for who may vote, the ballot."""
-    return _render_motion(request, _motion(request, pk), VoteForm(), RecusalForm())
+    return _render_motion(request, _motion(request, pk), VoteForm(), _recusal_form())
 
 
 def _render_motion(
     request: HttpRequest, motion: Motion, vote_form: VoteForm, recusal_form: RecusalForm, status: int = 200
 ) -> HttpResponse:
+    """Answer the page of a motion. How others voted is shown when the ballot is closed; who has voted, always."""
     votes = list(motion.votes.select_related("voter", "voter_institution"))
     reasons = services.recused(motion)
-    open_now = motion.status == Status.OPEN
+    is_open = motion.status == Status.OPEN
     mine = next((vote for vote in votes if vote.voter_id == request.user.pk), None)
     context = {
         "motion": motion,
-        "tally": services.count(motion, now=timezone.now()),
-        "votes": votes,
+        "is_open": is_open,
+        "tally": services.arithmetic(motion, now=timezone.now()),
+        "votes": [] if is_open else votes,
         "my_vote": mine,
-        "may_vote": open_now and mine is None and services.can_vote(request.user, motion),
+        "may_vote": is_open and mine is None and services.can_vote(request.user, motion),
         "recused_because": reasons.get(request.user.pk, ""),
         "recusals": [(member, reasons[member.pk]) for member in services.board() if member.pk in reasons],
         "vote_form": vote_form,
@@ -104,27 +124,49 @@ def _render_motion(
 
 
 def _evidence(motion: Motion) -> dict[str, object]:
-    """Return what the board looks at: checks and samples of a contribution, evaluations of a release."""
-    if motion.contribution is not None:
-        attempt = motion.contribution.check_results.order_by("-run_id", "-attempt").first()
-        shown = Q(run_id=attempt.run_id, attempt=attempt.attempt) if attempt else Q(pk=None)
-        return {
-            "checks": motion.contribution.check_results.filter(shown),
-            "samples": motion.contribution.evidence_files.filter(shown),
-            "approved_from_region": _approved_from_region(motion),
-        }
-    if motion.release is not None:
-        return {"evaluations": benchmarks.latest(motion.release.candidate)}
-    return {}
+    """Return what the board looks at: an applicant's facts, a contribution's checks, a release's evaluations."""
+    match motion.kind:
+        case Motion.Kind.ADMIT_INSTITUTION:
+            return _of_applicant(motion.institution)  # type: ignore[arg-type]  # a database constraint
+        case Motion.Kind.APPROVE_CONTRIBUTION:
+            return _of_contribution(motion.contribution)  # type: ignore[arg-type]
+        case _:
+            return _of_candidate(motion.release.candidate)  # type: ignore[union-attr]
 
 
-def _approved_from_region(motion: Motion) -> int:
-    """Return how many approved contributions the sub-region of this one has: what it adds to the map."""
-    assert motion.institution is not None
-    same = motion.institution.contributions.model.objects.filter(
-        status=ContributionStatus.APPROVED, institution__subregion=motion.institution.subregion
+def _of_applicant(institution: Institution) -> dict[str, object]:
+    same = Institution.objects.filter(status=InstitutionStatus.MEMBER, subregion=institution.subregion)
+    return {
+        "place": countries().get(institution.country),
+        "from_region": same.exclude(pk=institution.pk).count(),
+        "people": institution.memberships.current().select_related("user"),
+    }
+
+
+def _of_contribution(contribution: Contribution) -> dict[str, object]:
+    same = Contribution.objects.filter(
+        status=ContributionStatus.APPROVED, institution__subregion=contribution.institution.subregion
     )
-    return same.exclude(pk=motion.contribution_id).count()
+    return {
+        "place": countries().get(contribution.institution.country),
+        "from_region": same.exclude(pk=contribution.pk).count(),
+        "report": report_of(contribution),
+        "card": training_cards.read_back(contribution.training_card),
+        "files": contribution.files.all(),
+    }
+
+
+def _of_candidate(candidate: Candidate) -> dict[str, object]:
+    evaluations = benchmarks.latest(candidate)
+    return {
+        "evaluations": evaluations,
+        "cells": [row.cell for row in evaluations if row.auroc is not None],
+        "parts": _parts(candidate),
+    }
+
+
+def _parts(candidate: Candidate) -> Iterable[CorpusPart]:
+    return candidate.corpus.parts.select_related("dataset", "contribution__institution") if candidate.corpus else []
 
 
 @require_POST
@@ -133,7 +175,7 @@ def vote(request: HttpRequest, pk: int) -> HttpResponse:
     motion = _motion(request, pk)
     form = VoteForm(request.POST)
     if not form.is_valid():
-        return _render_motion(request, motion, form, RecusalForm(), status=422)
+        return _render_motion(request, motion, form, _recusal_form(), status=422)
     services.cast_vote(motion, **form.cleaned_data, by=request.user, now=timezone.now())
     messages.success(request, "Your vote is on record.")
     return redirect(motion)
@@ -143,7 +185,7 @@ def vote(request: HttpRequest, pk: int) -> HttpResponse:
 def recuse(request: HttpRequest, pk: int) -> HttpResponse:
     """Step aside from a motion."""
     motion = _motion(request, pk)
-    form = RecusalForm(request.POST)
+    form = _recusal_form(request.POST)
     if not form.is_valid():
         return _render_motion(request, motion, VoteForm(), form, status=422)
     services.recuse(motion, **form.cleaned_data, by=request.user, now=timezone.now())
@@ -162,4 +204,5 @@ def propose(request: HttpRequest, slug: str) -> HttpResponse:
         release = services.propose_release(candidate, **form.cleaned_data, by=request.user, now=timezone.now())
         messages.success(request, f"{release} is before the board.")
         return redirect("board:docket")
-    return render(request, "board/release_propose.html", {"candidate": candidate, "form": form})
+    context = {"candidate": candidate, "form": form, **_of_candidate(candidate)}
+    return render(request, "board/release_propose.html", context, status=422 if form.errors else 200)

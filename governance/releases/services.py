@@ -4,6 +4,7 @@ import hashlib
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlencode
 
 from django.db import transaction
 from django.urls import reverse
@@ -19,6 +20,17 @@ from portal.audit import services as audit
 from portal.errors import DomainError
 from portal.lifecycle import verb
 from portal.programmes.models import Programme
+
+
+class NotSignedIn(DomainError):
+    """Downloads are counted by person."""
+
+    code = "not_signed_in"
+    status = HTTPStatus.UNAUTHORIZED
+
+    def __init__(self, path: str) -> None:
+        sign_in = f"{reverse('account_login')}?{urlencode({'next': path})}"
+        super().__init__("Sign in, or send `Authorization: Bearer <token>`.", next_url=sign_in)
 
 
 class LicenceNotAccepted(DomainError):
@@ -95,6 +107,11 @@ def register_candidate(
     return candidate
 
 
+def slug_of(name: str, version: str) -> str:
+    """Return the name of a release in addresses."""
+    return slugify(f"{name}-{version}")
+
+
 @transaction.atomic
 def propose(
     candidate: Candidate, *, name: str, version: str, license: License, card: str, by: User, now: datetime
@@ -105,7 +122,7 @@ def propose(
         raise AlreadyProposed(f"{candidate} is a baseline or has been proposed already.")
     release = Release.objects.create(
         candidate=candidate,
-        slug=slugify(f"{name}-{version}"),
+        slug=slug_of(name, version),
         name=name,
         version=version,
         license=license,

@@ -2,16 +2,18 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_safe
 
+from contributions.corpora import services as corpora
 from governance.releases import services
 from governance.releases.forms import AcceptForm
 from governance.releases.lifecycle import Status
 from governance.releases.models import License, LicenseAcceptance, Release
-from portal.errors import PROBLEM_JSON, problem
+from portal.errors import error_response
 
 
 @login_not_required
@@ -32,27 +34,82 @@ def _release(request: HttpRequest, slug: str) -> Release:
 def show(request: HttpRequest, slug: str) -> HttpResponse:
     """Show a model: card, evaluation, lineage, files, how to download."""
     release = _release(request, slug)
-    candidate = release.candidate
-    evaluations = (
-        candidate.evaluations.select_related("task__dataset").order_by("task_id", "-run_id").distinct("task_id")
-    )
+    acceptance = services.acceptance_of(request.user, release)
     context = {
         "release": release,
-        "evaluations": sorted(evaluations, key=lambda row: row.task.position),
-        "parts": candidate.corpus.parts.select_related("dataset", "contribution__institution")
-        if candidate.corpus
-        else [],
-        "acceptance": services.acceptance_of(request.user, release),
+        "acceptance": acceptance,
+        "files": _files(release, linked=acceptance is not None and release.status == Status.RELEASED),
+        "is_complete": release.files.filter(name="SHA256SUMS").exists(),
+        **_commands(request, release),
         "card": release.card.split("---\n", 2)[-1] if release.card.startswith("---") else release.card,
+        **_evaluations(release),
+        **_lineage(release),
     }
     return render(request, "releases/release_show.html", context)
+
+
+def _files(release: Release, *, linked: bool) -> list[dict[str, object]]:
+    """Return the files for the page; a link only for who may follow it."""
+    return [
+        {
+            "name": file.name,
+            "size_bytes": file.size_bytes,
+            "sha256": file.sha256,
+            "url": reverse("releases:download", args=[release.slug, file.name]) if linked else "",
+        }
+        for file in release.files.all()
+    ]
+
+
+def _commands(request: HttpRequest, release: Release) -> dict[str, str]:
+    """Return what a person copies: for curl (it resumes, and checks the hashes), for the kit, for a paper."""
+    names = [f"-O {request.build_absolute_uri(f'/dl/{release.slug}/{file.name}')}" for file in release.files.all()]
+    curl = ['curl -fL -C - -H "Authorization: Bearer $GRF_TOKEN"', *names]
+    page = request.build_absolute_uri(release.get_absolute_url())
+    year = (release.released_at or release.proposed_at).year
+    return {
+        "curl_command": " \\\n    ".join(curl) + "\nsha256sum -c SHA256SUMS --ignore-missing",
+        "kit_command": f"consortium login --url {request.build_absolute_uri('/')}\n"
+        f"consortium download {release.slug} --out {release.slug}",
+        "citation": f"Global RETFound Consortium ({year}). {release} [model weights]. "
+        f"{release.license.spdx_id}. {page} SHA-256 {release.candidate.sha256}",
+    }
+
+
+def _evaluations(release: Release) -> dict[str, object]:
+    """Return the newest evaluation on each task, the figures to draw, and the curves by task."""
+    newest = release.candidate.evaluations.select_related("task__dataset").order_by("task_id", "-run_id")
+    rows = sorted(newest.distinct("task_id"), key=lambda row: row.task.position)
+    scored = [row for row in rows if row.auroc is not None]
+    return {
+        "evaluations": rows,
+        "cells": [row.cell for row in scored],
+        "regions": [(row, row.groups["region"]) for row in scored if "region" in row.groups],
+        "curves": {row.task.name: row.report["roc"] for row in scored[:3] if row.report["roc"]},
+    }
+
+
+def _lineage(release: Release) -> dict[str, object]:
+    """Return what the model was trained on: the parts of its corpus, the data sets to credit, the institutions."""
+    corpus = release.candidate.corpus
+    if corpus is None:  # baselines have none, and are never released: a database constraint
+        return {}
+    parts = list(corpus.parts.select_related("dataset", "contribution__institution", "contribution__base_model"))
+    return {
+        "corpus": corpus,
+        "parts": parts,
+        "datasets": [part.dataset for part in parts if part.dataset],
+        "credited": corpora.credits_of(corpus),
+    }
 
 
 @login_not_required
 @require_GET
 def license_(request: HttpRequest, spdx_id: str) -> HttpResponse:
     """Show a licence text, verbatim, with its hash."""
-    return render(request, "releases/license_show.html", {"license": get_object_or_404(License, spdx_id=spdx_id)})
+    license = get_object_or_404(License, spdx_id=spdx_id)
+    context = {"license": license, "releases": license.releases.filter(status=Status.RELEASED)}
+    return render(request, "releases/license_show.html", context)
 
 
 def accept(request: HttpRequest, slug: str) -> HttpResponse:
@@ -67,7 +124,15 @@ def accept(request: HttpRequest, slug: str) -> HttpResponse:
         messages.success(request, f"You accepted {release.license.spdx_id} for {release}. The files are below.")
         return redirect(release)
     accepted = services.acceptance_of(request.user, release)
-    return render(request, "releases/license_accept.html", {"release": release, "form": form, "acceptance": accepted})
+    context = {"release": release, "form": form, "acceptance": accepted}
+    return render(request, "releases/license_accept.html", context, status=422 if form.errors else 200)
+
+
+def _sign_in_first(request: HttpRequest) -> HttpResponse:
+    """Answer 401: problem+json for curl, a page with the way to sign in for a browser."""
+    response = error_response(request, services.NotSignedIn(request.path))
+    response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
 @login_not_required  # answers 401 itself: curl wants a status, not a sign-in page
@@ -75,8 +140,7 @@ def accept(request: HttpRequest, slug: str) -> HttpResponse:
 def download(request: HttpRequest, slug: str, name: str) -> HttpResponse:
     """Check the rights, count, and redirect to a short-lived address. HEAD is answered here: S3 would refuse it."""
     if not request.user.is_authenticated:
-        body = problem(status=401, code="not_signed_in", detail="Sign in, or send `Authorization: Bearer <token>`.")
-        return JsonResponse(body, status=401, content_type=PROBLEM_JSON, headers={"WWW-Authenticate": "Bearer"})
+        return _sign_in_first(request)
     release = get_object_or_404(Release.objects.exclude(status__in=[Status.PROPOSED, Status.DECLINED]), slug=slug)
     file = release.files.filter(name=name).first()
     if file is None:
