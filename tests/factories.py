@@ -1,13 +1,17 @@
 """Objects for tests. Every state is reached through the real services, so a test cannot invent an impossible one."""
 
+import hashlib
 import itertools
-import json
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
+import urllib3
 from allauth.account.models import EmailAddress
 from django.utils import timezone
 
+from contributions import services as contributions
+from contributions.models import Contribution, ContributionFile
 from governance.board import services as boards
 from portal.accounts import services as accounts
 from portal.accounts.models import User
@@ -58,10 +62,7 @@ def programme(slug: str = "retina") -> Programme:
 
 def base_model(programme: Programme) -> BaseModel:
     """The kit's own base generator, registered and kept in the vault."""
-    config = json.loads((BASE_FOLDER / "config.json").read_text())
-    return programmes.register_base_model(
-        programme, BASE_FOLDER, slug="fundus-64", version="1", config=config, by=None, now=timezone.now()
-    )
+    return programmes.register_base_model(programme, BASE_FOLDER, by=None, now=timezone.now())
 
 
 def draft_institution(name: str, *, country: str = "KE", by: User | None = None, **profile: Any) -> Institution:
@@ -130,3 +131,60 @@ def vote_all(motion: Any, choice: str = "for", reason: str = "") -> None:
         if motion.status == "open" and boards.can_vote(voter, motion):
             boards.cast_vote(motion, choice=choice, reason=reason, by=voter, now=timezone.now())
     motion.refresh_from_db()
+
+
+CARD: dict[str, Any] = {
+    "images": 520, "patients": 260, "steps": 400, "batch_size": 16, "learning_rate": 1e-4, "seed": 1,
+    "augmentation": "flips", "deduplication": "by file hash", "dp": {"used": False}, "cameras": "unknown",
+    "demographics": "unknown",
+}  # fmt: skip
+
+
+def draft_contribution(institution: Institution, *, title: str = "Fine-tuned weights") -> Contribution:
+    base = BaseModel.objects.first() or base_model(Programme.objects.earliest("pk"))
+    return contributions.draft(
+        institution,
+        kind=Contribution.Kind.WEIGHTS,
+        title=title,
+        base_model=base,
+        training_card=CARD,
+        by=person_of(institution, Role.STEWARD),
+        now=timezone.now(),
+    )
+
+
+def upload(contribution: Contribution, content: bytes, *, name: str = "weights.safetensors") -> ContributionFile:
+    """Send a file as a browser does: announced, signed part by part, put straight into the store, completed."""
+    steward = person_of(contribution.institution, Role.STEWARD)
+    file = contributions.add_file(
+        contribution,
+        name=name,
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        by=steward,
+        now=timezone.now(),
+    )
+    size = file.part_size_bytes
+    parts = [content[start : start + size] for start in range(0, max(1, len(content)), size)]
+    hashes = [(number, b64encode(hashlib.sha256(part).digest()).decode()) for number, part in enumerate(parts, start=1)]
+    for signed, part in zip(contributions.sign_parts(file, hashes, by=steward), parts, strict=True):
+        answer = urllib3.request("PUT", signed["url"], body=part, headers=signed["headers"])
+        assert answer.status == 200, answer.data
+    return contributions.complete_file(file, by=steward, now=timezone.now())
+
+
+def submitted_contribution(institution: Institution, content: bytes = b"some bytes", **file: Any) -> Contribution:
+    contribution = draft_contribution(institution)
+    upload(contribution, content, **file)
+    steward = person_of(institution, Role.STEWARD)
+    return contributions.submit(contribution, by=steward, now=timezone.now())
+
+
+def reviewed_contribution(institution: Institution, content: bytes = b"some bytes") -> Contribution:
+    """A contribution before the board: moved there as a worker does once every check has passed."""
+    contribution = submitted_contribution(institution, content)
+    contributions.begin_validation(contribution.pk, now=timezone.now())
+    contributions.promote_files(contribution.pk)
+    motion = boards.refer_contribution(contribution.pk, now=timezone.now())
+    assert motion.contribution is not None
+    return motion.contribution

@@ -1,8 +1,8 @@
 """Programmes and base models: what a specialty is made of."""
 
+import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from django.db import transaction
 
@@ -22,31 +22,24 @@ def create(*, slug: str, name: str, modality: str, description: str, by: User | 
     return programme
 
 
-def register_base_model(
-    programme: Programme,
-    folder: Path,
-    *,
-    slug: str,
-    version: str,
-    config: dict[str, Any],
-    by: User | None,
-    now: datetime,
-) -> BaseModel:
-    """Register the generator in `folder` (model.safetensors, card.md) and keep its file in the vault."""
+def register_base_model(programme: Programme, folder: Path, *, by: User | None, now: datetime) -> BaseModel:
+    """Register the generator in `folder` (config.json, model.safetensors, card.md) and keep its file in the vault."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     path = folder / "model.safetensors"
-    key = f"base-models/{programme.slug}/{slug}-{version}.safetensors"
+    key = f"base-models/{programme.slug}/{config['slug']}-{config['version']}.safetensors"
     with path.open("rb") as file:
         storage.put(storage.VAULT, key, file)
     with transaction.atomic():
         base = BaseModel.objects.create(
             programme=programme,
-            slug=slug,
-            version=version,
+            slug=config["slug"],
+            version=config["version"],
             config=config,
             card=(folder / "card.md").read_text(encoding="utf-8"),
             sha256=config["sha256"],
             size_bytes=path.stat().st_size,
             storage_key=key,
+            licence=config["licence"],
             registered_at=now,
         )
         audit.record("base_model.registered", base, by=by, sha256=base.sha256)

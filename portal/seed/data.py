@@ -19,7 +19,8 @@ class Site:
 
 
 TRAINS: dict[str, Any] = {
-    "gpu": "small", "expertise": "some", "weights_may_leave": "yes", "synthetic_may_leave": "yes", "images_may_leave": "no"
+    "gpu": "small", "expertise": "some",
+    "weights_may_leave": "yes", "synthetic_may_leave": "yes", "images_may_leave": "no",
 }  # fmt: skip
 SENDS: dict[str, Any] = {"gpu": "none", "expertise": "none", "images_may_leave": "yes", "weights_may_leave": "unknown"}
 ASKS: dict[str, Any] = {"gpu": "unknown", "expertise": "some"}

@@ -1,7 +1,6 @@
 """What the demonstration is made of: base model, data set, tasks, licence, baseline; then the work on them."""
 
 import csv
-import json
 from pathlib import Path
 
 from django.conf import settings
@@ -39,7 +38,7 @@ SYNTHETIC = 64
 def register(people: People, say: Say) -> None:
     """Register base model, licence, data set, tasks and the baseline encoder, and queue the baseline's evaluation."""
     if not BaseModel.objects.filter(slug="fundus-64").exists():
-        _base_model(people)
+        programmes.register_base_model(people.programme, BASE, by=people.operator, now=timezone.now())
     if not License.objects.filter(spdx_id="CC-BY-NC-4.0").exists():
         _license(people)
     dataset = DataSet.objects.filter(slug="sample").first() or _dataset(people, say)
@@ -59,13 +58,6 @@ def register(people: People, say: Say) -> None:
     if not candidate.evaluations.exists():
         evaluate.queue(candidate, by=people.operator)
     say.step(f"Base model, licence, {len(TASKS)} tasks; the baseline's evaluation is queued")
-
-
-def _base_model(people: People) -> None:
-    config = json.loads((BASE / "config.json").read_text(encoding="utf-8"))
-    programmes.register_base_model(
-        people.programme, BASE, slug="fundus-64", version="1.0", config=config, by=people.operator, now=timezone.now()
-    )
 
 
 def _license(people: People) -> None:

@@ -99,7 +99,7 @@ def test_a_motion_without_a_quorum_lapses_at_its_time(motion, chair):
 @pytest.mark.parametrize(
     ("changes", "constraint"),
     [
-        ({"status": "decided"}, "motion_status_known"),
+        ({"status": "decided", "closed_at": timezone.now()}, "motion_status_known"),
         ({"status": "carried"}, "motion_closed_at_iff_closed"),
         ({"kind": "release_model"}, "motion_has_its_subject"),
         ({"threshold_percent": 40}, "motion_rule_in_range"),

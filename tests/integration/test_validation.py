@@ -1,0 +1,161 @@
+"""The checks of a contribution by a worker: real store, real sandbox, the inputs that people really send."""
+
+import hashlib
+import json
+import struct
+
+import numpy as np
+import pytest
+from django.utils import timezone
+
+from contributions.models import Contribution
+from governance.board.models import Motion
+from jobs import engine, tasks
+from jobs.models import Run
+from portal.audit.models import AuditEvent
+from tests import factories
+
+pytestmark = pytest.mark.services
+
+
+def check(contribution: Contribution) -> Contribution:
+    """Do what the worker does with the doorbell's two messages."""
+    tasks.validate_contribution(contribution_id=contribution.pk)
+    run = Run.objects.get(kind=Run.Kind.VALIDATE, subject_id=contribution.pk)
+    engine.execute(run.pk, work=tasks.WORK)
+    contribution.refresh_from_db()
+    return contribution
+
+
+def base_tensors() -> dict[str, tuple[str, list[int], bytes]]:
+    """Return name -> (dtype, shape, bytes) of the base generator's file."""
+    content = (factories.BASE_FOLDER / "model.safetensors").read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    header.pop("__metadata__", None)
+    data = content[8 + length :]
+    return {
+        name: (entry["dtype"], entry["shape"], data[slice(*entry["data_offsets"])]) for name, entry in header.items()
+    }
+
+
+def safetensors(tensors: dict[str, tuple[str, list[int], bytes]]) -> bytes:
+    header, offset = {}, 0
+    for name, (dtype, shape, data) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + len(data)]}
+        offset += len(data)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values())
+
+
+def honest() -> bytes:
+    """Return the base with every weight moved a little, as a short fine-tuning does."""
+    rng = np.random.default_rng(7)
+    moved = {}
+    for name, (dtype, shape, data) in base_tensors().items():
+        values = np.frombuffer(data, dtype=np.float16).astype(np.float32)
+        values = values * (1 + 1e-3 * rng.standard_normal(values.shape))
+        moved[name] = (dtype, shape, values.astype(np.float16).tobytes())
+    return safetensors(moved)
+
+
+def with_nan() -> bytes:
+    tensors = base_tensors()
+    name, (dtype, shape, data) = next(iter(tensors.items()))
+    return safetensors(tensors | {name: (dtype, shape, b"\x00\x7e" + data[2:])})
+
+
+def with_wrong_shape() -> bytes:
+    tensors = base_tensors()
+    name = next(name for name, (_, shape, _) in tensors.items() if len(shape) > 1)
+    dtype, shape, data = tensors[name]
+    return safetensors(tensors | {name: (dtype, [shape[1], shape[0], *shape[2:]], data)})
+
+
+def of_another_architecture() -> bytes:
+    return safetensors({"encoder.weight": ("F16", [4, 4], bytes(32))})
+
+
+def with_a_header_of_99_mb() -> bytes:
+    return struct.pack("<Q", 99 * 2**20) + b"{" + b" " * (99 * 2**20 - 1)
+
+
+BAD = {
+    "a .pth": (lambda: b"PK\x03\x04" + bytes(400), "generator.pth", "container"),
+    "a truncated file": (lambda: safetensors(base_tensors())[:-1000], "w.safetensors", "container"),
+    "NaNs": (with_nan, "w.safetensors", "numerics"),
+    "a wrong shape": (with_wrong_shape, "w.safetensors", "schema"),
+    "a 0-byte file": (lambda: b"", "w.safetensors", "container"),
+    "a header of 99 MB": (with_a_header_of_99_mb, "w.safetensors", "container"),
+    "another architecture": (of_another_architecture, "w.safetensors", "schema"),
+    "the base itself": (lambda: safetensors(base_tensors()), "w.safetensors", "numerics"),
+}
+
+
+@pytest.mark.parametrize(("content", "name", "failed"), BAD.values(), ids=BAD.keys())
+def test_bad_files_are_rejected_with_the_reason_and_never_reach_the_board(institution, content, name, failed):
+    contribution = check(factories.submitted_contribution(institution, content(), name=name))
+    results = list(contribution.check_results.all())
+    run = Run.objects.get(kind=Run.Kind.VALIDATE, subject_id=contribution.pk)
+    assert (contribution.status, run.status, results[-1].name) == ("rejected", "failed_input", failed)
+    assert contribution.reason == results[-1].sentence == run.error
+    assert results[-1].fix != ""
+    assert [result.verdict for result in results] == ["pass"] * (len(results) - 1) + ["fail"]
+    assert Motion.objects.filter(contribution=contribution).count() == 0
+    assert contribution.files.get().size_bytes == len(content())  # nothing is lost
+
+
+@pytest.mark.django_db(transaction=True)  # the heartbeat has a connection of its own, and must see the run
+def test_honest_weights_reach_the_board_with_a_sheet_of_samples(institution, board):
+    contribution = check(factories.submitted_contribution(institution, honest()))
+    results = list(contribution.check_results.values_list("number", "verdict"))
+    assert (contribution.status, results) == (
+        "review",
+        [(0, "pass"), (1, "pass"), (4, "pass"), (5, "pass"), (7, "pass")],
+    )
+    evidence = contribution.evidence_files.get()
+    assert evidence.name == "samples.png"
+    assert Motion.objects.get(contribution=contribution).status == "open"
+
+
+def test_the_same_file_from_another_institution_is_refused(institution, outsider):
+    factories.reviewed_contribution(institution, b"the very same bytes")
+    other = outsider.memberships.get().institution
+    contribution = check(factories.submitted_contribution(other, b"the very same bytes"))
+    assert (contribution.status, contribution.check_results.get().name) == ("rejected", "transfer")
+
+
+def test_every_step_of_a_rejection_is_in_the_log(institution):
+    contribution = check(factories.submitted_contribution(institution, b""))
+    events = AuditEvent.objects.filter(subject_type="contribution", subject_id=contribution.pk).order_by("pk")
+    assert list(events.values_list("verb", flat=True)) == [
+        "contribution.drafted",
+        "contribution.file_added",
+        "contribution.file_uploaded",
+        "contribution.submitted",
+        "contribution.validation_started",
+        "contribution.found_invalid",
+    ]
+
+
+def test_a_lost_worker_gives_the_contribution_back(institution):
+    contribution = factories.submitted_contribution(institution, b"x")
+    tasks.validate_contribution(contribution_id=contribution.pk)
+    run = Run.objects.get(kind=Run.Kind.VALIDATE, subject_id=contribution.pk)
+
+    def die(attempt: engine.Attempt) -> None:
+        from contributions import services as contributions
+
+        contributions.begin_validation(contribution.pk, now=timezone.now())
+        raise MemoryError
+
+    engine.execute(run.pk, work={Run.Kind.VALIDATE: die})
+    contribution.refresh_from_db()
+    run.refresh_from_db()
+    assert (contribution.status, run.status, run.attempt) == ("submitted", "queued", 1)
+
+
+def test_declared_hash_is_compared_with_what_arrived(institution):
+    contribution = factories.submitted_contribution(institution, b"honest bytes")
+    contribution.files.update(sha256=hashlib.sha256(b"other bytes").hexdigest())
+    assert check(contribution).check_results.get().sentence.startswith("weights.safetensors is not the file")
