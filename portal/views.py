@@ -48,20 +48,20 @@ class Activity:
 @login_not_required
 def home(request: HttpRequest) -> HttpResponse:
     """Show what the consortium is, in live figures."""
-    members = list(_members().values_list("country", "subregion"))
-    approved = _approved()
-    regions = _regions(Counter(row[1] for row in members), Counter(row[0] for row in approved))
+    members = list(_members().values_list("country", "subregion", "image_count"))
+    approved = Counter(_approved())
+    regions = _regions(Counter(row[1] for row in members), approved)
     context = {
         "totals": {
             "institutions": len(members),
-            "countries": len({country for country, _ in members}),
-            "subregions": len({subregion for _, subregion in members}),
-            "contributions": len(approved),
-            "images": sum(images for _, images in approved if isinstance(images, int)),  # "<10" counts as none
+            "countries": len({row[0] for row in members}),
+            "regions": len({row[1] for row in members}),
+            "photographs": sum(row[2] or 0 for row in members),
+            "contributions": approved.total(),
             "releases": Release.objects.filter(status=ReleaseStatus.RELEASED).count(),
         },
         "regions": regions,
-        "map_svg": maps.world_map({row["code"]: row["institutions"] for row in regions}),
+        "map_svg": maps.world_map({row["code"]: row["count"] for row in regions}),
         "releases": _releases()[:3],
         "activity": _activity(),
     }
@@ -72,10 +72,10 @@ def _members() -> QuerySet[Institution]:
     return Institution.objects.filter(status=InstitutionStatus.MEMBER).order_by()
 
 
-def _approved() -> list[tuple[str, Any]]:
-    """Return the sub-region and the declared number of photographs of every approved contribution."""
+def _approved() -> QuerySet[Contribution, str]:
+    """Return the sub-region of every approved contribution."""
     rows = Contribution.objects.filter(status=ContributionStatus.APPROVED).order_by()
-    return list(rows.values_list("institution__subregion", "training_card__images"))
+    return rows.values_list("institution__subregion", flat=True)
 
 
 def _releases() -> QuerySet[Release]:
@@ -89,13 +89,14 @@ def _regions(institutions: Counter[str], contributions: Counter[str]) -> list[di
         {
             "code": code,
             "name": region.name,
-            "institutions": institutions[code],
+            "region": region.region,
+            "count": institutions[code],
             "contributions": contributions[code],
         }
         for code, region in countries.subregions().items()
         if code != maps.ANTARCTICA
     ]
-    return sorted(rows, key=lambda row: (-row["institutions"], row["name"]))
+    return sorted(rows, key=lambda row: (-row["count"], row["name"]))
 
 
 def _activity(limit: int = 6) -> list[Activity]:
@@ -119,12 +120,12 @@ def _activity(limit: int = 6) -> list[Activity]:
 def regions_csv(request: HttpRequest) -> HttpResponse:
     """Send the table of the home page."""
     members = Counter(_members().values_list("subregion", flat=True))
-    rows = _regions(members, Counter(subregion for subregion, _ in _approved()))
+    rows = _regions(members, Counter(_approved()))
     response = HttpResponse(content_type="text/csv; charset=utf-8")
     response.headers["Content-Disposition"] = 'attachment; filename="regions.csv"'
-    writer = csv.DictWriter(response, ["code", "name", "institutions", "contributions"])
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(response)
+    writer.writerow(["m49", "subregion", "region", "institutions", "approved_contributions"])
+    writer.writerows(row.values() for row in rows)
     return response
 
 

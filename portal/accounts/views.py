@@ -31,14 +31,22 @@ def profile(request: HttpRequest) -> HttpResponse:
 
 
 @never_cache
-@reauthentication_required(allow_get=True)
 def tokens(request: HttpRequest) -> HttpResponse:
     """List one's API tokens; make one, shown once, in this answer and nowhere else."""
     form = TokenForm(request.POST or None)
-    new_token = ""
     if request.method == "POST" and form.is_valid():
-        new_token = services.create_token(request.user, name=form.cleaned_data["name"], now=timezone.now())
-        form = TokenForm()
+        return _create_token(request, form.cleaned_data["name"])
+    return _token_page(request, form)
+
+
+@reauthentication_required
+def _create_token(request: HttpRequest, name: str) -> HttpResponse:
+    """Ask who the person is, again: whoever finds an open browser gets no token."""
+    token = services.create_token(request.user, name=name, now=timezone.now())
+    return _token_page(request, TokenForm(), new_token=token)
+
+
+def _token_page(request: HttpRequest, form: TokenForm, *, new_token: str = "") -> HttpResponse:
     context = {
         "form": form,
         "new_token": new_token,

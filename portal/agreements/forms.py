@@ -4,6 +4,8 @@ from typing import Any
 
 from django import forms
 
+from portal.accounts.models import User
+from portal.agreements import services
 from portal.agreements.models import AgreementVersion
 
 
@@ -19,9 +21,16 @@ class SignForm(forms.Form):
     )
     agree = forms.BooleanField(label="I have read the text above, I have authority to sign, and I sign.")
 
-    def __init__(self, *args: Any, agreement: AgreementVersion, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, agreement: AgreementVersion, signer: User, **kwargs: Any) -> None:
         super().__init__(*args, initial={"text_sha256": agreement.sha256}, **kwargs)
-        self.agreement = agreement
+        self.agreement, self.signer = agreement, signer
+
+    def clean_typed_name(self) -> str:
+        try:
+            services.require_name(self.signer, self.cleaned_data["typed_name"])
+        except services.NameMismatch as error:
+            raise forms.ValidationError(str(error)) from error
+        return self.cleaned_data["typed_name"]
 
     def clean_text_sha256(self) -> str:
         if self.cleaned_data["text_sha256"] != self.agreement.sha256:

@@ -1,6 +1,7 @@
 """The signed agreement as a PDF: the text as signed, the signature, the hash, where to verify it."""
 
 import importlib.util
+import logging
 from functools import cache
 from pathlib import Path
 
@@ -17,12 +18,14 @@ STYLES = {
     "I": "DejaVuSans-Oblique.ttf",
     "BI": "DejaVuSans-BoldOblique.ttf",
 }
+BOX = "\N{WHITE SQUARE}"
 TAG_STYLES = {
-    "h1": TextStyle(FAMILY, "B", 16, t_margin=2, b_margin=3),
-    "h2": TextStyle(FAMILY, "B", 12, t_margin=5, b_margin=2),
-    "h3": TextStyle(FAMILY, "B", 10, t_margin=4, b_margin=1),
+    "h1": TextStyle(FAMILY, "B", 16, t_margin=0, b_margin=0.5),
+    "h2": TextStyle(FAMILY, "B", 12, t_margin=4, b_margin=0.5),
+    "h3": TextStyle(FAMILY, "B", 10, t_margin=1.5, b_margin=0.2),
     "a": FontFace(family=FAMILY, color=(20, 60, 120)),
 }
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # subsetting a font is no news
 
 
 @cache
@@ -42,9 +45,13 @@ class _Document(FPDF):
         self._footer = footer
         for style, name in STYLES.items():
             self.add_font(FAMILY, style, _fonts() / name)
-        self.set_text_shaping(True)  # Arabic letters join and run from right to left
         self.set_margins(22, 20, 22)
         self.set_auto_page_break(True, margin=22)
+
+    def drawable(self, text: str) -> str:
+        """Return the text with a box for every character that the font lacks; fpdf2 would leave it out."""
+        known = self.fonts[FAMILY.lower()].cmap
+        return "".join(letter if letter.isspace() or ord(letter) in known else BOX for letter in text)
 
     def footer(self) -> None:
         self.set_y(-15)
@@ -67,7 +74,9 @@ def receipt(signature: Signature) -> bytes:
     document.set_lang("en")
     document.add_page()
     document.set_font(FAMILY, size=9.5)
-    document.write_html(to_html(agreement.text), font_family=FAMILY, tag_styles=TAG_STYLES)
+    html = document.drawable(to_html(agreement.text)).replace("<p>", '<p line-height="1.25">')
+    document.write_html(html, font_family=FAMILY, tag_styles=TAG_STYLES, li_prefix_color=(0, 0, 0))
+    document.set_text_shaping(True)  # names: Arabic letters join and run from right to left
     _signature_block(document, signature, address)
     return bytes(document.output())
 
@@ -85,7 +94,7 @@ def _signature_block(document: _Document, signature: Signature, address: str) ->
         ("Receipt", signature.receipt_code),
         ("Verify at", address),
     ]
-    if document.will_page_break(95):
+    if document.will_page_break(105):
         document.add_page()
     document.ln(6)
     document.set_font(FAMILY, "B", 12)
@@ -95,7 +104,7 @@ def _signature_block(document: _Document, signature: Signature, address: str) ->
         for label, value in rows:
             row = table.row()
             row.cell(label, style=FontFace(emphasis="BOLD"))
-            row.cell(value)
+            row.cell(document.drawable(value))
     document.ln(3)
     document.set_font(FAMILY, size=7.5)
     document.multi_cell(

@@ -84,6 +84,12 @@ def may_sign(user: User, institution: Institution) -> bool:
     )
 
 
+def require_name(signer: User, typed_name: str) -> None:
+    """Raise NameMismatch unless the typed name is the one on the account."""
+    if _spelled(typed_name) != _spelled(signer.name):
+        raise NameMismatch(f"Type your name as it stands on your account: {signer.name}.")
+
+
 @transaction.atomic
 def sign(
     agreement: AgreementVersion,
@@ -109,8 +115,7 @@ def sign(
         raise AgreementSuperseded(f"A newer version than {agreement} is in force. Read and sign that one.")
     if not may_sign(by, institution):
         raise NotAllowed(f"Only a signing official of {institution} can sign, and only once it is a member.")
-    if _spelled(typed_name) != _spelled(by.name):
-        raise NameMismatch(f"Type your name as it stands on your account: {by.name}.")
+    require_name(by, typed_name)
     signature = Signature.objects.create(
         agreement=agreement,
         institution=institution,

@@ -100,9 +100,8 @@ def _to_sign(request: HttpRequest, institution: Institution) -> AgreementVersion
     return agreement
 
 
-@reauthentication_required(allow_get=True)
 def sign(request: HttpRequest, slug: str) -> HttpResponse:
-    """Show the exact text and, to the signing official, the place to sign; a POST asks first who they are, again."""
+    """Show the exact text and, to the signing official, the place to sign."""
     institution = get_object_or_404(Institution.objects.visible_to(request.user), slug=slug)
     if not request.user.has_perm("institutions.view_file", institution):
         raise PermissionDenied(f"Only people of {institution} see this page.")
@@ -111,11 +110,9 @@ def sign(request: HttpRequest, slug: str) -> HttpResponse:
     if signature is not None:
         return redirect(signature)
     may_sign = services.may_sign(request.user, institution)
-    form = SignForm(request.POST or None, agreement=agreement)
-    if request.method == "POST":
-        signed = _sign(request, form, agreement, institution)
-        if signed is not None:
-            return signed
+    form = SignForm(request.POST or None, agreement=agreement, signer=request.user)
+    if request.method == "POST" and form.is_valid():
+        return _sign(request, agreement, institution, form.cleaned_data["typed_name"])
     context = {
         "institution": institution,
         "agreement": agreement,
@@ -128,26 +125,19 @@ def sign(request: HttpRequest, slug: str) -> HttpResponse:
     return render(request, "agreements/agreement_sign.html", context, status=422 if form.errors else 200)
 
 
-def _sign(
-    request: HttpRequest, form: SignForm, agreement: AgreementVersion, institution: Institution
-) -> HttpResponse | None:
-    """Sign, or leave the reason on the form and return None."""
-    if not form.is_valid():
-        return None
-    try:
-        signature = services.sign(
-            agreement,
-            institution,
-            by=request.user,
-            typed_name=form.cleaned_data["typed_name"],
-            authentication=_fresh_proof(request),
-            ip_address=get_adapter().get_client_ip(request),
-            user_agent=request.headers.get("User-Agent", ""),
-            now=timezone.now(),
-        )
-    except services.NameMismatch as error:
-        form.add_error("typed_name", str(error))
-        return None
+@reauthentication_required
+def _sign(request: HttpRequest, agreement: AgreementVersion, institution: Institution, typed_name: str) -> HttpResponse:
+    """Ask who the person is, again, then sign. allauth keeps the form meanwhile and calls the view once more."""
+    signature = services.sign(
+        agreement,
+        institution,
+        by=request.user,
+        typed_name=typed_name,
+        authentication=_fresh_proof(request),
+        ip_address=get_adapter().get_client_ip(request),
+        user_agent=request.headers.get("User-Agent", ""),
+        now=timezone.now(),
+    )
     messages.success(request, f"Signed. {institution} can contribute now.")
     return redirect(signature)
 

@@ -70,7 +70,9 @@ HINTS = {
 class ProfileForm(forms.ModelForm):
     """The profile of an institution: an application, and later its changes."""
 
-    country = forms.ChoiceField(choices=lazy(lambda: [("", "Choose a country"), *countries.choices()], list))
+    country = forms.ChoiceField(
+        label="Country", choices=lazy(lambda: [("", "Choose a country"), *countries.choices()], list)
+    )
 
     class Meta:
         model = Institution
