@@ -6,17 +6,16 @@ from http import HTTPStatus
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.urls import reverse
 
 from contributions import cards, lifecycle, uploads
 from contributions.lifecycle import LIVE, Status
 from contributions.models import Contribution, ContributionFile
+from contributions.readiness import CardIncomplete, FilesIncomplete, manifest, obstacles
 from contributions.reports import add_evidence, latest_results, record_check, storable
 from contributions.rules import require_steward
 from contributions.uploads import add_file, complete_file, parts_uploaded, remove_file, sign_parts
 from portal import storage
 from portal.accounts.models import User
-from portal.agreements import services as agreements
 from portal.audit import services as audit
 from portal.errors import DomainError
 from portal.institutions import services as institutions
@@ -28,6 +27,8 @@ from portal.programmes.models import BaseModel
 from portal.queue import enqueue
 
 __all__ = [
+    "CardIncomplete",
+    "FilesIncomplete",
     "TransitionNotAllowed",
     "add_evidence",
     "add_file",
@@ -39,6 +40,7 @@ __all__ = [
     "draft",
     "find_invalid",
     "latest_results",
+    "manifest",
     "obstacles",
     "parts_uploaded",
     "promote_files",
@@ -73,18 +75,6 @@ class CardRefused(DomainError):
 
     code = "card_refused"
     status = HTTPStatus.BAD_REQUEST
-
-
-class CardIncomplete(DomainError):
-    """Something that the training card needs is missing."""
-
-    code = "card_incomplete"
-
-
-class FilesIncomplete(DomainError):
-    """There is no file, or one has not arrived whole."""
-
-    code = "files_incomplete"
 
 
 class Duplicate(DomainError):
@@ -218,48 +208,31 @@ def available_actions(contribution: Contribution, user: User) -> list[str]:
 
 
 def _move(
-    contribution_id: int, target: Status, *, by: User | None, now: datetime, facts: dict[str, Any], **changes: Any
+    contribution_id: int,
+    target: Status,
+    *,
+    by: User | None,
+    now: datetime,
+    only_from: Status | None = None,
+    facts: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> Contribution:
-    """Lock the row, check the move, save it and write the audit event: all or nothing."""
+    """
+    Lock the row, check the move, save it and write the audit event: all or nothing.
+
+    `only_from` keeps verbs with the same target apart: submit is not requeue, find_invalid is not reject.
+    """
     contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
     before = Status(contribution.status)
-    name = verb(lifecycle.TRANSITIONS, before, target, subject=contribution)
+    table = lifecycle.TRANSITIONS if only_from in {None, before} else {}
+    name = verb(table, before, target, subject=contribution)
     contribution.status, contribution.status_since = target, now
     for field, value in changes.items():
         setattr(contribution, field, value)
     contribution.save(update_fields=["status", "status_since", *changes])
-    audit.record(name, contribution, by=by, before=before, **facts)
+    audit.record(name, contribution, by=by, before=before, **(facts or {}))
     announce(f"contribution-{contribution.pk}")
     return contribution
-
-
-def manifest(contribution: Contribution) -> str:
-    """Return the text of SHA256SUMS: one line per file, by name, as `sha256sum -c` reads it."""
-    return "".join(f"{file.sha256}  {file.name}\n" for file in contribution.files.order_by("name"))
-
-
-def obstacles(contribution: Contribution) -> list[DomainError]:
-    """Return everything that keeps a draft from being submitted, each with where to settle it."""
-    found: list[DomainError] = []
-    try:
-        agreements.require_active(contribution.institution, contribution.programme)
-    except agreements.AgreementRequired as exc:
-        found.append(exc)
-    found.extend(_card_obstacles(contribution))
-    if not contribution.files.exists() or contribution.files.filter(state=State.UPLOADING).exists():
-        here = reverse("contributions:upload", args=[contribution.pk])
-        found.append(FilesIncomplete("The weights have not arrived whole. Upload the file first.", next_url=here))
-    return found
-
-
-def _card_obstacles(contribution: Contribution) -> list[DomainError]:
-    base = contribution.base_model
-    problems = cards.problems(contribution.training_card, base_sha256=base.sha256 if base else "")
-    here = reverse("contributions:card", args=[contribution.pk])
-    if not problems:
-        return []
-    sentence = "The training card is not complete. " + " ".join(problem.sentence for problem in problems)
-    return [CardIncomplete(sentence, next_url=here)]
 
 
 @transaction.atomic
@@ -274,17 +247,22 @@ def submit(contribution: Contribution, *, by: User, now: datetime) -> Contributi
     """
     require_steward(by, contribution.institution)
     contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
-    verb(lifecycle.TRANSITIONS, Status(contribution.status), Status.SUBMITTED, subject=contribution)
-    for obstacle in obstacles(contribution):
+    for obstacle in obstacles(contribution) if contribution.status == Status.DRAFT else []:
         raise obstacle
     digest = hashlib.sha256(manifest(contribution).encode()).hexdigest()
-    facts = {"manifest_sha256": digest}
     try:
         with transaction.atomic():
             contribution = _move(
-                contribution.pk, Status.SUBMITTED, by=by, now=now, facts=facts,
-                manifest_sha256=digest, submitted_at=now, submitted_by=by,
-            )  # fmt: skip
+                contribution.pk,
+                Status.SUBMITTED,
+                only_from=Status.DRAFT,
+                by=by,
+                now=now,
+                facts={"manifest_sha256": digest},
+                manifest_sha256=digest,
+                submitted_at=now,
+                submitted_by=by,
+            )
     except IntegrityError as exc:
         raise _duplicate(contribution, digest) from exc
     enqueue("jobs.validate_contribution", contribution_id=contribution.pk)
@@ -319,13 +297,13 @@ def withdraw(contribution: Contribution, *, by: User, reason: str, now: datetime
 @transaction.atomic
 def begin_validation(contribution_id: int, *, now: datetime) -> Contribution:
     """Take a submitted contribution for checking. Raises TransitionNotAllowed: withdrawn, or another worker has it."""
-    return _move(contribution_id, Status.VALIDATING, by=None, now=now, facts={})
+    return _move(contribution_id, Status.VALIDATING, by=None, now=now)
 
 
 @transaction.atomic
 def requeue(contribution_id: int, *, now: datetime) -> Contribution:
     """Give back a contribution whose worker was lost."""
-    return _move(contribution_id, Status.SUBMITTED, by=None, now=now, facts={})
+    return _move(contribution_id, Status.SUBMITTED, only_from=Status.VALIDATING, by=None, now=now)
 
 
 def promote_files(contribution_id: int) -> None:
@@ -337,7 +315,7 @@ def promote_files(contribution_id: int) -> None:
 @transaction.atomic
 def refer(contribution_id: int, *, now: datetime) -> Contribution:
     """Move a contribution that passed its checks before the board; promote_files has run before."""
-    contribution = _move(contribution_id, Status.REVIEW, by=None, now=now, facts={}, referred_at=now)
+    contribution = _move(contribution_id, Status.REVIEW, by=None, now=now, referred_at=now)
     contribution.files.update(state=State.VERIFIED)
     _tell(contribution, "passed its checks", "It is before the board now. The report of the checks is here:")
     return contribution
@@ -348,7 +326,14 @@ def find_invalid(contribution_id: int, *, reason: str, now: datetime) -> Contrib
     """Reject a contribution that failed a check; the board never sees it."""
     reason = storable(reason)
     contribution = _move(
-        contribution_id, Status.REJECTED, by=None, now=now, facts={"reason": reason}, reason=reason, decided_at=now
+        contribution_id,
+        Status.REJECTED,
+        only_from=Status.VALIDATING,
+        by=None,
+        now=now,
+        facts={"reason": reason},
+        reason=reason,
+        decided_at=now,
     )
     contribution.files.update(state=State.REFUSED)
     _tell(contribution, "did not pass its checks", f"{reason} What to do, and a way to send a corrected one, is here:")
@@ -361,7 +346,7 @@ def find_invalid(contribution_id: int, *, reason: str, now: datetime) -> Contrib
 @transaction.atomic
 def approve(contribution_id: int, *, by: User | None, now: datetime) -> Contribution:
     """Approve, as the board decided."""
-    contribution = _move(contribution_id, Status.APPROVED, by=by, now=now, facts={}, decided_at=now)
+    contribution = _move(contribution_id, Status.APPROVED, by=by, now=now, decided_at=now)
     _tell(contribution, "was approved", "The board approved it. It may now enter corpora; where it does is shown here:")
     return contribution
 
@@ -370,7 +355,14 @@ def approve(contribution_id: int, *, by: User | None, now: datetime) -> Contribu
 def reject(contribution_id: int, *, by: User | None, reason: str, now: datetime) -> Contribution:
     """Reject, as the board decided, always with a reason."""
     contribution = _move(
-        contribution_id, Status.REJECTED, by=by, now=now, facts={"reason": reason}, reason=reason, decided_at=now
+        contribution_id,
+        Status.REJECTED,
+        only_from=Status.REVIEW,
+        by=by,
+        now=now,
+        facts={"reason": reason},
+        reason=reason,
+        decided_at=now,
     )
     _tell(contribution, "was not approved", f"The board's reason: {reason}")
     return contribution

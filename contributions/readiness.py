@@ -1,0 +1,51 @@
+"""What a draft still lacks before it can be submitted, and the list of files that its submission fixes."""
+
+from django.urls import reverse
+
+from contributions import cards
+from contributions.models import Contribution, ContributionFile
+from portal.agreements import services as agreements
+from portal.errors import DomainError
+
+State = ContributionFile.State
+
+
+class CardIncomplete(DomainError):
+    """Something that the training card needs is missing."""
+
+    code = "card_incomplete"
+
+
+class FilesIncomplete(DomainError):
+    """There is no file, or one has not arrived whole."""
+
+    code = "files_incomplete"
+
+
+def manifest(contribution: Contribution) -> str:
+    """Return the text of SHA256SUMS: one line per file, by name, as `sha256sum -c` reads it."""
+    return "".join(f"{file.sha256}  {file.name}\n" for file in contribution.files.order_by("name"))
+
+
+def obstacles(contribution: Contribution) -> list[DomainError]:
+    """Return everything that keeps a draft from being submitted, each with where to settle it."""
+    found: list[DomainError] = []
+    try:
+        agreements.require_active(contribution.institution, contribution.programme)
+    except agreements.AgreementRequired as exc:
+        found.append(exc)
+    found.extend(_card_obstacles(contribution))
+    if not contribution.files.exists() or contribution.files.filter(state=State.UPLOADING).exists():
+        here = reverse("contributions:upload", args=[contribution.pk])
+        found.append(FilesIncomplete("The weights have not arrived whole. Upload the file first.", next_url=here))
+    return found
+
+
+def _card_obstacles(contribution: Contribution) -> list[DomainError]:
+    base = contribution.base_model
+    problems = cards.problems(contribution.training_card, base_sha256=base.sha256 if base else "")
+    here = reverse("contributions:card", args=[contribution.pk])
+    if not problems:
+        return []
+    sentence = "The training card is not complete. " + " ".join(problem.sentence for problem in problems)
+    return [CardIncomplete(sentence, next_url=here)]

@@ -1,0 +1,457 @@
+"""A contribution's life: the table, the races, the constraints, what submission asks, what the pages show."""
+
+import itertools
+import threading
+
+import pytest
+from django.core import mail
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
+
+from contributions import lifecycle, services
+from contributions.lifecycle import Status
+from contributions.models import CheckResult, Contribution, ContributionFile, Evidence
+from portal import storage
+from portal.accounts.models import User
+from portal.agreements.services import AgreementRequired
+from portal.audit.models import AuditEvent
+from portal.errors import NotAllowed
+from portal.lifecycle import TransitionNotAllowed
+from portal.programmes.models import BaseModel
+from tests import contributing, factories
+
+Verdict = CheckResult.Verdict
+
+
+@pytest.fixture
+def base(programme) -> BaseModel:
+    return contributing.registered_base(programme)
+
+
+@pytest.fixture
+def draft(institution, base, steward) -> Contribution:
+    return contributing.draft(institution, base, by=steward)
+
+
+@pytest.fixture
+def at_status(institution, base, steward):
+    """Return a contribution in a status, reached through the services."""
+
+    def _at_status(status: str, content: bytes = b"w" * 100) -> Contribution:
+        return contributing.at_status(status, institution, base, by=steward, content=content)
+
+    return _at_status
+
+
+def verbs_of(contribution: Contribution) -> list[str]:
+    events = AuditEvent.objects.filter(subject_type="contribution", subject_id=contribution.pk).order_by("pk")
+    return [event.verb.removeprefix("contribution.") for event in events]
+
+
+def check(contribution: Contribution, number: int, verdict: str, *, run_id: int = 1, attempt: int = 1, **more):
+    result = {"number": number, "name": "n", "verdict": verdict, "sentence": "s", "fix": "", "evidence": {}}
+    result |= {"duration_seconds": 0.5, **more}
+    return services.record_check(contribution, run_id=run_id, attempt=attempt, result=result)
+
+
+# The table
+
+
+def do(target: Status, contribution: Contribution, by: User) -> Contribution:
+    """Call the service that leads to `target`; the database says whether it may."""
+    now = timezone.now()
+    match target:
+        case Status.SUBMITTED if contribution.status == Status.VALIDATING:
+            return services.requeue(contribution.pk, now=now)
+        case Status.SUBMITTED:
+            return services.submit(contribution, by=by, now=now)
+        case Status.VALIDATING:
+            return services.begin_validation(contribution.pk, now=now)
+        case Status.REVIEW:
+            return services.refer(contribution.pk, now=now)
+        case Status.APPROVED:
+            return services.approve(contribution.pk, by=None, now=now)
+        case Status.REJECTED if contribution.status == Status.VALIDATING:
+            return services.find_invalid(contribution.pk, reason="No.", now=now)
+        case Status.REJECTED:
+            return services.reject(contribution.pk, by=None, reason="No.", now=now)
+    return services.withdraw(contribution, by=by, reason="No.", now=now)
+
+
+PAIRS = [pair for pair in itertools.product(Status, Status) if pair[1] != Status.DRAFT]  # nothing leads back to a draft
+
+
+@pytest.mark.parametrize(("before", "target"), PAIRS)
+def test_only_the_moves_of_the_table_are_possible(at_status, steward, before, target):
+    contribution = at_status(before)
+    if (before, target) in lifecycle.TRANSITIONS:
+        moved = do(target, contribution, steward)
+        told = lifecycle.TRANSITIONS[before, target].removeprefix("contribution.")
+        assert (moved.status, verbs_of(moved)[-1]) == (target, told)
+        return
+    seen = verbs_of(contribution)
+    with pytest.raises(TransitionNotAllowed):
+        do(target, contribution, steward)
+    contribution.refresh_from_db()
+    assert (contribution.status, verbs_of(contribution)) == (before, seen)
+
+
+@pytest.mark.parametrize(
+    ("status", "service"),
+    [
+        (Status.VALIDATING, lambda c, by: services.submit(c, by=by, now=timezone.now())),
+        (Status.DRAFT, lambda c, by: services.requeue(c.pk, now=timezone.now())),
+        (Status.VALIDATING, lambda c, by: services.reject(c.pk, by=None, reason="No.", now=timezone.now())),
+        (Status.REVIEW, lambda c, by: services.find_invalid(c.pk, reason="No.", now=timezone.now())),
+    ],
+    ids=["submit", "requeue", "reject", "find_invalid"],
+)
+def test_verbs_with_the_same_target_are_kept_apart(at_status, steward, status, service):
+    contribution = at_status(status)
+    with pytest.raises(TransitionNotAllowed):
+        service(contribution, steward)
+
+
+def test_a_life_is_told_by_the_log(at_status):
+    assert verbs_of(at_status(Status.APPROVED)) == [
+        "drafted",
+        "file_added",
+        "file_uploaded",
+        "submitted",
+        "validation_started",
+        "validated",
+        "approved",
+    ]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_of_eight_workers_begins(at_status):
+    contribution = at_status(Status.SUBMITTED)
+    barrier, outcomes = threading.Barrier(8), []
+
+    def begin() -> None:
+        try:
+            barrier.wait(timeout=10)
+            services.begin_validation(contribution.pk, now=timezone.now())
+            outcomes.append("began")
+        except TransitionNotAllowed:
+            outcomes.append("refused")
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert sorted(outcomes) == ["began", *["refused"] * 7]
+    assert verbs_of(contribution).count("validation_started") == 1
+
+
+# Drafting and submitting
+
+
+def test_only_stewards_and_principal_investigators_draft(
+    institution, base, steward, member, signing_official, outsider
+):
+    investigator = factories.person_of(institution)
+    root = User.objects.create_superuser("root@example.org", name="Root")
+    assert [contributing.draft(institution, base, by=by).status for by in (steward, investigator)] == ["draft", "draft"]
+    for person in (member, signing_official, outsider, root):
+        with pytest.raises(NotAllowed):
+            contributing.draft(institution, base, by=person)
+
+
+@pytest.mark.parametrize("kind", ["synthetic", "images"])
+def test_other_kinds_are_not_open_yet(institution, base, steward, kind):
+    with pytest.raises(services.KindNotOpen):
+        contributing.draft(institution, base, by=steward, kind=kind)
+
+
+def test_a_small_group_is_never_stored(draft, steward):
+    with pytest.raises(services.CardRefused, match="Patients is 7: .* Write <10 instead"):
+        services.change(draft, training_card={"patients": 7}, by=steward)
+    draft.refresh_from_db()
+    assert draft.training_card == contributing.CARD
+
+
+def test_a_change_is_told_by_its_fields(draft, steward):
+    services.change(draft, title="Another title", training_card=contributing.CARD, by=steward)
+    assert AuditEvent.objects.get(verb="contribution.changed").facts == {"fields": ["title"]}
+
+
+def test_submission_needs_a_signed_agreement(programme, base):
+    institution = factories.admitted_institution("Volta Hospital")
+    investigator = factories.person_of(institution)
+    contribution = contributing.draft(institution, base, by=investigator)
+    contributing.upload(contribution, b"weights", by=investigator)
+    with pytest.raises(AgreementRequired) as refusal:
+        services.submit(contribution, by=investigator, now=timezone.now())
+    assert (refusal.value.code, refusal.value.next_url) == (
+        "agreement_required",
+        f"/agreements/sign/{institution.slug}/",
+    )
+    factories.sign_agreement(institution)
+    assert services.submit(contribution, by=investigator, now=timezone.now()).status == "submitted"
+
+
+@pytest.mark.parametrize("missing", ["images", "steps", "learning_rate", "dp", "demographics", "deduplication"])
+def test_submission_needs_a_complete_card(institution, base, steward, missing):
+    card = {key: value for key, value in contributing.CARD.items() if key != missing}
+    contribution = contributing.draft(institution, base, by=steward, training_card=card)
+    contributing.upload(contribution, b"weights", by=steward)
+    with pytest.raises(services.CardIncomplete, match="not filled in"):
+        services.submit(contribution, by=steward, now=timezone.now())
+
+
+def test_submission_needs_the_card_of_the_chosen_base(institution, base, steward):
+    card = {**contributing.CARD, "base": {"slug": "other", "sha256": "0" * 64}}
+    contribution = contributing.draft(institution, base, by=steward, training_card=card)
+    contributing.upload(contribution, b"weights", by=steward)
+    with pytest.raises(services.CardIncomplete, match="another base generator"):
+        services.submit(contribution, by=steward, now=timezone.now())
+
+
+def test_submission_needs_a_whole_file(draft, steward):
+    assert [type(found) for found in services.obstacles(draft)] == [services.FilesIncomplete]
+    contributing.announce(draft, b"weights", by=steward)
+    with pytest.raises(services.FilesIncomplete):
+        services.submit(draft, by=steward, now=timezone.now())
+
+
+def test_submission_fixes_the_manifest(draft, steward):
+    contributing.upload(draft, b"weights", by=steward, name="w.safetensors")
+    submitted = services.submit(draft, by=steward, now=timezone.now())
+    text = f"{contributing.sha256_hex(b'weights')}  w.safetensors\n"
+    assert services.manifest(submitted) == text
+    assert submitted.manifest_sha256 == contributing.sha256_hex(text.encode())
+    assert (submitted.submitted_by, submitted.status) == (steward, "submitted")
+
+
+def test_the_same_files_twice_name_the_other(at_status, institution, base, steward):
+    first = at_status(Status.REVIEW)
+    second = contributing.draft(institution, base, by=steward, title="The same again")
+    contributing.upload(second, b"w" * 100, by=steward)
+    with pytest.raises(services.Duplicate) as refusal:
+        services.submit(second, by=steward, now=timezone.now())
+    assert str(refusal.value).startswith(
+        f"The same files are in C-{first.pk} Generator of the eye clinic, which is before"
+    )
+    assert refusal.value.next_url == first.get_absolute_url()
+    services.withdraw(first, by=steward, reason="Superseded.", now=timezone.now())
+    assert services.submit(second, by=steward, now=timezone.now()).status == "submitted"
+
+
+def test_submission_rings_after_the_commit(draft, steward, django_capture_on_commit_callbacks):
+    contributing.upload(draft, b"weights", by=steward)
+    with django_capture_on_commit_callbacks() as callbacks:
+        services.submit(draft, by=steward, now=timezone.now())
+    assert "enqueue.<locals>.send" in {callback.__qualname__ for callback in callbacks}
+
+
+# After the checks
+
+
+def test_a_referred_file_is_in_the_vault(at_status):
+    contribution = at_status(Status.REVIEW, b"the very bytes")
+    file = contribution.files.get()
+    assert (file.state, storage.get(storage.VAULT, file.storage_key)) == ("verified", b"the very bytes")
+    services.promote_files(contribution.pk)  # safe to repeat
+    assert storage.get(storage.VAULT, file.storage_key) == b"the very bytes"
+
+
+def test_an_invalid_file_is_refused_with_the_reason(at_status, django_capture_on_commit_callbacks):
+    contribution = at_status(Status.VALIDATING)
+    with django_capture_on_commit_callbacks(execute=True):
+        found = services.find_invalid(contribution.pk, reason="A value is\0 not finite.", now=timezone.now())
+    assert (found.status, found.reason, found.files.get().state) == (
+        "rejected",
+        "A value is\N{REPLACEMENT CHARACTER} not finite.",
+        "refused",
+    )
+    assert (found.decided_at is not None, found.referred_at, verbs_of(found)[-1]) == (True, None, "found_invalid")
+    assert {message.subject for message in mail.outbox} == {f"{found} did not pass its checks"}
+
+
+@pytest.mark.parametrize(
+    ("status", "subject"),
+    [("review", "passed its checks"), ("approved", "was approved"), ("rejected", "was not approved")],
+)
+def test_the_institution_is_told(at_status, institution, django_capture_on_commit_callbacks, status, subject):
+    with django_capture_on_commit_callbacks(execute=True):
+        contribution = at_status(status)
+    told = {message.to[0] for message in mail.outbox if message.subject == f"{contribution} {subject}"}
+    assert told == {person.email for person in User.objects.filter(memberships__institution=institution)}
+
+
+def test_a_withdrawal_needs_a_reason(draft, steward):
+    with pytest.raises(services.ReasonMissing):
+        services.withdraw(draft, by=steward, reason="  ", now=timezone.now())
+
+
+def test_a_withdrawal_keeps_what_is_verified_and_gives_up_what_is_not(
+    at_status, institution, base, steward, django_capture_on_commit_callbacks
+):
+    verified, unfinished = at_status(Status.REVIEW), contributing.draft(institution, base, by=steward)
+    begun = contributing.announce(unfinished, b"x" * 5, by=steward)
+    contributing.send(begun, b"x" * 5, by=steward)
+    with django_capture_on_commit_callbacks(execute=True):
+        for contribution in (verified, unfinished):
+            services.withdraw(contribution, by=steward, reason="Consent revoked.", now=timezone.now())
+    assert storage.size(storage.VAULT, verified.files.get().storage_key) == 100
+    assert services.parts_uploaded(begun) == []
+
+
+def test_a_rejected_contribution_is_corrected_once(at_status, steward):
+    rejected = at_status(Status.REJECTED)
+    correction = services.replace(rejected, by=steward, now=timezone.now())
+    assert (correction.supersedes, correction.training_card, correction.files.count(), correction.status) == (
+        rejected,
+        rejected.training_card,
+        0,
+        "draft",
+    )
+    with pytest.raises(services.CannotReplace) as refusal:
+        services.replace(rejected, by=steward, now=timezone.now())
+    assert refusal.value.next_url == correction.get_absolute_url()
+
+
+def test_what_is_before_the_board_is_not_replaced(at_status, steward):
+    with pytest.raises(services.CannotReplace):
+        services.replace(at_status(Status.REVIEW), by=steward, now=timezone.now())
+
+
+@pytest.mark.parametrize(
+    ("status", "actions"),
+    [
+        ("draft", ["change", "submit", "withdraw"]),
+        ("submitted", ["withdraw"]),
+        ("validating", []),
+        ("review", ["withdraw"]),
+        ("approved", ["withdraw"]),
+        ("rejected", ["replace"]),
+        ("withdrawn", ["replace"]),
+    ],
+)
+def test_actions_follow_the_state(at_status, steward, member, status, actions):
+    contribution = at_status(status)
+    assert services.available_actions(contribution, steward) == actions
+    assert services.available_actions(contribution, member) == []
+
+
+# Reports
+
+
+def test_the_newest_attempt_is_the_report(at_status):
+    contribution = at_status(Status.VALIDATING)
+    check(contribution, 0, "pass", run_id=1)
+    check(contribution, 1, "fail", run_id=1)
+    check(contribution, 0, "pass", run_id=2)
+    results, _ = services.latest_results(contribution)
+    assert [(row.run_id, row.number) for row in results] == [(2, 0)]
+
+
+def test_the_same_check_again_replaces_its_result(at_status):
+    contribution = at_status(Status.VALIDATING)
+    check(contribution, 1, "fail", sentence="first")
+    check(contribution, 1, "pass", sentence="second")
+    assert [(row.verdict, row.sentence) for row in contribution.check_results.all()] == [("pass", "second")]
+
+
+def test_what_a_file_says_of_itself_can_be_stored(at_status):
+    evidence = {"nan": float("nan"), "name\0": "a\0b\ud800", "deep": [{"inf": float("-inf")}], "long": "x" * 9000}
+    row = check(at_status(Status.VALIDATING), 5, "warn", evidence=evidence)
+    row.refresh_from_db()
+    nul = "\N{REPLACEMENT CHARACTER}"
+    assert row.evidence == {
+        "nan": "nan",
+        f"name{nul}": f"a{nul}b?",
+        "deep": [{"inf": "-inf"}],
+        "long": "x" * 4000,
+    }
+
+
+# Constraints: each broken once, past the services
+
+
+def refused(name: str):
+    return pytest.raises(IntegrityError, match=name)
+
+
+@pytest.mark.parametrize(
+    ("status", "broken", "constraint"),
+    [
+        ("draft", {"status": "accepted"}, "contribution_status_known"),
+        ("draft", {"submitted_at": timezone.now()}, "contribution_submitted_at_iff_by"),
+        ("submitted", {"manifest_sha256": ""}, "contribution_submitted_once_past_draft"),
+        ("draft", {"status": "review"}, "contribution_submitted_once_past_draft"),
+        ("approved", {"decided_at": None}, "contribution_decided_iff_decision"),
+        ("review", {"decided_at": timezone.now()}, "contribution_decided_iff_decision"),
+        ("rejected", {"reason": ""}, "contribution_rejected_with_reason"),
+        ("draft", {"base_model": None}, "weights_name_their_base"),
+    ],
+)
+def test_the_database_holds_a_contribution_to_its_rules(at_status, status, broken, constraint):
+    contribution = at_status(status)
+    with refused(constraint), transaction.atomic():
+        Contribution.objects.filter(pk=contribution.pk).update(**broken)
+
+
+def test_the_database_knows_one_live_contribution_of_the_same_files(at_status):
+    first, second = at_status(Status.SUBMITTED), at_status(Status.SUBMITTED, b"other")
+    with refused("one_live_contribution"), transaction.atomic():
+        Contribution.objects.filter(pk=second.pk).update(manifest_sha256=first.manifest_sha256)
+
+
+@pytest.mark.parametrize(
+    ("broken", "constraint"),
+    [
+        ({"sha256": "not a digest"}, "file_sha256"),
+        ({"state": "uploading"}, "file_uploaded_at_iff_uploaded"),
+        ({"uploaded_at": None}, "file_uploaded_at_iff_uploaded"),
+    ],
+)
+def test_the_database_holds_a_file_to_its_rules(at_status, broken, constraint):
+    file = at_status(Status.SUBMITTED).files.get()
+    with refused(constraint), transaction.atomic():
+        ContributionFile.objects.filter(pk=file.pk).update(**broken)
+
+
+@pytest.mark.parametrize(
+    ("changed", "constraint"),
+    [({"name": "b"}, "one_upload_per_hash_and_size"), ({"sha256": "b" * 64}, "one_file_per_name")],
+)
+def test_the_database_knows_a_file_once(draft, changed, constraint):
+    row = {"name": "a", "size_bytes": 1, "sha256": "a" * 64, "upload_id": "u", "part_size_bytes": 1}
+    ContributionFile.objects.create(contribution=draft, storage_key="a", **row)
+    with refused(constraint), transaction.atomic():
+        ContributionFile.objects.create(contribution=draft, storage_key="b", **{**row, **changed})
+
+
+@pytest.mark.parametrize(
+    ("broken", "constraint"),
+    [
+        ({"verdict": "fine"}, "check_verdict_known"),
+        ({"duration_seconds": -1.0}, "check_duration_not_negative"),
+        ({"number": 0}, "one_result_per_check_and_attempt"),
+    ],
+)
+def test_the_database_holds_a_result_to_its_rules(at_status, broken, constraint):
+    contribution = at_status(Status.VALIDATING)
+    check(contribution, 0, "pass")
+    row = check(contribution, 1, "pass")
+    with refused(constraint), transaction.atomic():
+        CheckResult.objects.filter(pk=row.pk).update(**broken)
+
+
+@pytest.mark.parametrize(
+    ("broken", "constraint"), [({"sha256": ""}, "evidence_sha256"), ({"name": "a.png"}, "one_evidence_per_name")]
+)
+def test_the_database_holds_evidence_to_its_rules(at_status, broken, constraint):
+    contribution = at_status(Status.VALIDATING)
+    rows = [
+        services.add_evidence(contribution, run_id=1, attempt=1, name=name, content=b"png")
+        for name in ("a.png", "b.png")
+    ]
+    with refused(constraint), transaction.atomic():
+        Evidence.objects.filter(pk=rows[1].pk).update(**broken)
