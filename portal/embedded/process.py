@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class Running:
         self.program = program
         self.log = data_dir / "logs" / f"{program.name}.log"
         self.started_at = time.monotonic()
+        self._asked = False
         self._pid_file = data_dir / "run" / f"{program.name}.pid"
         _wait_for_predecessor(self._pid_file)
         with self.log.open("ab") as log:
@@ -85,12 +86,19 @@ class Running:
                     raise ProcessFailed(f"{sentence}:\n{self.log_end()}") from error
             time.sleep(POLL_SECONDS)
 
+    def ask_to_stop(self) -> None:
+        """Send the first stop signal without waiting, so that several can stop side by side."""
+        self.popen.send_signal(self.program.stop_steps[0][0])
+        self._asked = True
+
     def stop(self, *, at_once: bool = False) -> None:
         """Ask the process to stop, step by step, then kill what is left of its group; `at_once` skips the asking."""
         for number, seconds in () if at_once else self.program.stop_steps:
             if not self.is_alive():
                 break
-            self.popen.send_signal(number)
+            if not self._asked:
+                self.popen.send_signal(number)
+            self._asked = False
             try:
                 self.popen.wait(seconds)
             except subprocess.TimeoutExpired:
@@ -98,6 +106,15 @@ class Running:
         kill_group(self.popen.pid)
         self.popen.wait()
         self._pid_file.unlink(missing_ok=True)
+
+
+def stop_together(started: Sequence[Running], *, at_once: bool = False) -> None:
+    """Ask all of them to stop, the last started first, and wait until all are gone."""
+    for running in reversed(started):
+        if not at_once:
+            running.ask_to_stop()
+    for running in reversed(started):
+        running.stop(at_once=at_once)
 
 
 def die_with_parent(number: signal.Signals) -> None:

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from portal.embedded import postgres, seaweedfs, valkey
-from portal.embedded.process import Running, rotate_log
+from portal.embedded.process import Running, rotate_log, stop_together
 from portal.embedded.state import LOOPBACK, choose_ports, ensure_data_dir, read_ports, read_secrets
 
-ENGINES = (seaweedfs, valkey, postgres)  # the slowest starts first; stopping goes backwards
+ENGINES = (seaweedfs, valkey, postgres)  # the slowest starts first
 LONGEST_WAIT_SECONDS = 60.0  # for another start on this machine
 
 
@@ -84,9 +84,8 @@ def _try_lock(lock: int) -> bool:
 
 
 def stop(started: list[Running], *, at_once: bool = False) -> None:
-    """Stop the services, the last one first; `at_once` kills them, for data that is thrown away."""
-    for running in reversed(started):
-        running.stop(at_once=at_once)
+    """Stop the services side by side; `at_once` kills them, for data that is thrown away."""
+    stop_together(started, at_once=at_once)
 
 
 @contextmanager

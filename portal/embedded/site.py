@@ -4,23 +4,20 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 import urllib3
 
 from portal.embedded import services
-from portal.embedded.process import ProcessFailed, Program, die_with_parent, kill_group
+from portal.embedded.process import ProcessFailed, Program, die_with_parent, kill_group, rotate_log
 from portal.embedded.state import LOOPBACK, REPOSITORY, choose_ports, read_ports, write_private
 
-# Django's commands before the site starts: what the terminal says, and the arguments. Quick when nothing is to do.
-PREPARATIONS = (
-    ("Database", ("migrate", "--noinput")),
-    ("Buckets", ("setup_storage",)),
-    ("Static files", ("collectstatic", "--noinput")),
-)
+# Django's commands before the site starts. They need nothing of each other, and little time when nothing is to do.
+PREPARATIONS = (("migrate", "--noinput"), ("setup_storage",), ("collectstatic", "--noinput"))
 BIN = Path(sys.executable).parent
-WORKER_STOP_STEPS = ((signal.SIGTERM, 5.0), (signal.SIGQUIT, 5.0))  # let short tasks finish; a lost lease runs again
+CELERY_STOP_STEPS = ((signal.SIGTERM, 5.0), (signal.SIGQUIT, 5.0))  # let short tasks finish; a lost lease runs again
 
 
 class NoSuchSample(Exception):
@@ -59,49 +56,55 @@ def environment(data_dir: Path, sample: str) -> dict[str, str]:
 
 
 def programs(data_dir: Path, environment: dict[str, str]) -> list[Program]:
-    """Return the site's processes in the order of starting; they are stopped backwards, so the scheduler goes first."""
+    """Return the site's processes in the order of starting; they are asked to stop backwards, the scheduler first."""
     ports = read_ports(data_dir)
     granian = (str(BIN / "granian"), "--host", LOOPBACK, "--respawn-failed-workers")
     # As many threads in each worker as connections in its pool (portal/settings.py).
     pages = ("--interface", "wsgi", "--no-ws", "--workers", "2", "--blocking-threads", "8")
-    live = ("--interface", "asgi", "--workers", "1")
-    celery = (str(BIN / "celery"), "-A", "portal.celery")
+    live = ("--interface", "asginl", "--workers", "1")
 
-    def program(
-        name: str, *argv: str, stop_steps: tuple[tuple[signal.Signals, float], ...] = ((signal.SIGTERM, 10.0),)
-    ) -> Program:
-        return Program(name=name, argv=argv, cwd=REPOSITORY, env=environment, stop_steps=stop_steps)
+    def program(name: str, *argv: str) -> Program:
+        return Program(name=name, argv=argv, cwd=REPOSITORY, env=environment)
+
+    def celery(name: str, *arguments: str) -> Program:
+        argv = (str(BIN / "celery"), "-A", "portal.celery", *arguments)
+        # Without its broker a worker can wait for ever after SIGTERM; its own children ask for SIGKILL as well.
+        return replace(program(name, *argv), stop_steps=CELERY_STOP_STEPS, death_signal=signal.SIGKILL)
 
     def worker(queue: str) -> Program:
-        arguments = ("worker", "-n", f"{queue}@%h", "-Q", queue, "-c", "1", "--loglevel", "INFO")
-        return program(f"worker-{queue}", *celery, *arguments, stop_steps=WORKER_STOP_STEPS)
+        return celery(f"worker-{queue}", "worker", "-n", f"{queue}@%h", "-Q", queue, "-c", "1", "--loglevel", "INFO")
 
     return [
         program("web", *granian, *pages, "--port", str(ports["web"]), "portal.wsgi:application"),
         program("live", *granian, *live, "--port", str(ports["live"]), "portal.asgi:application"),
         worker("cpu"),
         worker("gpu"),
-        program("beat", *celery, "beat", "--schedule", str(data_dir / "run" / "beat"), "--pidfile", ""),
+        celery("beat", "beat", "--schedule", str(data_dir / "run" / "beat"), "--pidfile", ""),
     ]
 
 
-def manage(data_dir: Path, environment: dict[str, str], arguments: tuple[str, ...]) -> None:
+def prepare(data_dir: Path, environment: dict[str, str]) -> None:
     """
-    Run one of Django's commands, its output into logs/manage.log.
+    Run PREPARATIONS side by side, each with its output in logs/<command>.log.
 
     Raises:
-        ProcessFailed: it failed; the message quotes the end of its output.
+        ProcessFailed: one failed; the message quotes the end of its output.
     """
-    log_path = data_dir / "logs" / "manage.log"
-    with log_path.open("ab") as log:
-        process = _start_manage(environment, arguments, stdout=log)
-        try:
-            status = process.wait()
-        finally:
+    started: list[tuple[subprocess.Popen, Path]] = []
+    try:
+        for arguments in PREPARATIONS:
+            rotate_log(data_dir, arguments[0])
+            log_path = data_dir / "logs" / f"{arguments[0]}.log"
+            with log_path.open("wb") as log:
+                started.append((_start_manage(environment, arguments, stdout=log), log_path))
+        for process, log_path in started:
+            if status := process.wait():
+                end = "\n".join(log_path.read_text(errors="replace").splitlines()[-15:])
+                raise ProcessFailed(f"`manage.py {log_path.stem}` failed with status {status}:\n{end}")
+    finally:
+        for process, _ in started:
             kill_group(process.pid)
-    if status:
-        end = "\n".join(log_path.read_text(errors="replace").splitlines()[-15:])
-        raise ProcessFailed(f"`manage.py {' '.join(arguments)}` failed with status {status}:\n{end}")
+            process.wait()
 
 
 def _start_manage(
@@ -120,10 +123,10 @@ def _start_manage(
 
 
 def check_web(environment: dict[str, str]) -> None:
-    """Return when the home page answers; raise otherwise."""
-    answer = urllib3.request("GET", environment["PORTAL_URL"], retries=False, timeout=10, redirect=False)
+    """Return when the site says it is well (`portal.views.healthz`); raise otherwise."""
+    answer = urllib3.request("GET", f"{environment['PORTAL_URL']}/healthz", retries=False, timeout=10, redirect=False)
     if answer.status >= 400:
-        raise ConnectionError(f"the home page answered {answer.status}")
+        raise ConnectionError(f"/healthz answered {answer.status}")
 
 
 def needs_seed(data_dir: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from portal.embedded import services, site
-from portal.embedded.process import Running, adopt_orphans, kill_descendants, rotate_log
+from portal.embedded.process import Running, adopt_orphans, kill_descendants, rotate_log, stop_together
 from portal.embedded.state import ensure_data_dir, write_private
 
 POLL_SECONDS = 0.2
@@ -90,10 +90,8 @@ def _start(data_dir: Path, children: list[Supervised], sample: str, *, whole_por
         return
     address = site.choose_address(data_dir)
     environment = site.environment(data_dir, sample)
-    rotate_log(data_dir, "manage")
-    for name, arguments in site.PREPARATIONS:
-        with step(name):
-            site.manage(data_dir, environment, arguments)
+    with step("Database, buckets and static files"):
+        site.prepare(data_dir, environment)
     with step("Web, live pages, two workers, scheduler"):
         _start_site(data_dir, environment, children)
     say_where(data_dir, address)
@@ -150,14 +148,15 @@ def plan_restart(child: Supervised, now: float) -> None:
 
 
 def _stop(children: list[Supervised]) -> None:
-    """Stop everything, the last started first, then whatever is left below us. A second Ctrl-C changes nothing."""
+    """Stop the site, then the services, then whatever is left below us. A second Ctrl-C changes nothing."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if children:
         begun = time.monotonic()
         print("\nStopping ... ", end="", flush=True)
-        for child in reversed(children):
-            child.running.stop()
+        running = [child.running for child in children]
+        stop_together(running[len(services.ENGINES) :])  # the services were started first
+        services.stop(running[: len(services.ENGINES)])
         print(f"stopped in {time.monotonic() - begun:.1f} s", flush=True)
     kill_descendants()
 
