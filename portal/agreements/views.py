@@ -89,23 +89,22 @@ def _fresh_proof(request: HttpRequest) -> str:
     return PROOFS[proofs[-1].get("type") or proofs[-1]["method"]]
 
 
-def _to_sign(request: HttpRequest, institution: Institution) -> AgreementVersion:
-    """Return the version in force of the programme that is asked for; of the first programme by default."""
-    programmes = Programme.objects.order_by("pk")
-    slug = request.GET.get("programme")
-    programme = get_object_or_404(programmes, slug=slug) if slug else programmes.first()
-    agreement = services.current(programme) if programme else None
+def _to_sign(programme: str) -> AgreementVersion:
+    """Return the version in force of a programme; of the first programme where none is named."""
+    rows = Programme.objects.order_by("pk")
+    row = get_object_or_404(rows, slug=programme) if programme else rows.first()
+    agreement = services.current(row) if row else None
     if agreement is None:
         raise Http404("No agreement has been published.")
     return agreement
 
 
-def sign(request: HttpRequest, slug: str) -> HttpResponse:
+def sign(request: HttpRequest, slug: str, programme: str = "") -> HttpResponse:
     """Show the exact text and, to the signing official, the place to sign."""
     institution = get_object_or_404(Institution.objects.visible_to(request.user), slug=slug)
     if not request.user.has_perm("institutions.view_file", institution):
         raise PermissionDenied(f"Only people of {institution} see this page.")
-    agreement = _to_sign(request, institution)
+    agreement = _to_sign(programme)
     signature = services.signature_under(agreement, institution)
     if signature is not None:
         return redirect(signature)
