@@ -50,6 +50,17 @@ document.addEventListener("submit", (event) => {
   setTimeout(() => { delete form.dataset.sent; }, 3000);
 });
 
+// django-allauth's passkey scripts end silently when the person cancels or the browser refuses.
+document.addEventListener("allauth.error", () => {
+  const form = document.querySelector("main form");
+  if (!form || document.querySelector(".passkey-failed")) return;
+  const notice = document.createElement("p");
+  notice.className = "notice tone-bad passkey-failed";
+  notice.setAttribute("role", "alert");
+  notice.textContent = labels.passkeyLabel;
+  form.before(notice);
+});
+
 document.addEventListener("htmx:load", (event) => prepare(event.detail.elt));
 prepare(document);
 document.querySelector(".error-summary")?.focus();
