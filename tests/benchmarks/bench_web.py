@@ -106,7 +106,8 @@ def latency(portal: RunningPortal) -> int:
     starts, round_trip = sorted(found["milliseconds"]), found["round_trip_milliseconds"]
     p99 = starts[-1]  # of few: the worst
     goal = max(P22_GOAL_MS, 10 * round_trip)
-    detail = f"worst={p99:.1f} ms median={statistics.median(starts):.1f} ms n={len(starts)} bare round trip={round_trip:.2f} ms"
+    median = statistics.median(starts)
+    detail = f"worst={p99:.1f} ms median={median:.1f} ms n={len(starts)} bare round trip={round_trip:.2f} ms"
     return report("P22 commit -> first check running", p99 / goal, 1.0, higher=False, detail=detail)
 
 

@@ -1,0 +1,56 @@
+"""Chromium, and the whole portal as `make run` starts it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.running_portal import RunningPortal, running_portal
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def portal() -> Iterator[RunningPortal]:
+    with running_portal() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium. Its absence is a failure, not a reason to skip."""
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    assert path, "The browser tests need Chromium: `apt-get install chromium`, or set CHROMIUM to its path."
+    # Playwright's sync API runs an event loop in this thread; Django must not take it for an async view.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_page(browser, portal):
+    """Return a function that opens a page for another person, in a browser profile of its own."""
+    contexts = []
+
+    def open_page() -> Page:
+        context = browser.new_context(base_url=portal.url, viewport={"width": 1280, "height": 900})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()

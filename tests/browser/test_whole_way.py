@@ -1,0 +1,198 @@
+"""Stations 3 to 10 as new users walk them: join, agree, contribute, check, decide, train, release, download."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.running_portal import ROOT, RunningPortal
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+PASSWORD = "a long walk along the optic nerve"
+BOARD = ["adaeze-okafor", "henrik-lund", "sofia-marino"]
+MINUTES = 60_000
+
+
+def sign_up(page: Page, name: str, email: str) -> None:
+    page.goto("/accounts/signup/")
+    page.get_by_label("Your name").fill(name)
+    page.get_by_label(re.compile("e-?mail", re.IGNORECASE)).first.fill(email)
+    page.locator("input[name=password1]").fill(PASSWORD)
+    page.locator("main form button[type=submit]").first.click()
+    expect(page.locator("main")).to_contain_text(re.compile("mail", re.IGNORECASE))
+    page.goto(link_of_mail(page, email, "/accounts/confirm-email/"))
+    page.locator("main form button[type=submit]").first.click()
+
+
+def link_of_mail(page: Page, email: str, path: str) -> str:
+    """Open the newest mail to an address and return the address of the link in it that leads to `path`."""
+    page.goto(f"/mailbox/?to={email}")
+    page.locator("ul.rows a").first.click()
+    link = page.locator(f"main a[href*='{path}']").first.get_attribute("href")
+    assert link
+    return link
+
+
+def sign_in(page: Page, email: str, password: str) -> Page:
+    page.goto("/accounts/login/")
+    page.locator("input[name=login]").fill(email)
+    page.locator("input[name=password]").fill(password)
+    page.locator("main form button[type=submit]").first.click()
+    page.wait_for_url(lambda url: "/accounts/login/" not in url)
+    return page
+
+
+def vote_for(new_page, portal: RunningPortal, title: str) -> None:
+    """Let three members of the board vote for the motion with this title."""
+    for member in BOARD:
+        page = sign_in(new_page(), f"{member}@demo.example", portal.password)
+        page.goto("/board/")
+        page.get_by_role("link", name=title).first.click()
+        page.get_by_label("For", exact=True).check()
+        page.locator("form[action$='/vote/'] button[type=submit]").click()
+        expect(page.locator("body")).to_contain_text("Your vote is on record")
+
+
+def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, tmp_path: Path):
+    # Join
+    investigator = new_page()
+    sign_up(investigator, "Zanele Dube", "zanele@harbour.example")
+    investigator.goto("/institutions/apply/")
+    investigator.locator("input[name=name]").fill("Harbour Eye Hospital")
+    investigator.locator("select[name=country]").select_option("ZA")
+    investigator.locator("select[name=kind]").select_option("hospital")
+    investigator.locator("select[name=gpu]").select_option("small")
+    investigator.locator("select[name=expertise]").select_option("some")
+    investigator.locator("select[name=weights_may_leave]").select_option("yes")
+    investigator.get_by_role("button", name="Save and read back").click()
+    expect(investigator.locator("main")).to_contain_text("Share weights")
+    expect(investigator.locator("main")).to_contain_text("Southern Africa")
+    investigator.get_by_role("button", name="Send the application").click()
+    vote_for(new_page, portal, "Admit Harbour Eye Hospital")
+    investigator.goto("/institutions/harbour-eye-hospital/")
+    expect(investigator.locator("main")).to_contain_text("Member")
+
+    # Agree: the signing official is invited, signs after proving identity again
+    investigator.goto("/institutions/harbour-eye-hospital/people/")
+    investigate = investigator.locator("form[action$='/people/invite/']")
+    investigate.locator("input[name=email]").fill("official@harbour.example")
+    investigate.locator("select[name=role]").select_option("signing_official")
+    investigate.locator("button[type=submit]").click()
+    official = new_page()
+    sign_up(official, "Sipho Nkosi", "official@harbour.example")
+    official.goto(link_of_mail(official, "official@harbour.example", "/institutions/invitations/"))
+    official.get_by_role("button", name="Accept").click()
+    official.goto("/agreements/sign/harbour-eye-hospital/")
+    if "reauthenticate" in official.url:
+        official.locator("input[name=password]").fill(PASSWORD)
+        official.locator("main form button[type=submit]").first.click()
+    official.locator("input[name=typed_name]").fill("Sipho Nkosi")
+    official.locator("input[name=agree]").check()
+    official.locator("form:has(input[name=agree]) button[type=submit]").click()
+    expect(official).to_have_url(re.compile("/agreements/receipts/"))
+    receipt = new_page()
+    receipt.goto(official.url)
+    expect(receipt.locator("main")).to_contain_text("Harbour Eye Hospital")
+    expect(receipt.locator("main")).not_to_contain_text("Sipho")
+
+    # Contribute: fine-tuned with the kit, sent by the browser, again after a reload
+    weights = fine_tune(portal, tmp_path)
+    investigator.goto("/contributions/new/")
+    investigator.locator("input[name=title]").fill("Harbour generator")
+    investigator.locator("form:has(input[name=title]) button[type=submit]").click()
+    card = tmp_path / "fit" / "training_card.json"
+    facts = json.loads(card.read_text()) | {"patients": 40, "cameras": "unknown", "demographics": "unknown"}
+    card.write_text(json.dumps(facts))
+    investigator.locator("input[name=card_file]").set_input_files(card)
+    investigator.locator("form[action$='/card/fill/'] button[type=submit]").click()
+    investigator.locator("form:has(input[name=steps]) button[type=submit]").first.click()
+    expect(investigator).to_have_url(re.compile("/files/$"))
+    investigator.reload()
+    investigator.locator("#upload-file").set_input_files(weights)
+    expect(investigator.locator("main")).to_contain_text("The file has arrived", timeout=2 * MINUTES)
+    investigator.get_by_role("link", name="Continue").click()
+    investigator.locator("form:has(button[type=submit]) button[type=submit]").last.click()
+
+    # Check: live on the page
+    expect(investigator.locator("main")).to_contain_text("Before the board", timeout=5 * MINUTES)
+    expect(investigator.locator("main img[src*='/evidence/']").first).to_be_visible()
+
+    # Decide
+    vote_for(new_page, portal, "Approve generator weights of Harbour Eye Hospital")
+    investigator.reload()
+    expect(investigator.locator("main")).to_contain_text("Approved")
+
+    # Train and evaluate
+    operator = sign_in(new_page(), "operator@demo.example", portal.password)
+    operator.goto("/runs/pretrain/")
+    operator.locator("input[name=name]").fill("Harbour encoder")
+    operator.locator("input[name=generators]").first.check()
+    operator.locator("input[name=images_per_generator]").fill("8")
+    operator.locator("input[name=steps]").fill("10")
+    operator.locator("form:has(input[name=steps]) button[type=submit]").click()
+    expect(operator.locator("main")).to_contain_text("Succeeded", timeout=5 * MINUTES)
+    operator.goto("/benchmark/")
+    operator.locator("form[action*='/runs/evaluate/harbour'] button[type=submit]").first.click()
+    expect(operator.locator("main")).to_contain_text("Succeeded", timeout=5 * MINUTES)
+    operator.goto("/benchmark/")
+    expect(operator.locator("main")).to_contain_text("Harbour encoder")
+    expect(operator.locator("main")).to_contain_text("EfficientNet-Lite0")
+
+    # Release
+    operator.locator("a[href*='/board/propose/harbour']").first.click()
+    operator.locator("form:has(textarea[name=card]) button[type=submit]").click()
+    vote_for(new_page, portal, "Release Harbour encoder 1.0 under CC-BY-NC-4.0")
+
+    # Download: refused before, allowed after acceptance, by browser and by curl
+    researcher = new_page()
+    sign_up(researcher, "Mina Sato", "mina@lab.example")
+    path = "/dl/harbour-encoder-10/model.safetensors"
+    refused = researcher.request.get(path)
+    assert (refused.status, refused.json()["code"]) == (403, "licence_not_accepted")
+    researcher.goto(refused.json()["next_url"])
+    researcher.locator("input[name=institution_name]").fill("Lab of the walk")
+    researcher.locator("textarea[name=purpose]").fill("To see whether the whole way works.")
+    researcher.locator("input[name=agree]").check()
+    researcher.locator("form:has(input[name=agree]) button[type=submit]").click()
+    with researcher.expect_download() as downloading:
+        researcher.locator(f"a[href='{path}']").first.click()
+    by_browser = tmp_path / "by-browser.safetensors"
+    downloading.value.save_as(by_browser)
+    verify_by_curl(portal, researcher, tmp_path / "curl", by_browser)
+
+
+def fine_tune(portal: RunningPortal, folder: Path) -> Path:
+    """Fine-tune the base generator on the phantoms, a few steps, with the kit's own command."""
+    argv = [sys.executable, "-m", "jobs.kit", "fit", str(portal.data_dir / "phantoms")]
+    argv += ["--out", str(folder / "fit"), "--steps", "6"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "fit" / "weights.safetensors"
+
+
+def verify_by_curl(portal: RunningPortal, page: Page, folder: Path, by_browser: Path) -> None:
+    """Make a token, fetch the file and SHA256SUMS with curl as the page says, and verify."""
+    page.goto("/account/tokens/")
+    page.locator("input[name=name]").fill("curl")
+    page.locator("form:has(input[name=name]) button[type=submit]").first.click()
+    token = re.search(r"grf_[\w-]+", page.locator("main").inner_text())
+    assert token
+    folder.mkdir()
+    for name in ("model.safetensors", "SHA256SUMS"):
+        url = f"{portal.url}/dl/harbour-encoder-10/{name}"
+        argv = ["curl", "-fsSL", "-C", "-", "-H", f"Authorization: Bearer {token[0]}", "-O", url]
+        subprocess.run(argv, cwd=folder, check=True, env={**os.environ, "NO_PROXY": "*"})
+    verified = subprocess.run(
+        ["sha256sum", "-c", "SHA256SUMS", "--ignore-missing"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    assert verified.stdout == "model.safetensors: OK\n"
+    assert (
+        hashlib.sha256(by_browser.read_bytes()).digest()
+        == hashlib.sha256((folder / "model.safetensors").read_bytes()).digest()
+    )
