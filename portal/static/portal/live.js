@@ -29,7 +29,6 @@
   }
 
   function open() {
-    subscribed.clear();
     socket = new WebSocket(`${base}/ws/live/`);
     socket.addEventListener("open", () => {
       wait = 1000;
@@ -42,6 +41,7 @@
     });
     socket.addEventListener("close", (event) => {
       socket = null;
+      subscribed.clear();
       dropped = true;
       if (event.code === 4401) return; // not signed in
       setTimeout(subscribe, wait * (0.75 + Math.random() / 2));
