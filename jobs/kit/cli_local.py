@@ -83,7 +83,7 @@ def fit(
 
         from . import fit as training  # noqa: PLC0415 -- slow import
     config = training.FitConfig(steps=steps, batch_size=batch_size, learning_rate=lr, seed=seed, device=device)
-    with _train_extra(), terminal.bars() as on_progress:
+    with _train_extra(), terminal.Bars() as on_progress:
         card = training.fit(folder, base_dir, out_dir, config, on_progress)
     weights, card_file = out_dir / "weights.safetensors", out_dir / "training_card.json"
     if as_json:
@@ -122,12 +122,13 @@ def check(file: Path, base_name: str, out_dir: Path | None, as_json: bool) -> in
 
     base = generator.load_base(_base_folder(base_name))
     found: list[Document] = []
-    with tempfile.TemporaryDirectory(prefix="consortium-") as scratch, terminal.bars() as on_progress:
+    with tempfile.TemporaryDirectory(prefix="consortium-") as scratch, terminal.Bars() as on_progress:
 
         def on_event(event: Document) -> None:
             if event["type"] == "progress":
                 on_progress(event["done"], event["total"], event["text"])
             elif event["type"] == "check":
+                on_progress.close()
                 found.append({key: value for key, value in event.items() if key != "type"})
                 if not as_json:
                     terminal.print_check(found[-1])
@@ -176,7 +177,7 @@ def sample(weights: Path, count: int, out_dir: Path, base_name: str, seed: int, 
         raise KitError(f"{out_dir} holds images already.", code="out_not_empty", fix="Choose another --out.")
     out_dir.mkdir(parents=True, exist_ok=True)
     digest = scan.sha256_of(weights)
-    with _train_extra(), terminal.bars() as on_progress:
+    with _train_extra(), terminal.Bars() as on_progress:
         model = generator.load_weights(generator.build(base.config["architecture"]), weights)
         rows = [
             {**row, "synthetic": "yes", "base": base.slug, "generator_sha256": digest, "kit_version": __version__}

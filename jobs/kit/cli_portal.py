@@ -80,7 +80,7 @@ def contribute_weights(
     card = _read_card(card_file)
     base_model = base_model or str((card.get("base") or {}).get("slug") or "fundus-64")
     wanted = {"institution": institution, "base_model": base_model, "title": title}
-    with terminal.bars(is_bytes=True) as on_progress:
+    with terminal.Bars(is_bytes=True) as on_progress:
         hashed = transfer.hash_file(file, on_progress=on_progress)
         found = portal.contribution(resume_id) if resume_id else _draft(portal, wanted, hashed.sha256)
         if found is None:
@@ -222,7 +222,7 @@ def download(
         raise KitError(f"There is no released model {slug}.", code="not_found", fix="`consortium models` lists them.")
     if not release["accepted"]:
         _accept(portal, release, spdx, name=name, purpose=purpose, institution=institution)
-    with terminal.bars(is_bytes=True) as on_progress:
+    with terminal.Bars(is_bytes=True) as on_progress:
         paths = fetch.download_release(portal, release, out_dir, on_progress=on_progress)
     if as_json:
         return terminal.print_json({"slug": slug, "files": [str(path) for path in paths], "verified": True})

@@ -2,8 +2,6 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -27,31 +25,37 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
-@contextmanager
-def bars(*, is_bytes: bool = False) -> Iterator[Callable[[int, int, str], None]]:
-    """Yield an on_progress that draws a bar for each text; what follows a comma in the text stands behind the bar."""
-    bar, current = None, ""
+class Bars:
+    """An on_progress that draws a bar for each text; what follows a comma in the text stands behind the bar."""
 
-    def show(done: int, total: int, text: str) -> None:
-        nonlocal bar, current
+    def __init__(self, *, is_bytes: bool = False) -> None:
+        self.look = {"unit": "B", "unit_scale": True, "unit_divisor": 1024} if is_bytes else {"unit": "it"}
+        self.every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a batch job's log is not a terminal
+        self.bar: tqdm | None = None
+        self.label = ""
+
+    def __enter__(self) -> "Bars":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __call__(self, done: int, total: int, text: str) -> None:
         label, _, figure = text.partition(", ")
-        if bar is None or label != current:
-            if bar is not None:
-                bar.close()
-            every = 0.1 if sys.stderr.isatty() else 30.0  # seconds; a batch job's log is not a terminal
-            unit = {"unit": "B", "unit_scale": True, "unit_divisor": 1024} if is_bytes else {"unit": ""}
-            bar = tqdm(total=total, initial=done, desc=label, file=sys.stderr, mininterval=every, **unit)
-            current = label
+        if self.bar is None or label != self.label:
+            self.close()
+            self.bar = tqdm(total=total, initial=done, desc=label, file=sys.stderr, mininterval=self.every, **self.look)
+            self.label = label
         else:
-            bar.update(done - bar.n)
+            self.bar.update(done - self.bar.n)
         if figure:
-            bar.set_postfix_str(figure, refresh=False)
+            self.bar.set_postfix_str(figure, refresh=False)
 
-    try:
-        yield show
-    finally:
-        if bar is not None:
-            bar.close()
+    def close(self) -> None:
+        """End the bar, so that a line can be printed."""
+        if self.bar is not None:
+            self.bar.close()
+        self.bar = None
 
 
 def print_check(check: Document) -> None:
