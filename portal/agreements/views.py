@@ -134,7 +134,7 @@ def _sign(request: HttpRequest, agreement: AgreementVersion, institution: Instit
         typed_name=typed_name,
         authentication=_fresh_proof(request),
         ip_address=get_adapter().get_client_ip(request),
-        user_agent=request.headers.get("User-Agent", ""),
+        user_agent=request.META.get("HTTP_USER_AGENT", ""),  # of the form that was kept, as the address is
         now=timezone.now(),
     )
     messages.success(request, f"Signed. {institution} can contribute now.")

@@ -19,11 +19,13 @@ def _institutions() -> list[tuple[str, str]]:
 class LogForm(forms.Form):
     """Filters of the log."""
 
-    verb = forms.ChoiceField(required=False, choices=[("", "All events"), *((verb, verb) for verb in SENTENCES)])
+    verb = forms.ChoiceField(
+        required=False, label="Event", choices=[("", "All events"), *((verb, verb) for verb in SENTENCES)]
+    )
     actor = forms.CharField(required=False, max_length=200, label="Who")
     institution = forms.ChoiceField(required=False, choices=lazy(_institutions, list))
-    subject_type = forms.CharField(required=False, max_length=40, label="What kind of thing")
-    subject_id = forms.IntegerField(required=False, min_value=1, label="Its number")
+    subject_type = forms.CharField(required=False, max_length=40, label="Subject")
+    subject_id = forms.IntegerField(required=False, min_value=1, label="Number")
     date_from = forms.DateField(required=False, label="From", widget=forms.DateInput(attrs={"type": "date"}))
     date_to = forms.DateField(required=False, label="To", widget=forms.DateInput(attrs={"type": "date"}))
 

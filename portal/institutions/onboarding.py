@@ -82,7 +82,7 @@ def standing(institution: Institution) -> Standing:
                 "The applicants", "Review the application and send it", reverse("institutions:review", args=[slug])
             )
         case Status.APPLIED:
-            return Standing("The board", "The board votes; you get a mail with the result")
+            return Standing("The board", "The board votes; a mail tells the result")
         case Status.DECLINED:
             return Standing("The applicants", "Read the reason; you may apply again", reverse("institutions:apply"))
         case Status.WITHDRAWN:

@@ -1,0 +1,460 @@
+"""Institutions: the public list, the application, the people, the invitations."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from allauth.account.models import EmailAddress
+from django.db import IntegrityError, transaction
+from django.urls import reverse
+from django.utils import timezone
+
+from portal.audit.models import AuditEvent
+from portal.errors import NotAllowed
+from portal.institutions import ror, services
+from portal.institutions.models import Institution, Invitation, Membership
+from portal.lifecycle import TransitionNotAllowed
+from tests import factories
+
+Role = Membership.Role
+PROFILE = {
+    "name": "Lake Hospital",
+    "local_name": "ሐይቅ ሆስፒታል",
+    "ror_id": "https://ror.org/04cpxjv19",
+    "country": "ET",
+    "city": "Bahir Dar",
+    "kind": "hospital",
+    "website": "https://lake.example",
+    "image_count": "1200",
+    "gpu": "small",
+    "expertise": "some",
+    "images_may_leave": "no",
+    "synthetic_may_leave": "unknown",
+    "weights_may_leave": "yes",
+    "regulation_note": "Proclamation 1321/2024",
+    "ethics_reference": "ERC/7",
+    "role": "principal_investigator",
+}
+
+
+def verbs(institution: Institution) -> list[str]:
+    rows = AuditEvent.objects.filter(institution_id=institution.pk).order_by("pk")
+    return list(rows.values_list("verb", flat=True))
+
+
+def mailed_path(mailoutbox) -> str:
+    """Return the path of the link at the end of the newest mail."""
+    return re.search(r"https?://[^/]+(/\S+)", mailoutbox[-1].body)[1]
+
+
+# Public list and page
+
+
+def test_public_list_shows_members_by_region_and_nothing_else(client, programme):
+    factories.admitted_institution("Moi Eye Clinic", country="KE")
+    factories.admitted_institution("Andes Retina", country="PE")
+    factories.applied_institution("Levante Ophthalmology", country="ES")
+    factories.draft_institution("Niger Delta Eye Foundation", country="NG")
+    response = client.get(reverse("institutions:list"))
+    assert [(row["region"], row["institution"].name) for row in response.context["institutions"]] == [
+        ("Eastern Africa", "Moi Eye Clinic"),
+        ("South America", "Andes Retina"),
+    ]
+    assert "Levante" not in response.text
+    assert "Niger Delta" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ({"q": "retina"}, ["Andes Retina"]),
+        ({"q": "клиника"}, ["Volga Clinic"]),
+        ({"country": "PE"}, ["Andes Retina"]),
+        ({"region": "151"}, ["Volga Clinic"]),
+        ({"q": "retina", "country": "RU"}, []),
+        ({"page": "2"}, []),
+        ({"page": "x"}, ["Volga Clinic", "Andes Retina"]),
+    ],
+)
+def test_public_list_narrows(client, programme, query, names):
+    factories.admitted_institution("Andes Retina", country="PE")
+    factories.admitted_institution("Volga Clinic", country="RU", local_name="Волжская клиника")
+    response = client.get(reverse("institutions:list"), query)
+    assert [row["institution"].name for row in response.context["institutions"]] == names
+
+
+def test_public_list_pages_without_counting(client, programme, monkeypatch):
+    monkeypatch.setattr("portal.institutions.views.PAGE_SIZE", 2)
+    for name in ("A", "B", "C"):
+        factories.admitted_institution(f"Clinic {name}")
+    first, second = (client.get(reverse("institutions:list"), {"page": page}) for page in (1, 2))
+    assert [row["institution"].name for row in first.context["institutions"]] == ["Clinic A", "Clinic B"]
+    assert [row["institution"].name for row in second.context["institutions"]] == ["Clinic C"]
+    assert (first.context["next_page"], second.context["next_page"]) == (2, 0)
+
+
+@pytest.mark.parametrize("item_count", [1, 3])
+def test_public_list_needs_the_same_queries_for_any_number(client, programme, item_count, django_assert_num_queries):
+    for number in range(item_count):
+        factories.member_institution(f"Clinic {number}")
+    with django_assert_num_queries(1):
+        response = client.get(reverse("institutions:list"))
+    assert len(response.context["institutions"]) == item_count
+
+
+def test_public_page_of_a_member_holds_no_personal_data(client, institution, steward):
+    response = client.get(institution.get_absolute_url())
+    assert response.status_code == 200
+    assert institution.name in response.text
+    for person in services.people(institution):
+        assert person.email not in response.text
+        assert person.name not in response.text
+    assert "History" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("who", "status"),
+    [("nobody", 404), ("outsider", 404), ("own", 200), ("board_member", 200), ("auditor", 200), ("researcher", 404)],
+)
+def test_an_application_is_seen_by_its_people_and_the_consortium(request, client, sign_in, programme, who, status):
+    institution = factories.applied_institution("Lake Hospital")
+    if who == "own":
+        client = sign_in(factories.person_of(institution))
+    elif who != "nobody":
+        client = sign_in(request.getfixturevalue(who))
+    assert client.get(institution.get_absolute_url()).status_code == status
+
+
+def test_a_draft_is_seen_by_its_people_only(sign_in, programme, board_member, auditor):
+    institution = factories.draft_institution("Lake Hospital")
+    people = [factories.person_of(institution), board_member, auditor]
+    assert [sign_in(person).get(institution.get_absolute_url()).status_code for person in people] == [200, 404, 404]
+
+
+def test_a_board_member_with_two_roles_in_the_applicant_gets_one_page(sign_in, programme, board_member, now):
+    institution = factories.applied_institution("Lake Hospital")
+    investigator = factories.person_of(institution)
+    for role in (Role.MEMBER, Role.STEWARD):
+        Membership.objects.create(user=board_member, institution=institution, role=role, started_at=now)
+    assert sign_in(board_member).get(institution.get_absolute_url()).status_code == 200
+    assert sign_in(investigator).get(institution.get_absolute_url()).status_code == 200
+
+
+# Application
+
+
+def test_an_application_goes_from_the_form_to_the_board(sign_in, researcher):
+    client = sign_in(researcher)
+    response = client.post(reverse("institutions:apply"), PROFILE)
+    institution = Institution.objects.get()
+    assert response.headers["Location"] == reverse("institutions:review", args=["lake-hospital"])
+    assert (institution.ror_id, institution.subregion, institution.status) == ("04cpxjv19", "014", "draft")
+    review = client.get(response.headers["Location"])
+    assert "Eastern Africa" in review.text
+    assert review.context["advice"].kind == "weights"
+    assert review.context["missing"] == []
+    client.post(reverse("institutions:submit", args=["lake-hospital"]))
+    institution.refresh_from_db()
+    assert institution.status == "applied"
+    assert verbs(institution) == ["institution.drafted", "membership.started", "institution.applied"]
+
+
+def test_the_form_says_what_is_wrong_and_keeps_what_was_typed(sign_in, researcher):
+    response = sign_in(researcher).post(
+        reverse("institutions:apply"), PROFILE | {"ror_id": "04cpxjv18", "country": "", "website": "no address"}
+    )
+    assert response.status_code == 422
+    assert sorted(response.context["form"].errors) == ["country", "ror_id", "website"]
+    assert "Bahir Dar" in response.text
+    assert Institution.objects.count() == 0
+
+
+def test_a_ror_id_applies_once_at_a_time(sign_in, researcher, programme):
+    factories.draft_institution("First", ror_id="04cpxjv19")
+    response = sign_in(researcher).post(reverse("institutions:apply"), PROFILE)
+    assert response.status_code == 422
+    assert list(response.context["form"].errors) == ["ror_id"]
+    assert Institution.objects.count() == 1
+
+
+def test_a_ror_id_is_free_again_after_a_withdrawal(sign_in, researcher, programme):
+    first = factories.draft_institution("First", ror_id="04cpxjv19")
+    services.withdraw(first, by=factories.person_of(first), now=timezone.now())
+    assert sign_in(researcher).post(reverse("institutions:apply"), PROFILE).status_code == 302
+
+
+def test_names_in_other_scripts_and_reserved_names_get_an_address(programme):
+    slugs = [factories.draft_institution(name).slug for name in ("长江眼科医院", "मोई", "Mine", "Apply")]
+    assert slugs == ["institution", "institution-2", "mine-2", "apply-2"]
+
+
+def test_the_region_follows_a_changed_country(sign_in, programme):
+    institution = factories.draft_institution("Lake Hospital", country="KE")
+    client = sign_in(factories.person_of(institution))
+    changed = {**PROFILE, "country": "PE"}
+    changed.pop("role")
+    assert client.post(reverse("institutions:edit", args=[institution.slug]), changed).status_code == 302
+    institution.refresh_from_db()
+    assert (institution.country, institution.subregion, institution.name) == ("PE", "005", "Lake Hospital")
+
+
+def test_the_profile_is_fixed_while_the_board_votes(sign_in, programme):
+    institution = factories.applied_institution("Lake Hospital")
+    person = factories.person_of(institution)
+    response = sign_in(person).post(reverse("institutions:edit", args=[institution.slug]), PROFILE)
+    assert response.headers["Location"] == institution.get_absolute_url()
+    with pytest.raises(NotAllowed):
+        services.change_profile(institution, by=person, name="Other")
+    institution.refresh_from_db()
+    assert institution.city == ""
+
+
+def test_an_application_needs_a_principal_investigator(sign_in, researcher):
+    client = sign_in(researcher)
+    client.post(reverse("institutions:apply"), PROFILE | {"role": "steward"})
+    assert "Send the application" in client.get(reverse("institutions:review", args=["lake-hospital"])).text
+    client.post(reverse("institutions:submit", args=["lake-hospital"]))
+    assert Institution.objects.get().status == "draft"
+
+
+def test_an_application_is_withdrawn_after_asking(sign_in, programme):
+    institution = factories.applied_institution("Lake Hospital")
+    client = sign_in(factories.person_of(institution))
+    url = reverse("institutions:withdraw", args=[institution.slug])
+    assert client.get(url).status_code == 200
+    institution.refresh_from_db()
+    assert institution.status == "applied"
+    client.post(url)
+    institution.refresh_from_db()
+    assert institution.status == "withdrawn"
+
+
+def test_a_member_cannot_withdraw_its_application(institution):
+    with pytest.raises(TransitionNotAllowed):
+        services.withdraw(institution, by=factories.person_of(institution), now=timezone.now())
+
+
+@pytest.mark.parametrize("name", ["edit", "submit", "withdraw", "invite", "add_role"])
+def test_only_managers_change_an_institution(sign_in, institution, member, outsider, name):
+    url = reverse(f"institutions:{name}", args=[institution.slug])
+    data = PROFILE | {"email": "x@example.org", "person": member.pk}
+    assert [sign_in(person).post(url, data).status_code for person in (member, outsider)] == [403, 403]
+    institution.refresh_from_db()
+    assert (institution.name, institution.status) == ("Moi Eye Clinic", "member")
+    assert not Invitation.objects.filter(email="x@example.org").exists()
+
+
+def test_the_checklist_follows_what_was_done(sign_in, programme):
+    institution = factories.admitted_institution("Lake Hospital")
+    client = sign_in(factories.person_of(institution))
+    page = client.get(institution.get_absolute_url())
+    assert [step.done for step in page.context["checklist"]] == [True, True, True, False, False]
+    assert page.context["standing"].holder == "The signing official"
+    factories.sign_agreement(institution)
+    page = client.get(institution.get_absolute_url())
+    assert [step.done for step in page.context["checklist"]] == [True, True, True, True, False]
+    assert page.context["standing"].holder == "The institution"
+
+
+def test_the_history_tells_neither_votes_nor_other_institutions(sign_in, programme, board):
+    from governance.board import services as boards
+
+    institution = factories.applied_institution("Lake Hospital")
+    factories.applied_institution("Hill Hospital")
+    motion = boards.refer_institution(institution.pk, now=timezone.now())
+    factories.vote_all(motion)
+    page = sign_in(factories.person_of(institution)).get(institution.get_absolute_url())
+    assert [event.verb for event in page.context["history"]] == [
+        "institution.admitted",
+        "motion.carried",
+        "motion.opened",
+        "institution.applied",
+        "membership.started",
+        "institution.drafted",
+    ]
+    assert all(member.name not in page.text for member in board)
+    assert "Hill Hospital" not in page.text
+
+
+def test_the_region_fragment_answers_for_a_country(client, db):
+    assert "Eastern Africa" in client.get(reverse("institutions:region"), {"country": "KE"}).text
+    assert client.get(reverse("institutions:region"), {"country": "??"}).text.strip() == ""
+
+
+# People
+
+
+def test_an_invitation_is_mailed_shown_and_accepted_by_post_only(
+    client, sign_in, institution, mailoutbox, django_capture_on_commit_callbacks
+):
+    manager, invited = factories.person_of(institution), factories.user("Nia New", email="nia@example.org")
+    with django_capture_on_commit_callbacks(execute=True):
+        sign_in(manager).post(
+            reverse("institutions:invite", args=[institution.slug]), {"email": "Nia@Example.org", "role": "steward"}
+        )
+    path = mailed_path(mailoutbox)
+    assert client.get(path).status_code == 200
+    assert client.post(path).status_code == 200  # nobody is signed in: shown, not accepted
+    visitor = sign_in(invited)
+    assert visitor.get(path).context["fits"] is True
+    assert not services.is_member(invited, institution)
+    assert visitor.post(path).headers["Location"] == institution.get_absolute_url()
+    assert services.is_member(invited, institution, Role.STEWARD)
+    assert visitor.post(path).status_code == 409  # used
+
+
+@pytest.mark.parametrize("address", ["other", "unverified"])
+def test_an_invitation_is_bound_to_the_verified_address(
+    sign_in, institution, mailoutbox, django_capture_on_commit_callbacks, address
+):
+    stranger = factories.user("Sam Stranger")
+    if address == "unverified":
+        EmailAddress.objects.create(user=stranger, email="nia@example.org", verified=False)
+    with django_capture_on_commit_callbacks(execute=True):
+        services.invite(
+            institution,
+            email="nia@example.org",
+            role="steward",
+            by=factories.person_of(institution),
+            now=timezone.now(),
+        )
+    client = sign_in(stranger)
+    assert client.get(mailed_path(mailoutbox)).context["fits"] is False
+    assert client.post(mailed_path(mailoutbox)).status_code == 409
+    assert not services.is_member(stranger, institution)
+
+
+def test_an_invitation_ends_by_withdrawal_and_by_time(
+    sign_in, institution, mailoutbox, django_capture_on_commit_callbacks
+):
+    manager = factories.person_of(institution)
+    invited = sign_in(factories.user("Nia New", email="nia@example.org"))
+    for sent_at in (timezone.now(), timezone.now() - timedelta(days=15)):
+        with django_capture_on_commit_callbacks(execute=True):
+            row, _ = services.invite(institution, email="nia@example.org", role="member", by=manager, now=sent_at)
+        if row.expires_at > timezone.now():
+            url = reverse("institutions:withdraw_invitation", args=[institution.slug, row.pk])
+            assert sign_in(manager).post(url).status_code == 302
+        assert invited.post(mailed_path(mailoutbox)).status_code == 409
+    assert not institution.memberships.filter(user__name="Nia New").exists()
+
+
+def test_the_people_page_shows_invitations_to_managers_only(sign_in, institution, steward, member, outsider):
+    url = reverse("institutions:people", args=[institution.slug])
+    assert "Invite somebody" in sign_in(steward).get(url).text
+    page = sign_in(member).get(url)
+    assert page.status_code == 200
+    assert "Invite somebody" not in page.text
+    assert steward.email not in page.text
+    assert sign_in(outsider).get(url).status_code == 403
+
+
+def test_my_institutions_and_waiting_invitations(sign_in, institution, steward, programme):
+    other = factories.admitted_institution("Andes Retina", country="PE")
+    services.invite(other, email=steward.email, role="member", by=factories.person_of(other), now=timezone.now())
+    services.invite(other, email="x@example.org", role="member", by=factories.person_of(other), now=timezone.now())
+    page = sign_in(steward).get(reverse("institutions:mine"))
+    assert [row.name for row, _ in page.context["institutions"]] == ["Moi Eye Clinic"]
+    assert [row.email for row in page.context["invitations"]] == [steward.email]
+
+
+def test_a_role_is_given_to_people_who_are_here(sign_in, institution, member, outsider):
+    client = sign_in(factories.person_of(institution))
+    url = reverse("institutions:add_role", args=[institution.slug])
+    assert client.post(url, {"person": member.pk, "role": "steward"}).status_code == 302
+    assert services.is_member(member, institution, Role.STEWARD)
+    assert client.post(url, {"person": outsider.pk, "role": "steward"}).status_code == 422
+    assert not services.is_member(outsider, institution)
+
+
+def test_a_role_ends_after_asking_and_takes_its_rights_along(sign_in, institution, steward):
+    membership = steward.memberships.get()
+    url = reverse("institutions:end_membership", args=[institution.slug, membership.pk])
+    client = sign_in(steward)
+    assert client.get(url).status_code == 200
+    assert services.manages(steward, institution)
+    assert client.post(url).headers["Location"] == reverse("institutions:mine")
+    assert not services.manages(steward, institution)
+    assert client.post(url).status_code == 404
+
+
+def test_the_last_manager_stays(sign_in, institution):
+    investigator = factories.person_of(institution)
+    membership = investigator.memberships.get()
+    sign_in(investigator).post(reverse("institutions:end_membership", args=[institution.slug, membership.pk]))
+    assert services.manages(investigator, institution)
+
+
+def test_a_member_ends_no_role_of_others(sign_in, institution, member, steward):
+    url = reverse("institutions:end_membership", args=[institution.slug, steward.memberships.get().pk])
+    assert sign_in(member).post(url).status_code == 404
+    assert services.is_member(steward, institution, Role.STEWARD)
+
+
+# Constraints of the database
+
+
+@pytest.mark.parametrize(
+    ("constraint", "changes"),
+    [
+        ("institution_status_known", {"status": "friend"}),
+        ("institution_country_alpha2", {"country": "ke"}),
+        ("institution_ror_id", {"ror_id": "04cpxjvi9"}),
+        ("institutions_institution_slug", {"slug": "andes-retina"}),
+        ("one_live_institution_per_ror_id", {"ror_id": "02jx3x895"}),
+    ],
+)
+def test_the_database_refuses_an_impossible_institution(institution, constraint, changes):
+    factories.draft_institution("Andes Retina", ror_id="02jx3x895")
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+        Institution.objects.filter(pk=institution.pk).update(**changes)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "changes"),
+    [
+        ("membership_role_known", {"role": "friend"}),
+        ("one_current_membership_per_role", {"role": "principal_investigator"}),
+    ],
+)
+def test_the_database_refuses_an_impossible_membership(institution, constraint, changes, now):
+    investigator = factories.person_of(institution)
+    row = Membership.objects.create(user=investigator, institution=institution, role="member", started_at=now)
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+        Membership.objects.filter(pk=row.pk).update(**changes)
+
+
+def test_the_database_refuses_an_impossible_invitation(institution, steward, now):
+    row = Invitation.objects.get(accepted_by=steward)
+    for constraint, changes in [
+        ("invitation_accepted_at_iff_by", {"accepted_at": None}),
+        ("invitation_accepted_at_iff_by", {"accepted_by": None}),
+        ("invitation_ended_one_way", {"withdrawn_at": now}),
+    ]:
+        with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+            Invitation.objects.filter(pk=row.pk).update(**changes)
+    other, _ = services.invite(
+        institution, email="x@example.org", role="member", by=factories.person_of(institution), now=now
+    )
+    with pytest.raises(IntegrityError, match="digest"), transaction.atomic():
+        Invitation.objects.filter(pk=other.pk).update(digest=row.digest)
+
+
+@pytest.mark.parametrize(
+    ("given", "valid"),
+    [
+        ("04cpxjv19", True),
+        ("02jx3x895", True),
+        ("04cpxjv18", False),
+        ("14cpxjv19", False),
+        ("04cpxjvi9", False),
+        ("", False),
+        ("04CPXJV19", False),
+    ],
+)
+def test_a_ror_id_is_checked_by_its_digits(given, valid):
+    assert ror.is_valid(given) is valid
+
+
+def test_a_ror_id_is_taken_from_an_address():
+    assert {ror.normalise(text) for text in (" https://ror.org/04CPXJV19/ ", "ror.org/04cpxjv19")} == {"04cpxjv19"}
