@@ -107,7 +107,7 @@ def _start_site(data_dir: Path, environment: dict[str, str], children: list[Supe
         rotate_log(data_dir, program.name)
         children.append(Supervised(Running(program, data_dir)))
     web = next(child.running for child in children if child.running.program.name == "web")
-    web.wait_ready(lambda: site.check_web(environment), timeout_seconds=60)
+    web.wait_ready(lambda: site.check_web(environment), timeout_seconds=180)
 
 
 def _seed(data_dir: Path, environment: dict[str, str], children: list[Supervised]) -> None:

@@ -228,7 +228,12 @@ def test_the_whole_portal_starts_answers_and_leaves_no_process(tmp_path):
         command, cwd=state.REPOSITORY, env={**os.environ, "DATA_DIR": str(data_dir)}, stdout=subprocess.PIPE, text=True
     ) as portal:
         assert portal.stdout
-        said = list(iter(lambda: portal.stdout.readline().strip(), "Ctrl-C stops everything."))
+        said = []
+        for line in portal.stdout:
+            said.append(line.strip())
+            if said[-1] == "Ctrl-C stops everything.":
+                break
+        assert portal.poll() is None, said
         address = f"http://{state.LOOPBACK}:{state.read_ports(data_dir)['web']}"
         below = psutil.Process(portal.pid).children(recursive=True)
         answer = urllib3.request("GET", f"{address}/healthz", retries=False)
