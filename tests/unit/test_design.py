@@ -1,4 +1,4 @@
-"""The design holds its promises: contrast in both themes, no inline style or script, every class defined."""
+"""The design holds its promises: contrast in both themes, nothing of anybody else's."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TEMPLATES = sorted((ROOT / "templates").rglob("*.html"))
 CSS = (ROOT / "portal/static/portal/site.css").read_text() + (ROOT / "portal/static/portal/parts.css").read_text()
 TEXT = ["ink", "ink-2", "ink-3", "accent", "accent-strong", "good", "warn", "bad"]
 
@@ -42,14 +41,6 @@ def test_text_has_the_contrast_of_wcag_aa(dark: bool) -> None:
 def test_borders_of_controls_have_the_contrast_of_wcag_aa(dark: bool) -> None:
     token = _tokens(dark)
     assert _contrast(token["line-2"], token["paper"]) >= 3  # WCAG 2.2, 1.4.11
-
-
-@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.relative_to(ROOT / "templates")))
-def test_template_has_no_inline_style_or_script(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    scripts = [tag for tag in re.findall(r"<script[^>]*>", text) if "src=" not in tag and "application/json" not in tag]
-    handlers = re.findall(r"\s(?:style|on[a-z]+|hx-on[\w:-]*)=", text)
-    assert (scripts, handlers, "<style" in text) == ([], [], False)
 
 
 def test_styles_load_nothing() -> None:
