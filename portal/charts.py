@@ -87,7 +87,11 @@ def interval(value: float | None, low: float | None, high: float | None, start: 
 
 
 def forest(
-    cells: Sequence[Mapping[str, Any]], caption: str = "", overall: Mapping[str, Any] | None = None
+    cells: Sequence[Mapping[str, Any]],
+    caption: str = "",
+    overall: Mapping[str, Any] | None = None,
+    heading: str = "Group",
+    mark_weakest: bool = True,
 ) -> SafeString:
     """
     Draw AUROCs with their intervals under each other, the weakest marked.
@@ -95,16 +99,17 @@ def forest(
     Args:
         cells: of an evaluation report: value, n, auroc, low, high, suppressed; a suppressed cell shows its n only.
         overall: a cell for the first row.
+        heading: what the rows are. mark_weakest: only groups of one evaluation have a weakest.
     """
     shown = [cell for cell in [*cells, *([overall] if overall else [])] if _is_shown(cell)]
     start = min([0.5, *(math.floor(10 * cell["low"]) / 10 for cell in shown if cell.get("low") is not None)])
     ranked = [cell for cell in cells if _is_shown(cell) and cell.get("value") != "not stated"]
-    weakest = min(ranked, key=lambda cell: cell["auroc"]) if len(ranked) > 1 else None
+    weakest = min(ranked, key=lambda cell: cell["auroc"]) if mark_weakest and len(ranked) > 1 else None
     rows = [_forest_row({**overall, "value": "All"}, start, False)] if overall else []
     rows += [_forest_row(cell, start, cell is weakest) for cell in cells]
     body = format_html_join("", "{}", ((row,) for row in rows))
     template = (
-        '<table class="chart">{}<thead><tr><th scope="col">Group</th><th scope="col" class="draw">{}</th>'
+        '<table class="chart">{}<thead><tr><th scope="col">{}</th><th scope="col" class="draw">{}</th>'
         '<th scope="col" class="num">AUROC</th></tr></thead><tbody>{}</tbody></table>'
     )
     axis = format_html(
@@ -113,7 +118,7 @@ def forest(
         f"{start:.1f}",
         f"{start:.1f}",
     )
-    return format_html(template, _caption(caption), axis, body)
+    return format_html(template, _caption(caption), heading, axis, body)
 
 
 def _is_shown(cell: Mapping[str, Any]) -> bool:

@@ -56,7 +56,15 @@ class Evaluation(models.Model):
             models.CheckConstraint(condition=Q(n_positive__lte=F("n")), name="evaluation_positives_within_n"),
             models.CheckConstraint(
                 condition=Q(auroc__isnull=True, low__isnull=True, high__isnull=True)
-                | Q(auroc__gte=0, auroc__lte=1, low__lte=F("high")),
+                | Q(
+                    # without these three, a comparison with NULL is unknown, and a CHECK lets the unknown pass
+                    auroc__isnull=False,
+                    low__isnull=False,
+                    high__isnull=False,
+                    auroc__gte=0,
+                    auroc__lte=1,
+                    low__lte=F("high"),
+                ),
                 name="evaluation_auroc_with_interval",
             ),
         ]

@@ -20,7 +20,7 @@ from portal.errors import error_response
 @require_GET
 def list_(request: HttpRequest) -> HttpResponse:
     """Show the released models; proposals only to who may see them."""
-    rows = Release.objects.visible_to(request.user).select_related("candidate", "license").prefetch_related("files")
+    rows = Release.objects.visible_to(request.user).select_related("candidate", "license")
     return render(request, "releases/release_list.html", {"releases": rows})
 
 
