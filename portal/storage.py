@@ -89,7 +89,7 @@ def ensure_buckets() -> None:
 
 def _cors_rule() -> dict[str, Any]:
     return {
-        "AllowedOrigins": [settings.PORTAL_URL],
+        "AllowedOrigins": [settings.PORTAL_URL, settings.PORTAL_URL.replace("//localhost:", "//127.0.0.1:")],
         "AllowedMethods": ["PUT"],
         "AllowedHeaders": ["*"],
         "ExposeHeaders": ["ETag"],

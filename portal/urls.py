@@ -5,7 +5,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from contributions import api as contributions_api
 from governance.releases import api as releases_api
-from portal import views
+from portal import styleguide, views
 from portal.accounts import api as accounts_api
 from portal.programmes import api as programmes_api
 
@@ -20,6 +20,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("join/", views.join, name="join"),
     path("regions.csv", views.regions_csv, name="regions_csv"),
     path("healthz", views.healthz, name="healthz"),
+    path("style/", styleguide.page, name="styleguide"),
     path("accounts/", include("allauth.urls")),
     path("account/", include("portal.accounts.urls")),
     path("institutions/", include("portal.institutions.urls")),

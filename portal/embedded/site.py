@@ -17,6 +17,9 @@ from portal.embedded.state import LOOPBACK, REPOSITORY, choose_ports, read_ports
 # Django's commands before the site starts. They need nothing of each other, and little time when nothing is to do.
 PREPARATIONS = (("migrate", "--noinput"), ("setup_storage",), ("collectstatic", "--noinput"))
 BIN = Path(sys.executable).parent
+SITE_HOST = "localhost"  # a passkey belongs to a name, never to an IP address (WebAuthn Level 2, section 5.1.2)
+# Two workers, the web and the kit share the cores; OpenMP's threads wait by spinning and starve each other.
+MATH_THREADS = str(max(1, (os.cpu_count() or 2) // 2))
 CELERY_STOP_STEPS = ((signal.SIGTERM, 5.0), (signal.SIGQUIT, 5.0))  # let short tasks finish; a lost lease runs again
 
 
@@ -37,17 +40,18 @@ def sample_dir(sample: str) -> str:
 def choose_address(data_dir: Path) -> str:
     """Choose the ports of the site and return its address."""
     ports = choose_ports(data_dir, ["web", "live"])
-    return f"http://{LOOPBACK}:{ports['web']}"
+    return f"http://{SITE_HOST}:{ports['web']}"
 
 
 def environment(data_dir: Path, sample: str) -> dict[str, str]:
     """Return the whole environment of the site's processes: ours, the services', and where the site is reached."""
     ports = read_ports(data_dir)
     added = {
-        "PORTAL_URL": f"http://{LOOPBACK}:{ports['web']}",
-        "LIVE_URL": f"ws://{LOOPBACK}:{ports['live']}",
+        "PORTAL_URL": f"http://{SITE_HOST}:{ports['web']}",
+        "LIVE_URL": f"ws://{SITE_HOST}:{ports['live']}",
         "EMBEDDED": "True",
         "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", MATH_THREADS),
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '/usr/bin:/bin')}",
     }
     if sample:

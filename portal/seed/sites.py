@@ -63,9 +63,10 @@ def _site_images(sample: Path, country: str, folder: Path) -> int:
 
 
 def _complete_card(path: Path) -> None:
-    """Add what the kit cannot know."""
+    """Answer what the kit cannot know."""
     card = json.loads(path.read_text(encoding="utf-8"))
-    card.setdefault("demographics", STANDS_FOR)
+    card["demographics"] = STANDS_FOR
+    card["cameras"] = card.get("cameras") or "unknown"
     path.write_text(json.dumps(card), encoding="utf-8")
 
 

@@ -63,8 +63,9 @@ def world(institution, steward, member, outsider, board, operator, auditor, rese
     )
     release = factories.released_model(operator)
     task = factories.benchmark_task(release.candidate.programme)
-    report = {"overall": {"n": 40, "n_positive": 20, "auroc": 0.8, "low": 0.7, "high": 0.9}}
-    evaluation = benchmarks.record_evaluation(task, release.candidate, run_id=1, report=report, now=now)
+    evaluation = benchmarks.record_evaluation(
+        task, release.candidate, run_id=1, report=factories.evaluation_report(), now=now
+    )
     unreleased = factories.candidate(release.candidate.programme, slug="waiting")
     accounts.create_token(steward, name="kit", now=now)
     mail = Mail.objects.create(recipient="a@example.org", subject="Hello", body="http://localhost/")

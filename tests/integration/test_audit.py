@@ -1,0 +1,163 @@
+"""The audit log: who reads it, what it is narrowed by, that nobody changes it."""
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.db import DatabaseError, transaction
+from django.urls import reverse
+
+from portal.audit import services
+from portal.audit.models import AuditEvent
+from portal.audit.verbs import SENTENCES
+from tests import factories
+
+LOG, CSV = reverse("audit:log"), reverse("audit:csv")
+
+
+def record(verb, subject, *, by=None, **facts):
+    with transaction.atomic():
+        return services.record(verb, subject, by=by, **facts)
+
+
+def rows_of(response) -> list[dict[str, str]]:
+    text = b"".join(response.streaming_content).decode()
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.mark.parametrize(
+    ("who", "status"),
+    [("auditor", 200), ("operator", 200), ("chair", 200), ("board_member", 403), ("steward", 403), ("researcher", 403)],
+)
+def test_the_log_is_read_by_auditors(request, sign_in, who, status):
+    client = sign_in(request.getfixturevalue(who))
+    assert [client.get(url).status_code for url in (LOG, CSV)] == [status, status]
+    assert [client.post(url).status_code for url in (LOG, CSV)] == [405, 405]
+
+
+def test_the_log_asks_strangers_to_sign_in(client, db):
+    assert client.get(LOG).headers["Location"] == f"{reverse('account_login')}?next={LOG}"
+
+
+def test_every_event_reads_as_a_sentence(sign_in, auditor, institution):
+    events = sign_in(auditor).get(LOG).context["events"]
+    assert [event.pk for event in events] == sorted((event.pk for event in events), reverse=True)
+    sentences = {event.verb: event.sentence for event in events}
+    assert sentences["institution.admitted"] == "system admitted Moi Eye Clinic"
+    assert sentences["agreement.signed"] == (
+        "Signing official of Moi Eye Clinic signed Data-use agreement, version 1 for Moi Eye Clinic"
+    )
+
+
+def test_every_verb_has_a_sentence_that_names_the_actor():
+    for verb, sentence in SENTENCES.items():
+        assert verb.count(".") == 1
+        assert "{actor}" in sentence
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({"verb": "institution.applied"}, ["institution.applied", "institution.applied"]),
+        ({"verb": "institution.applied", "institution": "first"}, ["institution.applied"]),
+        ({"actor": "andes", "subject_type": "institution"}, ["institution.applied", "institution.drafted"]),
+        (
+            {"subject_type": "institution", "subject_id": "first", "verb": "institution.drafted"},
+            ["institution.drafted"],
+        ),
+        ({"date_from": "2999-01-01"}, []),
+        ({"date_to": "2000-01-01"}, []),
+        ({"actor": "nobody at all"}, []),
+    ],
+)
+def test_the_log_narrows(sign_in, auditor, programme, query, expected):
+    first = factories.applied_institution("Moi Eye Clinic")
+    factories.applied_institution("Andes Retina", country="PE")
+    query = {name: first.pk if value == "first" else value for name, value in query.items()}
+    client = sign_in(auditor)
+    response = client.get(LOG, query)
+    assert [event.verb for event in response.context["events"]] == expected
+    assert [row["verb"] for row in rows_of(client.get(CSV, query))] == expected[::-1]
+
+
+def test_days_begin_and_end_in_utc(sign_in, auditor):
+    event = record("role.given", auditor)
+    day = event.at.astimezone(UTC).date()
+    client = sign_in(auditor)
+
+    def found(**query):
+        return event.pk in [row.pk for row in client.get(LOG, query).context["events"]]
+
+    assert found(date_from=day, date_to=day)
+    assert not found(date_from=day + timedelta(days=1))
+    assert not found(date_to=day - timedelta(days=1))
+
+
+@pytest.mark.parametrize("query", [{"date_from": "soon"}, {"verb": "x"}, {"subject_id": "-1"}, {"institution": "0"}])
+def test_a_malformed_filter_shows_nothing_and_says_so(sign_in, auditor, query):
+    client = sign_in(auditor)
+    response = client.get(LOG, query)
+    assert (response.status_code, response.context["events"]) == (422, [])
+    assert list(response.context["form"].errors) == list(query)
+    assert client.get(CSV, query).status_code == 422
+
+
+def test_older_pages_go_by_number_and_keep_the_filters(sign_in, auditor, monkeypatch):
+    monkeypatch.setattr("portal.audit.views.PAGE_SIZE", 2)
+    events = [record("token.created", auditor, by=auditor) for _ in range(5)]
+    record("token.revoked", auditor, by=auditor)
+    client, seen, query = sign_in(auditor), [], {"verb": "token.created"}
+    for _ in range(3):
+        page = client.get(LOG, query)
+        seen += [event.pk for event in page.context["events"]]
+        assert page.context["query"] == "verb=token.created"
+        query = {"verb": "token.created", "before": page.context["before"]}
+    assert seen == [event.pk for event in reversed(events)]
+    assert page.context["before"] == 0
+
+
+@pytest.mark.parametrize("item_count", [1, 3])
+def test_the_log_needs_the_same_queries_for_any_number(sign_in, auditor, item_count, django_assert_num_queries):
+    for _ in range(item_count):
+        record("institution.drafted", auditor, by=auditor)
+    client = sign_in(auditor)
+    client.get(LOG)
+    with django_assert_num_queries(6):  # session, person, right, roles for the menu, institutions, events
+        client.get(LOG, {"verb": "institution.drafted"})
+
+
+def test_the_csv_carries_the_facts_and_nothing_that_a_spreadsheet_runs(sign_in, auditor):
+    auditor.name = "=HYPERLINK(1)"
+    auditor.save()
+    event = record("role.given", auditor, by=auditor, role="auditor")
+    response = sign_in(auditor).get(CSV, {"subject_id": auditor.pk, "actor": "HYPERLINK"})
+    assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
+    (row,) = rows_of(response)
+    assert (row["id"], row["facts"], row["actor"]) == (str(event.pk), '{"role": "auditor"}', "'=HYPERLINK(1)")
+    assert row["sentence"].startswith("'=")
+    assert datetime.fromisoformat(row["at"]) == event.at
+
+
+def test_an_event_can_be_neither_changed_nor_deleted(auditor):
+    rows = AuditEvent.objects.all()
+    count = rows.count()
+    assert count > 0
+    with pytest.raises(DatabaseError, match="append-only: UPDATE refused"), transaction.atomic():
+        rows.update(actor="somebody else")
+    with pytest.raises(DatabaseError, match="append-only: DELETE refused"), transaction.atomic():
+        rows._raw_delete(rows.db)
+    assert rows.count() == count
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_event_is_written_in_the_transaction_of_its_change():
+    person = factories.user("Ada")
+    with pytest.raises(RuntimeError, match="outside a transaction"):
+        services.record("token.created", person, by=person)
+    assert AuditEvent.objects.count() == 0
+
+
+def test_an_unknown_verb_is_refused(auditor):
+    with pytest.raises(KeyError), transaction.atomic():
+        services.record("token.eaten", auditor, by=auditor)
