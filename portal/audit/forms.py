@@ -1,10 +1,10 @@
 """What the audit log can be narrowed by; lives in the address."""
 
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 
 from django import forms
 from django.db.models import QuerySet
-from django.utils.functional import lazy
 
 from portal.audit.models import AuditEvent
 from portal.audit.verbs import SENTENCES
@@ -23,11 +23,15 @@ class LogForm(forms.Form):
         required=False, label="Event", choices=[("", "All events"), *((verb, verb) for verb in SENTENCES)]
     )
     actor = forms.CharField(required=False, max_length=200, label="Who")
-    institution = forms.ChoiceField(required=False, choices=lazy(_institutions, list))
+    institution = forms.ChoiceField(required=False)
     subject_type = forms.CharField(required=False, max_length=40, label="Subject")
     subject_id = forms.IntegerField(required=False, min_value=1, label="Number")
     date_from = forms.DateField(required=False, label="From", widget=forms.DateInput(attrs={"type": "date"}))
     date_to = forms.DateField(required=False, label="To", widget=forms.DateInput(attrs={"type": "date"}))
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["institution"].choices = _institutions()  # type: ignore[attr-defined]
 
     def matching(self) -> QuerySet[AuditEvent]:
         """Return the events that match, newest first; none while a filter is malformed."""
