@@ -11,7 +11,7 @@ export DATA_DIR SAMPLE CHROMIUM
 # Settings of a site that checks without services: nothing listens on port 1.
 OFFLINE := env SECRET_KEY=offline DATABASE_URL=postgres://nobody@127.0.0.1:1/none CACHE_URL=redis://127.0.0.1:1/0 \
 	CELERY_BROKER_URL=redis://127.0.0.1:1/1 CHANNELS_URL=redis://127.0.0.1:1/2 \
-	S3_ENDPOINT_URL=http://127.0.0.1:1 S3_ACCESS_KEY_ID=none S3_SECRET_ACCESS_KEY=none
+	S3_ENDPOINT_URL=http://127.0.0.1:1 S3_ACCESS_KEY_ID=none S3_SECRET_ACCESS_KEY=none LOG_LEVEL=ERROR
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run services test check fix kit bench freeze browser
@@ -25,11 +25,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@if [ -z "$(PYTHON)" ] || ! "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then \
 		echo "Python 3.11 or newer is needed and was not found (tried: $(or $(PYTHON),python3.11, python3)). Install it, or say where it is: make setup PYTHON=/path/to/python3.11"; exit 1; fi
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV) > /dev/null || "$(PYTHON)" -m venv --clear --without-pip $(VENV)
-	@echo "Installing about 140 packages into $(VENV) (2.2 GB with the CPU build of torch, 2 to 6 minutes) ..."
+	@if [ -f $@ ]; then echo "Bringing $(VENV) up to date ..."; else \
+		echo "Installing about 140 packages into $(VENV) (2.2 GB with the CPU build of torch, 2 to 6 minutes) ..."; fi
 	@$(BIN)/python portal/embedded/requirements.py pyproject.toml > $(VENV)/requirements.txt
 	@if $(BIN)/python -m pip --version > /dev/null 2>&1; then pip="$(BIN)/python -m pip"; \
 	else pip="$(PYTHON) -m pip --python $(BIN)/python"; fi; : "Debian's python3 without python3-venv makes no pip inside"; \
-	$$pip install --disable-pip-version-check --no-input -r $(VENV)/requirements.txt -c constraints.txt
+	$$pip install $$(test -f $@ && echo --quiet) --disable-pip-version-check --no-input -r $(VENV)/requirements.txt -c constraints.txt
 	@touch $@
 	@echo "Installed."
 
