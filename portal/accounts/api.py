@@ -15,6 +15,7 @@ from rest_framework.throttling import AnonRateThrottle
 from rest_framework.views import APIView
 
 from portal.accounts import services
+from portal.accounts.models import User
 
 
 class BeginThrottle(AnonRateThrottle):
@@ -27,7 +28,8 @@ class PollThrottle(BeginThrottle):
     """Questions about one code: per code, so that kits behind one address do not disturb each other."""
 
     def get_cache_key(self, request: Request, view: APIView) -> str:
-        ident = services.digest_of(str(request.data.get("device_code", "")))
+        code = request.data.get("device_code", "") if isinstance(request.data, dict) else ""
+        ident = services.digest_of(str(code))
         return self.cache_format % {"scope": "device-poll", "ident": ident}
 
 
@@ -74,7 +76,7 @@ def redeem_device_login(request: Request) -> Response:
 @api_view(["GET"])
 def me(request: Request) -> Response:
     """Say whose token this is, and what the person is where."""
-    user = request.user
+    user: User = request.user  # type: ignore[assignment]  # nobody else passes IsAuthenticated
     institutions: dict[str, dict[str, Any]] = {}
     for row in user.memberships.current().select_related("institution").order_by("institution__name", "pk"):
         entry = {"slug": row.institution.slug, "name": row.institution.name, "roles": []}

@@ -1,6 +1,7 @@
 """People: accounts, their consortium roles, their API tokens."""
 
 import secrets
+from typing import ClassVar
 
 from django.contrib.auth.base_user import BaseUserManager
 from django.contrib.auth.models import AbstractUser
@@ -30,7 +31,7 @@ class User(AbstractUser):
     name = models.CharField(max_length=200, help_text="As it should stand under a signature, in any script.")
 
     USERNAME_FIELD = "email"
-    REQUIRED_FIELDS: list[str] = []
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
     objects = UserManager()  # type: ignore[assignment,misc]
 
     def __str__(self) -> str:

@@ -3,7 +3,7 @@
 from allauth.account.decorators import reauthentication_required
 from allauth.mfa.utils import is_mfa_enabled
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -12,9 +12,10 @@ from django.views.decorators.http import require_POST
 from portal.accounts import services
 from portal.accounts.forms import DeviceForm, ProfileForm, TokenForm
 from portal.accounts.models import DeviceLogin
+from portal.accounts.requests import SignedInRequest
 
 
-def profile(request: HttpRequest) -> HttpResponse:
+def profile(request: SignedInRequest) -> HttpResponse:
     """Show one's account, and change the name."""
     form = ProfileForm(request.POST or None, initial={"name": request.user.name})
     if request.method == "POST" and form.is_valid():
@@ -31,7 +32,7 @@ def profile(request: HttpRequest) -> HttpResponse:
 
 
 @never_cache
-def tokens(request: HttpRequest) -> HttpResponse:
+def tokens(request: SignedInRequest) -> HttpResponse:
     """List one's API tokens; make one, shown once, in this answer and nowhere else."""
     form = TokenForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
@@ -40,13 +41,13 @@ def tokens(request: HttpRequest) -> HttpResponse:
 
 
 @reauthentication_required
-def _create_token(request: HttpRequest, name: str) -> HttpResponse:
+def _create_token(request: SignedInRequest, name: str) -> HttpResponse:
     """Ask who the person is, again: whoever finds an open browser gets no token."""
     token = services.create_token(request.user, name=name, now=timezone.now())
     return _token_page(request, TokenForm(), new_token=token)
 
 
-def _token_page(request: HttpRequest, form: TokenForm, *, new_token: str = "") -> HttpResponse:
+def _token_page(request: SignedInRequest, form: TokenForm, *, new_token: str = "") -> HttpResponse:
     context = {
         "form": form,
         "new_token": new_token,
@@ -58,7 +59,7 @@ def _token_page(request: HttpRequest, form: TokenForm, *, new_token: str = "") -
 
 
 @require_POST
-def revoke_token(request: HttpRequest, token_id: int) -> HttpResponse:
+def revoke_token(request: SignedInRequest, token_id: int) -> HttpResponse:
     """End one of one's own tokens."""
     token = get_object_or_404(request.user.api_tokens, pk=token_id)
     services.revoke_token(token, by=request.user, now=timezone.now())
@@ -66,7 +67,7 @@ def revoke_token(request: HttpRequest, token_id: int) -> HttpResponse:
     return redirect("accounts:tokens")
 
 
-def device(request: HttpRequest) -> HttpResponse:
+def device(request: SignedInRequest) -> HttpResponse:
     """Let a kit sign in (RFC 8628): GET shows who asks, POST answers."""
     code = request.POST.get("code") or request.GET.get("code")
     form = DeviceForm({"code": code} if code else None)
@@ -81,7 +82,7 @@ def device(request: HttpRequest) -> HttpResponse:
     return render(request, "accounts/device_approve.html", context, status=422 if form.errors else 200)
 
 
-def _answer(request: HttpRequest, login: DeviceLogin, *, approve: bool) -> HttpResponse:
+def _answer(request: SignedInRequest, login: DeviceLogin, *, approve: bool) -> HttpResponse:
     services.answer_device_login(login.user_code, approve=approve, by=request.user, now=timezone.now())
     context = {"login": login, "approved": approve}
     return render(request, "accounts/device_answered.html", context)

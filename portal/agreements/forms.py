@@ -22,8 +22,9 @@ class SignForm(forms.Form):
     agree = forms.BooleanField(label="I have read the text above, I have authority to sign, and I sign.")
 
     def __init__(self, *args: Any, agreement: AgreementVersion, signer: User, **kwargs: Any) -> None:
-        super().__init__(*args, initial={"text_sha256": agreement.sha256}, **kwargs)
+        super().__init__(*args, **kwargs)
         self.agreement, self.signer = agreement, signer
+        self.fields["text_sha256"].initial = agreement.sha256
 
     def clean_typed_name(self) -> str:
         try:

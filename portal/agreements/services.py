@@ -5,6 +5,7 @@ import unicodedata
 from datetime import datetime
 from http import HTTPStatus
 
+from django.contrib.auth.models import AnonymousUser
 from django.db import transaction
 from django.urls import reverse
 
@@ -77,7 +78,7 @@ def publish(
     return version
 
 
-def may_sign(user: User, institution: Institution) -> bool:
+def may_sign(user: User | AnonymousUser, institution: Institution) -> bool:
     """Test if the person is a signing official of a member institution; a superuser's word is not enough."""
     return institution.status == Status.MEMBER and institutions.is_member(
         user, institution, Membership.Role.SIGNING_OFFICIAL

@@ -15,6 +15,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from portal.accounts.requests import SignedInRequest
 from portal.agreements import pdf, services
 from portal.agreements.forms import SignForm
 from portal.agreements.models import AgreementVersion, Signature
@@ -74,7 +75,7 @@ def text(request: HttpRequest, programme: str, version: int) -> HttpResponse:
     return HttpResponse(agreement.text.encode(), content_type="text/markdown; charset=utf-8")
 
 
-def _fresh_proof(request: HttpRequest) -> str:
+def _fresh_proof(request: SignedInRequest) -> str:
     """
     Return how the person just proved again who they are.
 
@@ -99,7 +100,7 @@ def _to_sign(programme: str) -> AgreementVersion:
     return agreement
 
 
-def sign(request: HttpRequest, slug: str, programme: str = "") -> HttpResponse:
+def sign(request: SignedInRequest, slug: str, programme: str = "") -> HttpResponse:
     """Show the exact text and, to the signing official, the place to sign."""
     institution = get_object_or_404(Institution.objects.visible_to(request.user), slug=slug)
     if not request.user.has_perm("institutions.view_file", institution):
@@ -125,7 +126,9 @@ def sign(request: HttpRequest, slug: str, programme: str = "") -> HttpResponse:
 
 
 @reauthentication_required
-def _sign(request: HttpRequest, agreement: AgreementVersion, institution: Institution, typed_name: str) -> HttpResponse:
+def _sign(
+    request: SignedInRequest, agreement: AgreementVersion, institution: Institution, typed_name: str
+) -> HttpResponse:
     """Ask who the person is, again, then sign. allauth keeps the form meanwhile and calls the view once more."""
     signature = services.sign(
         agreement,
@@ -162,7 +165,7 @@ def receipt(request: HttpRequest, code: str) -> HttpResponse:
 
 
 @require_GET
-def receipt_pdf(request: HttpRequest, code: str) -> HttpResponse:
+def receipt_pdf(request: SignedInRequest, code: str) -> HttpResponse:
     """Send the receipt as a PDF, with the name, to the institution's people and the consortium."""
     signature = _signature(code)
     if not request.user.has_perm("institutions.view_file", signature.institution):

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
@@ -67,7 +68,7 @@ def _lines(rows: Iterator[AuditEvent]) -> Iterator[str]:
 
 
 @require_GET
-def csv_(request: HttpRequest) -> HttpResponse:
+def csv_(request: HttpRequest) -> HttpResponseBase:
     """Send what matches the filters, oldest first, as it is read."""
     _require_auditor(request)
     form = LogForm(request.GET)

@@ -81,7 +81,7 @@ class ProfileForm(forms.ModelForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["kind"].choices = [("", "Choose one"), *Institution.Kind.choices]
+        self.fields["kind"].choices = [("", "Choose one"), *Institution.Kind.choices]  # type: ignore[attr-defined]
         self.fields["ror_id"] = forms.CharField(label="ROR id", required=False, max_length=60)
         self.fields["country"].widget.attrs |= {
             "hx-get": reverse("institutions:region"),
@@ -89,7 +89,7 @@ class ProfileForm(forms.ModelForm):
             "hx-target": "#region",
         }
         for name, field in self.fields.items():
-            field.help_text, field.why = HINTS[name]
+            field.help_text, field.why = HINTS[name]  # type: ignore[attr-defined]
 
     def clean_ror_id(self) -> str:
         ror_id = ror.normalise(self.cleaned_data["ror_id"])
@@ -114,7 +114,7 @@ class ProfileForm(forms.ModelForm):
     def read_back(self) -> list[tuple[str, list[tuple[str, str]]]]:
         """Return the headings and the answers below each, in words."""
         return [
-            (heading, [(self.fields[name].label, self._answer(name)) for name in names])
+            (heading, [(str(self.fields[name].label), self._answer(name)) for name in names])
             for heading, _, names in SECTIONS
         ]
 

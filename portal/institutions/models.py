@@ -1,6 +1,7 @@
 """Institutions, the people in them, invitations."""
 
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.db.models import Q
 from django.urls import reverse
@@ -11,7 +12,7 @@ from portal.institutions.lifecycle import Status
 
 
 class InstitutionQuerySet(models.QuerySet["Institution"]):
-    def visible_to(self, user: User) -> "InstitutionQuerySet":
+    def visible_to(self, user: User | AnonymousUser) -> "InstitutionQuerySet":
         """Members of the consortium are public; an application is seen by its people, the board and auditors."""
         public = Q(status=Status.MEMBER)
         if not user.is_authenticated:

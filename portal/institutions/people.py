@@ -9,6 +9,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from portal.accounts import services as accounts
+from portal.accounts.requests import SignedInRequest
 from portal.errors import DomainError
 from portal.institutions import services
 from portal.institutions.forms import InvitationForm, RoleForm
@@ -17,7 +18,7 @@ from portal.institutions.views import managed, visible
 
 
 @require_GET
-def people(request: HttpRequest, slug: str) -> HttpResponse:
+def people(request: SignedInRequest, slug: str) -> HttpResponse:
     """Show who does what here."""
     institution = visible(request, slug)
     if not request.user.has_perm("institutions.view_file", institution):
@@ -26,7 +27,7 @@ def people(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 def _page(
-    request: HttpRequest,
+    request: SignedInRequest,
     institution: Institution,
     *,
     invitation_form: InvitationForm | None = None,
@@ -48,7 +49,7 @@ def _page(
 
 
 @require_POST
-def invite(request: HttpRequest, slug: str) -> HttpResponse:
+def invite(request: SignedInRequest, slug: str) -> HttpResponse:
     """Invite an address to a role."""
     institution = managed(request, slug)
     form = InvitationForm(request.POST)
@@ -60,7 +61,7 @@ def invite(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_POST
-def add_role(request: HttpRequest, slug: str) -> HttpResponse:
+def add_role(request: SignedInRequest, slug: str) -> HttpResponse:
     """Give somebody who is here one more role."""
     institution = managed(request, slug)
     form = RoleForm(request.POST, institution=institution)
@@ -72,7 +73,7 @@ def add_role(request: HttpRequest, slug: str) -> HttpResponse:
     return redirect("institutions:people", slug)
 
 
-def end_membership(request: HttpRequest, slug: str, membership_id: int) -> HttpResponse:
+def end_membership(request: SignedInRequest, slug: str, membership_id: int) -> HttpResponse:
     """End one role, after asking. People may end their own."""
     institution = visible(request, slug)
     rows = institution.memberships.current().select_related("user", "institution")
@@ -92,7 +93,7 @@ def end_membership(request: HttpRequest, slug: str, membership_id: int) -> HttpR
 
 
 @require_POST
-def withdraw_invitation(request: HttpRequest, slug: str, invitation_id: int) -> HttpResponse:
+def withdraw_invitation(request: SignedInRequest, slug: str, invitation_id: int) -> HttpResponse:
     """Take an invitation back."""
     institution = managed(request, slug)
     invitation = get_object_or_404(institution.invitations, pk=invitation_id)

@@ -4,6 +4,7 @@ import secrets
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib.auth.models import AnonymousUser
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.utils.text import slugify
@@ -50,12 +51,12 @@ def people(institution: Institution, *roles: str) -> QuerySet[User]:
     return User.objects.filter(memberships__in=memberships, is_active=True).distinct()
 
 
-def is_member(user: User, institution: Institution, *roles: str) -> bool:
+def is_member(user: User | AnonymousUser, institution: Institution, *roles: str) -> bool:
     """Test if the person holds one of `roles` (any role when none is given) in the institution today."""
     return user.is_authenticated and people(institution, *roles).filter(pk=user.pk).exists()
 
 
-def manages(user: User, institution: Institution) -> bool:
+def manages(user: User | AnonymousUser, institution: Institution) -> bool:
     """Test if the person may change the institution's profile and people."""
     return is_member(user, institution, Role.PRINCIPAL_INVESTIGATOR, Role.STEWARD)
 

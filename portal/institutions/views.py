@@ -12,6 +12,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from portal.accounts import services as accounts
+from portal.accounts.requests import SignedInRequest
 from portal.audit import services as audit
 from portal.errors import DomainError
 from portal.institutions import advice, countries, onboarding, services
@@ -27,7 +28,7 @@ def visible(request: HttpRequest, slug: str) -> Institution:
     return get_object_or_404(Institution.objects.visible_to(request.user), slug=slug)
 
 
-def managed(request: HttpRequest, slug: str) -> Institution:
+def managed(request: SignedInRequest, slug: str) -> Institution:
     """Return the institution for somebody who may change it: a stranger gets 404, a member without the role 403."""
     institution = visible(request, slug)
     if not request.user.has_perm("institutions.change_institution", institution):
@@ -129,7 +130,7 @@ def _file(request: HttpRequest, institution: Institution) -> dict[str, Any]:
 # Application
 
 
-def apply(request: HttpRequest) -> HttpResponse:
+def apply(request: SignedInRequest) -> HttpResponse:
     """Begin an application; it is kept as a draft."""
     form = ApplicationForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
@@ -142,7 +143,7 @@ def apply(request: HttpRequest) -> HttpResponse:
     return render(request, "institutions/institution_apply.html", context, status=422 if form.errors else 200)
 
 
-def edit(request: HttpRequest, slug: str) -> HttpResponse:
+def edit(request: SignedInRequest, slug: str) -> HttpResponse:
     """Change the profile."""
     institution = managed(request, slug)
     if not is_editable(Status(institution.status)):
@@ -165,7 +166,7 @@ def _initial(institution: Institution) -> dict[str, Any]:
 
 
 @require_GET
-def review(request: HttpRequest, slug: str) -> HttpResponse:
+def review(request: SignedInRequest, slug: str) -> HttpResponse:
     """Read the draft back, with advice, before it is sent."""
     institution = managed(request, slug)
     if institution.status != Status.DRAFT:
@@ -182,7 +183,7 @@ def review(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_POST
-def submit(request: HttpRequest, slug: str) -> HttpResponse:
+def submit(request: SignedInRequest, slug: str) -> HttpResponse:
     """Send the application to the board."""
     institution = managed(request, slug)
     try:
@@ -193,7 +194,7 @@ def submit(request: HttpRequest, slug: str) -> HttpResponse:
     return redirect("institutions:show", slug)
 
 
-def withdraw(request: HttpRequest, slug: str) -> HttpResponse:
+def withdraw(request: SignedInRequest, slug: str) -> HttpResponse:
     """Take the application back, after asking."""
     institution = managed(request, slug)
     if request.method != "POST":
@@ -207,7 +208,7 @@ def withdraw(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_GET
-def mine(request: HttpRequest) -> HttpResponse:
+def mine(request: SignedInRequest) -> HttpResponse:
     """Show where the person belongs, and the invitations that wait for their verified addresses."""
     rows = services.institutions_of(request.user).order_by("name")
     waiting = Invitation.objects.select_related("institution").filter(

@@ -183,6 +183,13 @@ def test_a_malformed_request_says_which_field(client, db):
     assert list(answer.json()["errors"]) == ["client_name"]
 
 
+@pytest.mark.parametrize("body", ["[]", '"x"', "{}", "nonsense", '{"device_code": {}}'])
+def test_a_poll_that_is_not_one_is_refused(client, db, body):
+    answer = client.post(TOKEN, body, content_type="application/json")
+    assert answer.status_code == 400
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
 def test_new_codes_are_limited_and_polling_is_limited_by_code(client, db):
     statuses = [post(client, DEVICE, client_name="kit").status_code for _ in range(31)]
     assert statuses == [201] * 30 + [429]
