@@ -23,7 +23,7 @@ class PretrainForm(forms.Form):
     )
     images_per_generator = forms.IntegerField(min_value=1, max_value=2000, initial=64)
     steps = forms.IntegerField(
-        min_value=10, max_value=100_000, initial=300, help_text="300 take about two minutes on one CPU core."
+        min_value=10, max_value=100_000, initial=300, help_text="300 take about a minute on one CPU core."
     )
     seed = forms.IntegerField(min_value=0, max_value=2**31 - 1, initial=0)
 

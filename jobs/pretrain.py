@@ -177,7 +177,7 @@ def queue(corpus: Corpus, *, slug: str, name: str, description: str, steps: int,
         "description": description,
         "preset": "tiny",
         "steps": steps,
-        "batch": 64,
+        "batch": 32,
         "seed": seed,
         "corpus_sha256": corpus.manifest_sha256,
     }

@@ -30,6 +30,7 @@ LIMITS = sandbox.Limits(
     scratch_bytes=64 * 2**20,
 )
 EVIDENCE_BYTES = 8 * 2**20
+EXPECTED = {1, 4, 5, 7}  # checks by the kit; without a word on each, nothing passes
 FIELDS = {
     "number": int, "name": str, "verdict": str, "sentence": str, "fix": str, "evidence": dict, "duration_seconds": float
 }  # fmt: skip
@@ -107,7 +108,7 @@ def _in_sandbox(attempt: Attempt, contribution: Contribution, file: Contribution
     assert contribution.base_model is not None  # a database constraint for weights
     out = scratch / "out"
     out.mkdir(mode=0o777)
-    report: dict[str, Any] = {"refusal": "", "files": [], "ended": False}
+    report: dict[str, Any] = {"refusal": "", "files": [], "checks": set(), "ended": False}
     argv = [sys.executable, "-m", "jobs.kit.child", "check", "--file", "/in/file", "--base-dir", "/in/base"]
     argv += ["--out", "/out", "--name", file.name]
     outcome = sandbox.run(
@@ -123,6 +124,8 @@ def _in_sandbox(attempt: Attempt, contribution: Contribution, file: Contribution
         report["refusal"] = f"Checking the file {TOO_MUCH[outcome.kind]}. Send a file made by the kit."
     elif not report["ended"]:
         raise PlatformFault(f"The check ended as {outcome.kind} ({outcome.exit_code}): {outcome.stderr_tail[-2000:]}")
+    elif not report["refusal"] and report["checks"] != EXPECTED:
+        raise PlatformFault(f"The check ended without a word on {sorted(EXPECTED - report['checks'])}.")
     for name, found in sandbox.collect(out, report["files"], max_bytes=EVIDENCE_BYTES).items():
         _keep(attempt, contribution, name, found.read_bytes())
     return report["refusal"]
@@ -136,12 +139,14 @@ def _on_line(attempt: Attempt, contribution: Contribution, report: dict[str, Any
     except (ValueError, KeyError, TypeError):
         return
     if kind == "progress":
-        attempt.progress(int(event["done"]), int(event["total"]), str(event["text"]))
+        attempt.progress(int(event["done"]), int(event["total"]), sandbox.sanitise(str(event["text"])))
     elif kind == "log":
-        attempt.log(str(event["text"]))
+        attempt.log(sandbox.sanitise(str(event["text"])))
     elif kind == "check":
         result = {field: of_type(event[field]) for field, of_type in FIELDS.items()}
+        result |= {field: sandbox.sanitise(result[field]) for field in ("name", "sentence", "fix")}
         _record(attempt, contribution, result)
+        report["checks"].add(result["number"])
         if result["verdict"] == "fail" and not report["refusal"]:
             report["refusal"] = result["sentence"]
     elif kind == "file" and event["name"] == "samples.png":
