@@ -4,16 +4,15 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
-import nh3
 from django import template
 from django.template import Context
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
-from markdown_it import MarkdownIt
 
 from portal import charts, maps
 from portal.audit.verbs import SENTENCES
+from portal.markdown import to_html
 
 register = template.Library()
 
@@ -190,17 +189,10 @@ def command(text: str) -> dict[str, str]:
     return {"text": text}
 
 
-MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
-MARKDOWN_TAGS = set(
-    "p h1 h2 h3 h4 h5 h6 ul ol li em strong code pre blockquote hr br a table thead tbody tr th td".split()
-)
-
-
 @register.filter
 def markdown(text: str) -> SafeString:
-    """Turn CommonMark with tables into HTML; raw HTML is shown as text and the result is sanitised again."""
-    html = nh3.clean(MARKDOWN.render(text), tags=MARKDOWN_TAGS, attributes={"a": {"href"}, "ol": {"start"}})
-    return mark_safe(html)
+    """Turn CommonMark with tables into HTML; raw HTML is shown as text and the result is sanitised."""
+    return to_html(text)
 
 
 register.simple_tag(charts.bar, name="bar")
