@@ -1,12 +1,14 @@
 """The training card: what a site declares about how its weights were made. Pure rules, no database."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 MAX_BYTES = 16_384
+MAX_LEVELS = 6
 SMALL_CELL = range(1, 10)
 UNKNOWN = (None, "unknown")
 # A count on a line of free text: "female: 7" or "Topcon = 4,"
@@ -24,8 +26,8 @@ class Problem:
     missing: bool = False
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_between(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low < value < high
 
 
 def _count(value: object) -> str:
@@ -52,7 +54,7 @@ def _whole(low: int, high: int) -> Callable[[object], str]:
 
 
 def _learning_rate(value: object) -> str:
-    return "" if _is_number(value) and 0 < value <= 1 else "must be a number above 0 and at most 1."  # type: ignore[operator]
+    return "" if _is_between(value, 0, 1) else "must be a number between 0 and 1."
 
 
 def _described(value: object) -> str:
@@ -75,10 +77,9 @@ def _privacy(value: object) -> str:
         return 'must say whether it was used: {"used": true or false}.'
     if not value["used"]:
         return ""
-    epsilon, delta = value.get("epsilon"), value.get("delta")
-    if not _is_number(epsilon) or epsilon <= 0:
+    if not _is_between(value.get("epsilon"), 0, math.inf):
         return "was used, so give epsilon: a number above 0."
-    if not _is_number(delta) or not 0 < delta < 1:
+    if not _is_between(value.get("delta"), 0, 1):
         return "was used, so give delta: a number between 0 and 1."
     return ""
 
@@ -107,9 +108,10 @@ def suppress_small_cells(card: Card) -> Card:
 
     for name in ("images", "patients", "cameras", "demographics"):
         value = card.get(name)
-        table = isinstance(value, dict)
-        if name in card:
-            card = {**card, name: {key: cell(item) for key, item in value.items()} if table else cell(value)}
+        if isinstance(value, dict):
+            card = {**card, name: {key: cell(item) for key, item in value.items()}}
+        elif name in card:
+            card = {**card, name: cell(value)}
     return card
 
 
@@ -123,16 +125,23 @@ def problems(card: object, *, base_sha256: str = "") -> list[Problem]:
     """
     if not isinstance(card, dict):
         return [Problem("", "The training card must be a JSON object.")]
+    if _is_deeper(card, MAX_LEVELS):
+        return [Problem("", "The training card is nested too deeply. Leave out what nobody asked for.")]
     if len(json.dumps(card)) > MAX_BYTES:
         return [Problem("", f"The training card is larger than {MAX_BYTES:,} bytes. Leave out what nobody asked for.")]
     return [*_judge(card), *_other_base(card, base_sha256)]
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inner is not None and (levels == 0 or any(_is_deeper(item, levels - 1) for item in inner))
 
 
 def _judge(card: Card) -> Iterator[Problem]:
     for name, (label, rule, may_be_unknown) in FIELDS.items():
         value = card.get(name)
         if name not in card or value in ("", {}):
-            yield Problem(name, f"{label}: not filled in{', `unknown` is an answer' * may_be_unknown}.", missing=True)
+            yield Problem(name, f"{label}: not filled in{'; “unknown” is an answer' * may_be_unknown}.", missing=True)
         elif value in UNKNOWN:
             if not may_be_unknown:
                 yield Problem(name, f"{label}: this must be known.", missing=True)
@@ -160,6 +169,8 @@ def _words(value: object) -> str:
             return "Unknown"
         case bool():
             return "Yes" if value else "No"
+        case {"used": False}:
+            return "Not used"
         case dict():
             return "; ".join(f"{str(key).replace('_', ' ')}: {_words(item)}" for key, item in value.items())
         case list():

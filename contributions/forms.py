@@ -9,7 +9,6 @@ from contributions import cards
 from contributions.models import Contribution
 from contributions.rules import institutions_to_act_for
 from portal.accounts.models import User
-from portal.institutions.models import Institution
 from portal.programmes.models import BaseModel
 
 
@@ -29,12 +28,10 @@ class DetailsForm(forms.Form):
 class NewForm(DetailsForm):
     """Step 1 of a new contribution: also for whom."""
 
-    institution = forms.ModelChoiceField(Institution.objects.none(), empty_label=None)
-    field_order = ["institution", "title", "base_model"]
-
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["institution"].queryset = institutions_to_act_for(user)
+        self.fields["institution"] = forms.ModelChoiceField(institutions_to_act_for(user), empty_label=None)
+        self.order_fields(["institution", "title", "base_model"])
 
 
 class WithdrawForm(forms.Form):
@@ -136,9 +133,9 @@ class CardForm(forms.Form):
     tables = ("cameras", "demographics", "augmentation", "deduplication")
     numbers = ("steps", "batch_size", "learning_rate")
 
-    def __init__(self, *args: Any, contribution: Contribution, unfinished: bool = False, **kwargs: Any) -> None:
+    def __init__(self, data: Any = None, *, contribution: Contribution, unfinished: bool = False) -> None:
         self.contribution = contribution
-        super().__init__(*args, initial=self.initial_of(contribution.training_card), **kwargs)
+        super().__init__(data, initial=self.initial_of(contribution.training_card))
         for field in self.fields.values():
             field.required = field.required and not unfinished
 

@@ -96,8 +96,8 @@ class CheckResultSerializer(serializers.ModelSerializer):
 class SummarySerializer(serializers.ModelSerializer):
     """A contribution in a list."""
 
-    institution = serializers.SlugRelatedField(slug_field="slug", read_only=True)
-    base_model = serializers.SlugRelatedField(slug_field="slug", read_only=True)
+    institution = serializers.SlugField(source="institution.slug")
+    base_model = serializers.SlugField(source="base_model.slug", default=None)
     url = serializers.SerializerMethodField()
 
     class Meta:

@@ -98,11 +98,12 @@ class CannotReplace(DomainError):
 # Drafts
 
 
-def _require_valid(card: dict[str, Any]) -> None:
-    """Refuse what is wrong in a card at once, so that a small cell is never stored; what is missing may come later."""
+def _valid(card: dict[str, Any]) -> dict[str, Any]:
+    """Return a card as it is kept. What is wrong is refused at once: a small cell is never stored."""
     wrong = [problem.sentence for problem in cards.problems(card) if not problem.missing]
     if wrong:
         raise CardRefused(" ".join(wrong))
+    return storable(card)
 
 
 @transaction.atomic
@@ -121,7 +122,7 @@ def draft(
     require_steward(by, institution)
     if kind != Contribution.Kind.WEIGHTS or base_model is None:
         raise KindNotOpen("Only generator weights, fine-tuned from a registered base model, can be contributed yet.")
-    _require_valid(training_card)
+    training_card = _valid(training_card)
     contribution = Contribution.objects.create(
         programme=base_model.programme,
         institution=institution,
@@ -154,7 +155,7 @@ def change(
     if contribution.status != Status.DRAFT:
         raise NotADraft(f"{contribution} is {contribution.get_status_display().lower()} and does not change any more.")
     if training_card is not None:
-        _require_valid(training_card)
+        training_card = _valid(training_card)
     given = {"title": title, "base_model": base_model, "training_card": training_card}
     changed = {
         field: value for field, value in given.items() if value is not None and value != getattr(contribution, field)

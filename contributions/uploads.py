@@ -199,9 +199,9 @@ def _uploaded(file_id: int, *, by: User, now: datetime) -> ContributionFile:
     if file.state == State.UPLOADING:
         file.state, file.uploaded_at = State.UPLOADED, now
         file.save(update_fields=["state", "uploaded_at"])
-        facts = {"sha256": file.sha256, "size_bytes": file.size_bytes}
-        audit.record("contribution.file_uploaded", file.contribution, by=by, **facts)
-        announce(f"contribution-{file.contribution_id}")
+        contribution = file.contribution
+        audit.record("contribution.file_uploaded", contribution, by=by, sha256=file.sha256, size_bytes=file.size_bytes)
+        announce(f"contribution-{contribution.pk}")
     return file
 
 

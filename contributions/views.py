@@ -134,7 +134,7 @@ def fill_card(request: HttpRequest, pk: int) -> HttpResponse:
             fill.add_error("card_file", str(exc))
         else:
             left = sum(problem.missing for problem in cards.problems(filled))
-            rest = f"{left} answers are still missing." if left else "Check it, then continue."
+            rest = f"Answers still missing: {left}." if left else "Check it, then continue."
             messages.success(request, f"The card is filled from the file. {rest}")
             return redirect("contributions:card", contribution.pk)
     context = _step(contribution, form=CardForm(contribution=contribution), fill=fill)
@@ -203,7 +203,7 @@ def _live(contribution: Contribution) -> dict[str, Any]:
         "next_step": next_step,
         "is_busy": contribution.status in {Status.SUBMITTED, Status.VALIDATING},
         "is_final": contribution.status in {Status.REJECTED, Status.WITHDRAWN},
-        "version": f"{contribution.status}-{report.version}",
+        "seen": f"{contribution.status}-{report.version}",
     }
 
 
@@ -211,7 +211,6 @@ def _live(contribution: Contribution) -> dict[str, Any]:
 def show(request: HttpRequest, pk: int) -> HttpResponse:
     """Show a contribution: state, checks, files, card, history, and what the person may do."""
     contribution = _contribution(request, pk)
-    events = audit.of(contribution)
     context = {
         **_live(contribution),
         "files": contribution.files.all(),
@@ -220,7 +219,7 @@ def show(request: HttpRequest, pk: int) -> HttpResponse:
         "obstacles": services.obstacles(contribution) if contribution.status == Status.DRAFT else [],
         "successor": Contribution.objects.filter(supersedes=contribution).first(),
         "corpora": contribution.corpus_parts.select_related("corpus"),
-        "timeline": [{"sentence": audit.sentence(event), "at": event.at} for event in events],
+        "timeline": audit.of(contribution),
     }
     return render(request, "contributions/contribution_show.html", context)
 
@@ -230,7 +229,7 @@ def status(request: HttpRequest, pk: int) -> HttpResponse:
     """Answer the part that follows the checks; 204 while it is as the page has it, so that nothing open closes."""
     contribution = _contribution(request, pk)
     context = _live(contribution)
-    if request.GET.get("seen") == context["version"]:
+    if request.GET.get("seen") == context["seen"]:
         return HttpResponse(status=204)
     context["actions"] = services.available_actions(contribution, request.user)
     return render(request, "contributions/_checks.html", {**context, "swap": True})

@@ -131,7 +131,7 @@ def test_an_unfinished_card_is_kept(browser, draft):
     assert browser.post(here(draft, "card/"), {"images": "812", "unfinished": "1"}).url == here(draft)
     draft.refresh_from_db()
     assert draft.training_card == {"images": 812}
-    assert "Patients: not filled in, `unknown` is an answer." in page(browser, here(draft))
+    assert "Patients: not filled in; “unknown” is an answer." in page(browser, here(draft))
 
 
 def test_the_card_is_filled_from_the_kits_file(browser, draft, base):
@@ -313,7 +313,7 @@ def test_the_list_asks_the_database_as_often_for_three_as_for_one(
 ):
     for number in range(count):
         contributing.draft(institution, base, by=steward, title=f"Generator {number}")
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(7):
         html = page(browser, "/contributions/")
     assert re.findall(r">(Generator \d)</a>", html) == [f"Generator {n}" for n in reversed(range(count))]
 

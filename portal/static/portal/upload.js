@@ -292,7 +292,7 @@ const page = {
     const canGoOn = error instanceof Paused || error instanceof Interrupted || isSignedOut(error);
     const hadFocus = root.contains(document.activeElement);
     this.state(canGoOn ? "paused" : "idle");
-    this.say("Paused. What has arrived stays.", this.numbers.textContent);
+    this.say("Paused. What has arrived stays.", this.upload.row ? this.numbers.textContent : "");
     if (hadFocus) (canGoOn ? part("resume") : this.picker).focus();
     if (isSignedOut(error)) {
       const link = { link: root.dataset.signIn, label: "Sign in in a new window" };

@@ -1,0 +1,132 @@
+"""The browser's upload against the real object store: parts, pause, reload, signing in again, refusals."""
+
+import os
+
+import pytest
+from playwright.sync_api import expect
+
+from contributions import services
+from portal import storage
+from tests import contributing
+from tests.contributing import sha256_hex
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+CONTENT = os.urandom(2 * storage.PART_SIZE_BYTES + 1000)  # three parts
+
+
+@pytest.fixture
+def draft(institution, programme, steward):
+    return contributing.draft(institution, contributing.registered_base(programme), by=steward)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(CONTENT)
+    return path
+
+
+@pytest.fixture
+def page(browser, live_server, settings, draft, steward, sign_in):
+    """The upload page of the draft, opened by its steward."""
+    settings.PORTAL_URL = live_server.url
+    storage.ensure_buckets()  # the store lets this site's pages PUT
+    context = browser.new_context(base_url=live_server.url)
+    session = sign_in(steward).cookies["sessionid"].value
+    context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
+    page = context.new_page()
+    page.goto(f"/contributions/{draft.pk}/files/")
+    yield page
+    context.close()
+
+
+def part(page, name: str):
+    return page.locator(f'[data-part="{name}"]')
+
+
+def choose(page, path) -> None:
+    page.locator("#upload-file").set_input_files(path)
+
+
+def arrived(draft) -> bytes:
+    file = draft.files.get()
+    assert (file.state, file.sha256) == ("uploaded", sha256_hex(CONTENT))
+    return storage.get(storage.QUARANTINE, file.storage_key)
+
+
+def test_a_file_arrives_whole(page, draft, weights):
+    choose(page, weights)
+    expect(page.get_by_role("heading", name="The file has arrived")).to_be_visible()
+    assert arrived(draft) == CONTENT
+
+
+def test_after_a_reload_only_what_is_missing_is_sent(page, draft, weights):
+    page.context.route("**/*partNumber=3&*", lambda route: route.abort())
+    choose(page, weights)
+    expect(part(page, "numbers")).to_contain_text("32.0 MiB of 32.0 MiB")
+    expect(part(page, "phase")).to_contain_text("Trying again by itself")
+    page.on("dialog", lambda dialog: dialog.accept())  # leaving while it sends asks first
+    page.reload()
+    expect(page.get_by_text("2 of 3 parts (32.0 MiB in all) have arrived")).to_be_visible()
+    page.context.unroute("**/*partNumber=3&*")
+    sent = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "PUT" else None)
+    choose(page, weights)
+    expect(page.get_by_role("heading", name="The file has arrived")).to_be_visible()
+    assert (len(sent), "partNumber=3&" in sent[0]) == (1, True)
+    assert arrived(draft) == CONTENT
+
+
+def test_pause_and_resume(page, draft, weights):
+    page.context.route("**/*partNumber=*", lambda route: route.abort())
+    choose(page, weights)
+    expect(part(page, "phase")).to_contain_text("Trying again by itself")
+    part(page, "pause").click()
+    expect(part(page, "resume")).to_be_focused()
+    page.context.unroute("**/*partNumber=*")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="The file has arrived")).to_be_visible()
+    assert arrived(draft) == CONTENT
+
+
+def test_who_is_signed_out_signs_in_again_and_resumes(page, draft, weights, steward, sign_in):
+    cookies = page.context.cookies()
+    page.context.clear_cookies()
+    choose(page, weights)
+    expect(part(page, "problem")).to_contain_text("You were signed out. Sign in in a new window")
+    page.context.add_cookies(cookies)
+    part(page, "resume").click()
+    expect(page.get_by_role("heading", name="The file has arrived")).to_be_visible()
+    assert arrived(draft) == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("model.pth", b"x", "model.pth is a pickled checkpoint"),
+        ("weights.zip", b"x", "weights.zip is not a .safetensors file"),
+        ("weights.safetensors", b"", "weights.safetensors is empty (0 bytes)"),
+    ],
+)
+def test_what_cannot_pass_is_explained_at_once(page, draft, tmp_path, name, content, sentence):
+    path = tmp_path / name
+    path.write_bytes(content)
+    choose(page, path)
+    expect(part(page, "problem")).to_contain_text(sentence)
+    expect(part(page, "convert")).to_be_visible(visible=name == "model.pth")
+    assert draft.files.count() == 0
+
+
+def test_another_file_beside_the_first_is_refused(page, draft, weights, steward):
+    contributing.announce(draft, b"first", by=steward, name="first.safetensors")
+    choose(page, weights)
+    expect(part(page, "problem")).to_contain_text("first.safetensors is there already. Remove it first")
+    assert [file.name for file in draft.files.all()] == ["first.safetensors"]
+
+
+def test_a_file_begun_elsewhere_is_continued_here(page, draft, weights, steward):
+    file = contributing.announce(draft, CONTENT, by=steward)
+    contributing.send(file, CONTENT, by=steward, numbers=[1, 2])
+    choose(page, weights)
+    expect(page.get_by_role("heading", name="The file has arrived")).to_be_visible()
+    assert (arrived(draft) == CONTENT, services.parts_uploaded(draft.files.get())) == (True, [1, 2, 3])

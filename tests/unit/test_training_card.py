@@ -1,0 +1,136 @@
+"""The rules of the training card: what must be there, what may be unknown, which counts are too small to tell."""
+
+import pytest
+
+from contributions import cards
+
+CARD = {
+    "images": 812, "patients": 402, "steps": 400, "batch_size": 16, "learning_rate": 1e-4, "seed": 1,
+    "augmentation": {"flip": True}, "deduplication": "by file hash", "dp": {"used": False},
+    "cameras": {"Topcon NW400": 700}, "demographics": "female 52 %, type 2 diabetes in all",
+}  # fmt: skip
+
+
+def found(**changed: object) -> list[tuple[str, bool]]:
+    return [(problem.field, problem.missing) for problem in cards.problems({**CARD, **changed})]
+
+
+def test_a_complete_card_has_no_problem():
+    assert found() == []
+
+
+@pytest.mark.parametrize("field", CARD)
+def test_every_field_is_asked_for(field):
+    card = {key: value for key, value in CARD.items() if key != field}
+    assert [(problem.field, problem.missing) for problem in cards.problems(card)] == [(field, True)]
+
+
+@pytest.mark.parametrize("unknown", [None, "unknown"])
+@pytest.mark.parametrize("field", CARD)
+def test_unknown_is_an_answer_where_a_site_may_not_know(field, unknown):
+    allowed = field in {"patients", "seed", "cameras", "demographics"}
+    text = field in {"augmentation", "deduplication"}  # `unknown` is a text there, but must be known
+    assert found(**{field: unknown}) == ([] if allowed else [(field, True)]), text
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_groups_of_one_to_nine_are_not_told(count):
+    assert found(images=count) == [("images", False)]
+    assert found(patients=count) == [("patients", False)]
+    assert found(cameras={"Topcon": 800, "Zeiss": count}) == [("cameras", False)]
+    assert found(demographics={"female": count}) == [("demographics", False)]
+    assert found(demographics=f"female: {count}") == [("demographics", False)]
+    assert found(demographics=f"male = 40, female = {count}, other = 12") == [("demographics", False)]
+
+
+def test_ten_and_less_than_ten_are_told():
+    assert found(images=10, patients="<10", cameras={"Topcon": "<10"}, demographics={"female": 10}) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("images", 0),
+        ("images", -5),
+        ("images", 81.2),
+        ("images", True),
+        ("images", "many"),
+        ("steps", 0),
+        ("steps", 10**9),
+        ("steps", "400"),
+        ("batch_size", 65_537),
+        ("learning_rate", 0),
+        ("learning_rate", 1),
+        ("learning_rate", float("nan")),
+        ("learning_rate", "1e-4"),
+        ("seed", -1),
+        ("seed", 2**63),
+        ("augmentation", 3),
+        ("deduplication", ["a"]),
+        ("cameras", 3),
+        ("dp", True),
+        ("dp", {"used": "no"}),
+        ("dp", {"used": True}),
+        ("dp", {"used": True, "epsilon": 0, "delta": 1e-5}),
+        ("dp", {"used": True, "epsilon": float("inf"), "delta": 1e-5}),
+        ("dp", {"used": True, "epsilon": 3, "delta": 1}),
+    ],
+)
+def test_values_outside_their_range_are_wrong(field, wrong):
+    assert found(**{field: wrong}) == [(field, False)]
+
+
+def test_declared_differential_privacy_is_right():
+    assert found(dp={"used": True, "epsilon": 3.0, "delta": 1e-5}) == []
+
+
+@pytest.mark.parametrize("card", [None, [], "card", 3])
+def test_a_card_is_an_object(card):
+    assert [problem.sentence for problem in cards.problems(card)] == ["The training card must be a JSON object."]
+
+
+def test_a_card_has_a_limit():
+    assert len(found(note="x" * cards.MAX_BYTES)) == 1
+    assert found(note="x" * 1000) == []
+
+
+def test_a_card_is_not_nested_deeply():
+    deep: object = "bottom"
+    for _ in range(900):
+        deep = [deep]
+    assert [problem.sentence for problem in cards.problems({**CARD, "note": deep})] == [
+        "The training card is nested too deeply. Leave out what nobody asked for."
+    ]
+    assert found(augmentation={"crop": {"scale": [0.9, 1.0]}}) == []
+
+
+def test_the_base_of_the_card_is_the_base_of_the_contribution():
+    card = {**CARD, "base": {"sha256": "a" * 64}}
+    assert cards.problems(card, base_sha256="a" * 64) == []
+    assert [problem.missing for problem in cards.problems(card, base_sha256="b" * 64)] == [False]
+
+
+def test_small_groups_are_hidden():
+    card = {"images": 9, "patients": None, "cameras": {"A": 1, "B": 10, "C": "<10"}, "seed": 5, "demographics": "text"}
+    assert cards.suppress_small_cells(card) == {
+        "images": "<10", "patients": None, "cameras": {"A": "<10", "B": 10, "C": "<10"}, "seed": 5,
+        "demographics": "text",
+    }  # fmt: skip
+
+
+def test_a_card_is_read_back_in_words():
+    read = dict(cards.read_back({**CARD, "patients": None, "steps": 12_000, "kit_version": "0.1.0"}))
+    assert (
+        read["Patients"],
+        read["Steps"],
+        read["Augmentation"],
+        read["Differential privacy"],
+        read["Kit version"],
+    ) == (
+        "Unknown",
+        "12,000",
+        "flip: Yes",
+        "Not used",
+        "0.1.0",
+    )
+    assert dict(cards.read_back({}))["Images"] == "Not filled in"
