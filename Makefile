@@ -41,7 +41,7 @@ services: $(INSTALLED) ## only PostgreSQL, Valkey and SeaweedFS, for development
 	@$(BIN)/python -m portal.embedded services
 
 test: $(INSTALLED) browser ## the whole suite on real services, workers and Chromium; ARGS="-k name"
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(ARGS)
 
 browser:
 	@if [ -n "$(CHROMIUM)" ]; then exit 0; fi; \
@@ -59,7 +59,7 @@ check: $(INSTALLED) ## format, lint, types, import direction, migrations, templa
 	$(BIN)/lint-imports
 	$(OFFLINE) $(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(BIN)/djhtml --check templates
-	$(BIN)/python -m pytest -q -n 2 tests/unit -m "not slow and not services"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/unit -m "not slow and not services"
 
 fix: $(INSTALLED) ## format and repair what can be repaired
 	$(BIN)/ruff format .
