@@ -131,6 +131,7 @@ def test_one_of_eight_workers_begins(at_status):
 
     def begin() -> None:
         try:
+            connection.ensure_connection()  # so that they really meet at the row
             barrier.wait(timeout=10)
             services.begin_validation(contribution.pk, now=timezone.now())
             outcomes.append("began")
@@ -139,6 +140,7 @@ def test_one_of_eight_workers_begins(at_status):
         finally:
             connection.close()
 
+    connection.close()  # the pool has eight, one for each worker
     threads = [threading.Thread(target=begin) for _ in range(8)]
     for thread in threads:
         thread.start()
