@@ -169,7 +169,7 @@ def _start(wanted: dict, request: HttpRequest) -> Run:
     corpora.add_dataset(corpus, dataset, image_count=dataset.train_count)
     for contribution in wanted["generators"]:
         corpora.add_generator(corpus, contribution, image_count=wanted["images_per_generator"], seed=seed)
-    corpora.freeze(corpus, by=request.user, now=now)
+    corpus = corpora.freeze(corpus, by=request.user, now=now)
     return pretraining.queue(
         corpus, slug=slug, name=wanted["name"], description="", steps=wanted["steps"], seed=seed, by=request.user
     )

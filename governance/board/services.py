@@ -215,27 +215,37 @@ def _close(motion: Motion, target: Status, result: Tally, *, now: datetime) -> M
     return motion
 
 
+def _subject_id(motion: Motion) -> int:
+    """Return the id of what the motion is about; a database constraint holds that there is one."""
+    by_kind = {Kind.ADMIT_INSTITUTION: motion.institution_id, Kind.APPROVE_CONTRIBUTION: motion.contribution_id}
+    subject_id = by_kind.get(Kind(motion.kind), motion.release_id)
+    assert subject_id is not None
+    return subject_id
+
+
 def _carry_out(motion: Motion, *, now: datetime) -> None:
+    subject_id = _subject_id(motion)
     match motion.kind:
         case Kind.ADMIT_INSTITUTION:
-            institutions.admit(motion.institution_id, by=None, now=now)
+            institutions.admit(subject_id, by=None, now=now)
         case Kind.APPROVE_CONTRIBUTION:
-            contributions.approve(motion.contribution_id, by=None, now=now)
+            contributions.approve(subject_id, by=None, now=now)
         case Kind.RELEASE_MODEL:
-            releases.release(motion.release_id, by=None, now=now)
-            enqueue("jobs.publish_release", release_id=motion.release_id)
+            releases.release(subject_id, by=None, now=now)
+            enqueue("jobs.publish_release", release_id=subject_id)
 
 
 def _turn_down(motion: Motion, *, now: datetime) -> None:
+    subject_id = _subject_id(motion)
     reasons = [vote.reason for vote in motion.votes.all() if vote.choice == Vote.Choice.AGAINST]
     reason = "The board voted against it. " + " ".join(reasons)
     match motion.kind:
         case Kind.ADMIT_INSTITUTION:
-            institutions.decline(motion.institution_id, by=None, reason=reason, now=now)
+            institutions.decline(subject_id, by=None, reason=reason, now=now)
         case Kind.APPROVE_CONTRIBUTION:
-            contributions.reject(motion.contribution_id, by=None, reason=reason, now=now)
+            contributions.reject(subject_id, by=None, reason=reason, now=now)
         case Kind.RELEASE_MODEL:
-            releases.decline(motion.release_id, by=None, reason=reason, now=now)
+            releases.decline(subject_id, by=None, reason=reason, now=now)
 
 
 @transaction.atomic

@@ -23,6 +23,7 @@ from governance.releases import cards
 from governance.releases.models import Candidate
 from portal.accounts import services as accounts
 from portal.audit import services as audit
+from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
 from portal.institutions.countries import countries
 from portal.institutions.lifecycle import Status as InstitutionStatus
@@ -117,10 +118,18 @@ def _render_motion(
         "recusals": [(member, reasons[member.pk]) for member in services.board() if member.pk in reasons],
         "vote_form": vote_form,
         "recusal_form": recusal_form,
-        "timeline": audit.of(motion),
+        "timeline": _history(motion),
         **_evidence(motion),
     }
     return render(request, "board/motion.html", context, status=status)
+
+
+def _history(motion: Motion) -> list[AuditEvent]:
+    """Return what happened to the motion, newest first; on its own page its number is name enough."""
+    events = list(audit.of(motion))
+    for event in events:
+        event.subject = f"M-{motion.pk}"
+    return events
 
 
 def _evidence(motion: Motion) -> dict[str, object]:

@@ -108,8 +108,8 @@ def register_candidate(
 
 
 def slug_of(name: str, version: str) -> str:
-    """Return the name of a release in addresses."""
-    return slugify(f"{name}-{version}")
+    """Return the name of a release in addresses; 1.0 and 10 stay apart."""
+    return slugify(f"{name}-{version}".replace(".", "-"))
 
 
 @transaction.atomic

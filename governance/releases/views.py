@@ -15,6 +15,8 @@ from governance.releases.lifecycle import Status
 from governance.releases.models import License, LicenseAcceptance, Release
 from portal.errors import error_response
 
+AUTHOR = "Global RETFound Consortium"
+
 
 @login_not_required
 @require_GET
@@ -41,7 +43,7 @@ def show(request: HttpRequest, slug: str) -> HttpResponse:
         "files": _files(release, linked=acceptance is not None and release.status == Status.RELEASED),
         "is_complete": release.files.filter(name="SHA256SUMS").exists(),
         **_commands(request, release),
-        "card": release.card.split("---\n", 2)[-1] if release.card.startswith("---") else release.card,
+        "card": _card(release),
         **_evaluations(release),
         **_lineage(release),
     }
@@ -71,9 +73,28 @@ def _commands(request: HttpRequest, release: Release) -> dict[str, str]:
         "curl_command": " \\\n    ".join(curl) + "\nsha256sum -c SHA256SUMS --ignore-missing",
         "kit_command": f"consortium login --url {request.build_absolute_uri('/')}\n"
         f"consortium download {release.slug} --out {release.slug}",
-        "citation": f"Global RETFound Consortium ({year}). {release} [model weights]. "
-        f"{release.license.spdx_id}. {page} SHA-256 {release.candidate.sha256}",
+        "citation": f"{AUTHOR} ({year}). {release} [model weights]. {release.license.spdx_id}. {page}",
+        "bibtex": _bibtex(release, year, page),
     }
+
+
+def _bibtex(release: Release, year: int, page: str) -> str:
+    fields = {
+        "author": f"{{{AUTHOR}}}",  # braces of its own: one name, not first and last
+        "title": str(release),
+        "year": str(year),
+        "url": page,
+        "note": f"{release.license.spdx_id}, SHA-256 {release.candidate.sha256}",
+    }
+    lines = [f"  {name} = {{{value}}}" for name, value in fields.items()]
+    return "@misc{" + ",\n".join([release.slug, *lines]) + "\n}"
+
+
+def _card(release: Release) -> str:
+    """Return the card as the page shows it: without the front matter for machines, and the title the page has."""
+    body = release.card.split("---\n", 2)[-1] if release.card.startswith("---") else release.card
+    title, _, rest = body.lstrip().partition("\n")
+    return rest if title.startswith("# ") else body
 
 
 def _evaluations(release: Release) -> dict[str, object]:
