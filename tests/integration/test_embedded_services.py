@@ -20,7 +20,7 @@ from botocore.config import Config
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from portal.embedded import services, state
+from portal.embedded import services, site, state
 
 pytestmark = pytest.mark.services
 
@@ -234,7 +234,7 @@ def test_the_whole_portal_starts_answers_and_leaves_no_process(tmp_path):
             if said[-1] == "Ctrl-C stops everything.":
                 break
         assert portal.poll() is None, said
-        address = f"http://{state.LOOPBACK}:{state.read_ports(data_dir)['web']}"
+        address = site.environment(data_dir, "")["PORTAL_URL"]
         below = psutil.Process(portal.pid).children(recursive=True)
         answer = urllib3.request("GET", f"{address}/healthz", retries=False)
         portal.send_signal(signal.SIGTERM)
