@@ -1,24 +1,20 @@
 """The signed agreement as a PDF: the text as signed, the signature, the hash, where to verify it."""
 
-import importlib.util
 import logging
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pymupdf_fonts
 from django.conf import settings
 from fpdf import FPDF, FontFace, TextStyle
 
 from portal.agreements.models import Signature
 from portal.markdown import to_html
 
-FAMILY = "DejaVu"  # Latin, Cyrillic, Greek, Arabic, Hebrew, Armenian, Georgian; what it lacks is drawn as a box
-STYLES = {
-    "": "DejaVuSans.ttf",
-    "B": "DejaVuSans-Bold.ttf",
-    "I": "DejaVuSans-Oblique.ttf",
-    "BI": "DejaVuSans-BoldOblique.ttf",
-}
-BOX = "\N{WHITE SQUARE}"
+FAMILY = "FiraGO"  # Latin, Cyrillic, Greek, Arabic, Hebrew, Devanagari, Georgian, Thai; what it lacks is a box
+STYLES = {"": "figo", "B": "figbo", "I": "figit", "BI": "figbi"}  # the names of pymupdf-fonts
+BOX = "\N{WHITE VERTICAL RECTANGLE}"
 TAG_STYLES = {
     "h1": TextStyle(FAMILY, "B", 16, t_margin=0, b_margin=0.5),
     "h2": TextStyle(FAMILY, "B", 12, t_margin=4, b_margin=0.5),
@@ -29,12 +25,12 @@ logging.getLogger("fontTools").setLevel(logging.WARNING)  # subsetting a font is
 
 
 @cache
-def _fonts() -> Path:
-    """Return the folder of DejaVu Sans, which ships in a wheel: no font of the machine is needed."""
-    spec = importlib.util.find_spec("rinoh_typeface_dejavusans")  # not imported: the module itself wants rinohtype
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError("The package rinoh-typeface-dejavusans, which carries DejaVu Sans, is not installed.")
-    return Path(spec.submodule_search_locations[0])
+def _fonts() -> TemporaryDirectory:
+    """Unpack the fonts, which ship in a wheel (no font of the machine is needed), for as long as the process lives."""
+    folder = TemporaryDirectory(prefix="portal-fonts-")
+    for name in STYLES.values():
+        (Path(folder.name) / f"{name}.ttf").write_bytes(pymupdf_fonts.myfont(name))
+    return folder
 
 
 class _Document(FPDF):
@@ -44,7 +40,7 @@ class _Document(FPDF):
         super().__init__(format="A4")
         self._footer = footer
         for style, name in STYLES.items():
-            self.add_font(FAMILY, style, _fonts() / name)
+            self.add_font(FAMILY, style, Path(_fonts().name) / f"{name}.ttf")
         self.set_margins(22, 20, 22)
         self.set_auto_page_break(True, margin=22)
 

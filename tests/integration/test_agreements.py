@@ -248,7 +248,7 @@ def test_the_pdf_takes_names_in_any_script(institution, name):
 
 def test_a_letter_that_the_font_lacks_becomes_a_box():
     document = pdf._Document("")
-    assert document.drawable("Ab李 жأ") == "Ab□ жأ"
+    assert document.drawable("Ab李 жأ ग") == "Ab▯ жأ ग"
 
 
 def test_the_first_agreement_says_what_it_must():
