@@ -44,8 +44,11 @@ def obstacles(contribution: Contribution) -> list[DomainError]:
 def _card_obstacles(contribution: Contribution) -> list[DomainError]:
     base = contribution.base_model
     problems = cards.problems(contribution.training_card, base_sha256=base.sha256 if base else "")
-    here = reverse("contributions:card", args=[contribution.pk])
     if not problems:
         return []
-    sentence = "The training card is not complete. " + " ".join(problem.sentence for problem in problems)
-    return [CardIncomplete(sentence, next_url=here)]
+    sentences = ["The training card is not complete."]
+    missing = [cards.FIELDS[problem.field][0].lower() for problem in problems if problem.missing]
+    if missing:
+        sentences.append(f"Missing: {', '.join(missing)}.")
+    sentences += [problem.sentence for problem in problems if not problem.missing]
+    return [CardIncomplete(" ".join(sentences), next_url=reverse("contributions:card", args=[contribution.pk]))]

@@ -28,7 +28,7 @@ TONES: dict[str, str] = {
     **dict.fromkeys(["member", "approved", "carried", "released", "succeeded", "pass", "verified", "done"], "good"),
     **dict.fromkeys(["active", "signed", "accepted", "frozen", "sent", "for"], "good"),
     **dict.fromkeys(["warn", "expiring"], "warn"),
-    **dict.fromkeys(["declined", "rejected", "lost", "fail", "against", "failed"], "bad"),
+    **dict.fromkeys(["declined", "rejected", "refused", "lost", "fail", "against", "failed"], "bad"),
     **dict.fromkeys(["failed_input", "failed_platform", "timed_out", "no_quorum"], "bad"),
     **dict.fromkeys(["withdrawn", "lapsed", "retracted", "cancelled", "expired", "revoked", "ended"], "ended"),
 }

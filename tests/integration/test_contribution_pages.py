@@ -131,7 +131,7 @@ def test_an_unfinished_card_is_kept(browser, draft):
     assert browser.post(here(draft, "card/"), {"images": "812", "unfinished": "1"}).url == here(draft)
     draft.refresh_from_db()
     assert draft.training_card == {"images": 812}
-    assert "Patients: not filled in; “unknown” is an answer." in page(browser, here(draft))
+    assert "Missing: patients, steps," in page(browser, here(draft))
 
 
 def test_the_card_is_filled_from_the_kits_file(browser, draft, base):

@@ -209,7 +209,7 @@ def test_submission_needs_a_complete_card(institution, base, steward, missing):
     card = {key: value for key, value in contributing.CARD.items() if key != missing}
     contribution = contributing.draft(institution, base, by=steward, training_card=card)
     contributing.upload(contribution, b"weights", by=steward)
-    with pytest.raises(services.CardIncomplete, match="not filled in"):
+    with pytest.raises(services.CardIncomplete, match="The training card is not complete. Missing: "):
         services.submit(contribution, by=steward, now=timezone.now())
 
 
