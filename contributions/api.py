@@ -21,12 +21,18 @@ from contributions.serializers import (
     UploadSerializer,
 )
 from portal import storage
+from portal.accounts.models import User
 
 PAGE_SIZE = 100
 
 
+def _person(request: Request) -> User:
+    assert isinstance(request.user, User)  # IsAuthenticated has let the request in
+    return request.user
+
+
 def _contribution(request: Request, pk: int) -> Contribution:
-    rows = Contribution.objects.visible_to(request.user).select_related("institution", "base_model", "programme")
+    rows = Contribution.objects.visible_to(_person(request)).select_related("institution", "base_model", "programme")
     return get_object_or_404(rows, pk=pk)
 
 
@@ -48,9 +54,9 @@ def contributions(request: Request) -> Response:
     """List what the person may see, newest first, or begin a contribution."""
     if request.method == "POST":
         given = _valid(DraftSerializer(data=request.data, context={"request": request}))
-        contribution = services.draft(given.pop("institution"), **given, by=request.user, now=timezone.now())
+        contribution = services.draft(given.pop("institution"), **given, by=_person(request), now=timezone.now())
         return _answer(contribution, request, status=201)
-    rows = Contribution.objects.visible_to(request.user).select_related("institution", "base_model")
+    rows = Contribution.objects.visible_to(_person(request)).select_related("institution", "base_model")
     before = request.query_params.get("before", "")
     page = list((rows.filter(pk__lt=int(before)) if before.isdecimal() else rows)[: PAGE_SIZE + 1])
     more = len(page) > PAGE_SIZE
@@ -64,14 +70,14 @@ def contribution(request: Request, pk: int) -> Response:
     """Show a contribution, or change a draft."""
     row = _contribution(request, pk)
     if request.method == "PATCH":
-        row = services.change(row, **_valid(ChangeSerializer(data=request.data)), by=request.user)
+        row = services.change(row, **_valid(ChangeSerializer(data=request.data)), by=_person(request))
     return _answer(row, request)
 
 
 @api_view(["POST"])
 def submit(request: Request, pk: int) -> Response:
     """Send a contribution to the checks."""
-    return _answer(services.submit(_contribution(request, pk), by=request.user, now=timezone.now()), request)
+    return _answer(services.submit(_contribution(request, pk), by=_person(request), now=timezone.now()), request)
 
 
 @api_view(["POST"])
@@ -79,7 +85,7 @@ def withdraw(request: Request, pk: int) -> Response:
     """Take a contribution back."""
     row = _contribution(request, pk)
     reason = _valid(ReasonSerializer(data=request.data))["reason"]
-    return _answer(services.withdraw(row, reason=reason, by=request.user, now=timezone.now()), request)
+    return _answer(services.withdraw(row, reason=reason, by=_person(request), now=timezone.now()), request)
 
 
 @api_view(["POST"])
@@ -88,7 +94,7 @@ def files(request: Request, pk: int) -> Response:
     row = _contribution(request, pk)
     given = _valid(AnnouncementSerializer(data=request.data))
     known = set(row.files.values_list("pk", flat=True))
-    file = services.add_file(row, **given, by=request.user, now=timezone.now())
+    file = services.add_file(row, **given, by=_person(request), now=timezone.now())
     return Response(UploadSerializer(file).data, status=200 if file.pk in known else 201)
 
 
@@ -97,7 +103,7 @@ def file(request: Request, pk: int, file_pk: int) -> Response:
     """Show a file with the parts that have arrived, or take it out of a draft."""
     row = _file(request, pk, file_pk)
     if request.method == "DELETE":
-        services.remove_file(row, by=request.user)
+        services.remove_file(row, by=_person(request))
         return Response(status=204)
     return Response(UploadSerializer(row).data)
 
@@ -107,14 +113,14 @@ def parts(request: Request, pk: int, file_pk: int) -> Response:
     """Sign up to 20 parts."""
     row = _file(request, pk, file_pk)
     wanted = [(part["number"], part["sha256"]) for part in _valid(PartsSerializer(data=request.data))["parts"]]
-    urls = services.sign_parts(row, wanted, by=request.user)
+    urls = services.sign_parts(row, wanted, by=_person(request))
     return Response({"urls": urls, "expires_in_seconds": storage.SIGN_SECONDS})
 
 
 @api_view(["POST"])
 def complete(request: Request, pk: int, file_pk: int) -> Response:
     """Join the parts. Safe to repeat."""
-    row = services.complete_file(_file(request, pk, file_pk), by=request.user, now=timezone.now())
+    row = services.complete_file(_file(request, pk, file_pk), by=_person(request), now=timezone.now())
     return Response(UploadSerializer(row).data)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
@@ -16,6 +16,7 @@ from contributions.models import Contribution
 from contributions.reports import report_of
 from contributions.rules import institutions_to_act_for, require_steward
 from portal import storage
+from portal.accounts.requests import SignedInRequest
 from portal.audit import services as audit
 from portal.errors import DomainError
 from portal.institutions import advice
@@ -40,7 +41,7 @@ class NotPossible(DomainError):
     code = "not_possible"
 
 
-def _contribution(request: HttpRequest, pk: int, *, action: str = "") -> Contribution:
+def _contribution(request: SignedInRequest, pk: int, *, action: str = "") -> Contribution:
     """Return a contribution that the person may see; with `action`, one on which it is possible now."""
     rows = Contribution.objects.select_related("institution", "base_model", "programme", "created_by", "supersedes")
     contribution = get_object_or_404(rows.visible_to(request.user), pk=pk)
@@ -54,7 +55,7 @@ def _contribution(request: HttpRequest, pk: int, *, action: str = "") -> Contrib
 
 
 @require_GET
-def list_(request: HttpRequest) -> HttpResponse:
+def list_(request: SignedInRequest) -> HttpResponse:
     """List the contributions that the person may see, newest first."""
     rows = Contribution.objects.visible_to(request.user).select_related("institution", "base_model")
     before = request.GET.get("before", "")
@@ -71,7 +72,7 @@ def list_(request: HttpRequest) -> HttpResponse:
 # The wizard
 
 
-def new(request: HttpRequest) -> HttpResponse:
+def new(request: SignedInRequest) -> HttpResponse:
     """Step 1 of a new contribution: for whom, of which kind, what."""
     institutions = list(institutions_to_act_for(request.user))
     form = NewForm(request.POST or None, user=request.user, initial={"institution": next(iter(institutions), None)})
@@ -92,7 +93,7 @@ def new(request: HttpRequest) -> HttpResponse:
     return render(request, "contributions/contribution_new.html", context)
 
 
-def edit(request: HttpRequest, pk: int) -> HttpResponse:
+def edit(request: SignedInRequest, pk: int) -> HttpResponse:
     """Step 1 of a draft: title and base model."""
     contribution = _contribution(request, pk, action="change")
     form = DetailsForm(
@@ -108,7 +109,7 @@ def _step(contribution: Contribution, **context: Any) -> dict[str, Any]:
     return {"contribution": contribution, "steps": STEPS, **context}
 
 
-def card(request: HttpRequest, pk: int) -> HttpResponse:
+def card(request: SignedInRequest, pk: int) -> HttpResponse:
     """Step 2: the training card."""
     contribution = _contribution(request, pk, action="change")
     unfinished = "unfinished" in request.POST
@@ -122,7 +123,7 @@ def card(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_POST
-def fill_card(request: HttpRequest, pk: int) -> HttpResponse:
+def fill_card(request: SignedInRequest, pk: int) -> HttpResponse:
     """Fill the training card from the kit's file."""
     contribution = _contribution(request, pk, action="change")
     fill = CardFileForm(request.POST, request.FILES)
@@ -142,7 +143,7 @@ def fill_card(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_GET
-def upload(request: HttpRequest, pk: int) -> HttpResponse:
+def upload(request: SignedInRequest, pk: int) -> HttpResponse:
     """Step 3: the file goes from the browser to the store; this page only shows how far it is."""
     contribution = _contribution(request, pk, action="change")
     file = contribution.files.first()
@@ -157,7 +158,7 @@ def upload(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_POST
-def remove_file(request: HttpRequest, pk: int, file_pk: int) -> HttpResponse:
+def remove_file(request: SignedInRequest, pk: int, file_pk: int) -> HttpResponse:
     """Take a file out of a draft."""
     contribution = _contribution(request, pk, action="change")
     services.remove_file(get_object_or_404(contribution.files, pk=file_pk), by=request.user)
@@ -165,7 +166,7 @@ def remove_file(request: HttpRequest, pk: int, file_pk: int) -> HttpResponse:
     return redirect("contributions:upload", contribution.pk)
 
 
-def submit(request: HttpRequest, pk: int) -> HttpResponse:
+def submit(request: SignedInRequest, pk: int) -> HttpResponse:
     """Step 4: read it all once more, see what is missing, submit."""
     contribution = _contribution(request, pk, action="submit")
     if request.method == "POST":
@@ -178,7 +179,9 @@ def submit(request: HttpRequest, pk: int) -> HttpResponse:
     return _review(request, contribution, services.obstacles(contribution))
 
 
-def _review(request: HttpRequest, contribution: Contribution, obstacles: list[Any], status: int = 200) -> HttpResponse:
+def _review(
+    request: SignedInRequest, contribution: Contribution, obstacles: list[Any], status: int = 200
+) -> HttpResponse:
     context = _step(
         contribution,
         obstacles=obstacles,
@@ -208,7 +211,7 @@ def _live(contribution: Contribution) -> dict[str, Any]:
 
 
 @require_GET
-def show(request: HttpRequest, pk: int) -> HttpResponse:
+def show(request: SignedInRequest, pk: int) -> HttpResponse:
     """Show a contribution: state, checks, files, card, history, and what the person may do."""
     contribution = _contribution(request, pk)
     context = {
@@ -225,7 +228,7 @@ def show(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_GET
-def status(request: HttpRequest, pk: int) -> HttpResponse:
+def status(request: SignedInRequest, pk: int) -> HttpResponse:
     """Answer the part that follows the checks; 204 while it is as the page has it, so that nothing open closes."""
     contribution = _contribution(request, pk)
     context = _live(contribution)
@@ -236,7 +239,7 @@ def status(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_GET
-def evidence(request: HttpRequest, pk: int, evidence_pk: int) -> HttpResponse:
+def evidence(request: SignedInRequest, pk: int, evidence_pk: int) -> HttpResponse:
     """Show a picture that a check made of a contribution's samples. Nothing else is served from here."""
     row = get_object_or_404(_contribution(request, pk).evidence_files, pk=evidence_pk)
     if not row.name.endswith(".png"):
@@ -248,7 +251,7 @@ def evidence(request: HttpRequest, pk: int, evidence_pk: int) -> HttpResponse:
     return response
 
 
-def withdraw(request: HttpRequest, pk: int) -> HttpResponse:
+def withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
     """Take a contribution back, after a look at what that means."""
     contribution = _contribution(request, pk, action="withdraw")
     form = WithdrawForm(request.POST or None)
@@ -260,7 +263,7 @@ def withdraw(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_POST
-def replace(request: HttpRequest, pk: int) -> HttpResponse:
+def replace(request: SignedInRequest, pk: int) -> HttpResponse:
     """Begin a corrected contribution."""
     correction = services.replace(_contribution(request, pk), by=request.user, now=timezone.now())
     messages.success(request, "A corrected contribution is begun. The training card is copied; send the new file.")
