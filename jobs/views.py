@@ -4,7 +4,7 @@ from datetime import datetime
 
 from django.contrib import messages
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -23,6 +23,7 @@ from jobs.forms import PretrainForm
 from jobs.lifecycle import ACTIVE, LIVE, Status
 from jobs.models import Run, RunEvent
 from portal.accounts import services as accounts
+from portal.accounts.requests import SignedInRequest
 from portal.errors import NotAllowed
 
 LOG_LINES = 200
@@ -30,13 +31,13 @@ FILTERS = ("status", "kind", "queue")
 WAITING = {ContributionStatus.SUBMITTED, ContributionStatus.VALIDATING}  # a run is about to exist
 
 
-def _require(request: HttpRequest, *roles: str) -> None:
+def _require(request: SignedInRequest, *roles: str) -> None:
     if not accounts.has_role(request.user, *roles):
         raise NotAllowed("This is for the consortium's operators.")
 
 
 @require_GET
-def list_(request: HttpRequest) -> HttpResponse:
+def list_(request: SignedInRequest) -> HttpResponse:
     """Show the newest runs, filtered by state and kind in the address."""
     _require(request, "operator", "auditor", "chair")
     runs = Run.objects.visible_to(request.user).select_related("requested_by")
@@ -68,7 +69,7 @@ def _clocks(run: Run, now: datetime) -> dict[str, float | None]:
     }
 
 
-def _fragment(request: HttpRequest, run: Run, *, refresh_url: str) -> dict[str, object]:
+def _fragment(request: SignedInRequest, run: Run, *, refresh_url: str) -> dict[str, object]:
     """Return what the living part of a page shows; `refresh_url` is where it fetches itself again."""
     now = timezone.now()
     return {
@@ -94,7 +95,7 @@ def _events(run: Run, *, names_workers: bool) -> list[RunEvent]:
 
 
 @require_GET
-def show(request: HttpRequest, pk: int) -> HttpResponse:
+def show(request: SignedInRequest, pk: int) -> HttpResponse:
     """Show a run: state, progress, log, transitions, inputs."""
     run = get_object_or_404(Run.objects.visible_to(request.user).select_related("requested_by"), pk=pk)
     context = _fragment(request, run, refresh_url=reverse("jobs:status", args=[run.pk]))
@@ -109,7 +110,7 @@ def _subject_url(run: Run) -> str:
 
 
 @require_GET
-def status(request: HttpRequest, pk: int) -> HttpResponse:
+def status(request: SignedInRequest, pk: int) -> HttpResponse:
     """Answer the fragment that a page swaps while the run lives."""
     run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
     context = _fragment(request, run, refresh_url=reverse("jobs:status", args=[run.pk]))
@@ -117,7 +118,7 @@ def status(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_GET
-def of_contribution(request: HttpRequest, pk: int) -> HttpResponse:
+def of_contribution(request: SignedInRequest, pk: int) -> HttpResponse:
     """Answer the fragment of the newest check run of a contribution."""
     contribution = get_object_or_404(Contribution.objects.visible_to(request.user), pk=pk)
     run = Run.objects.filter(kind=Run.Kind.VALIDATE, subject_id=contribution.pk).first()
@@ -128,7 +129,7 @@ def of_contribution(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "jobs/_run_status.html", _fragment(request, run, refresh_url=refresh_url))
 
 
-def cancel(request: HttpRequest, pk: int) -> HttpResponse:
+def cancel(request: SignedInRequest, pk: int) -> HttpResponse:
     """Ask, then cancel a run."""
     _require(request, "operator")
     run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
@@ -143,13 +144,13 @@ def cancel(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_POST
-def evaluate(request: HttpRequest, slug: str) -> HttpResponse:
+def evaluate(request: SignedInRequest, slug: str) -> HttpResponse:
     """Queue the evaluation of a candidate."""
     _require(request, "operator")
     return redirect(evaluation.queue(get_object_or_404(Candidate, slug=slug), by=request.user))
 
 
-def pretrain(request: HttpRequest) -> HttpResponse:
+def pretrain(request: SignedInRequest) -> HttpResponse:
     """Compose a corpus, freeze it, and queue the training of an encoder on it."""
     _require(request, "operator")
     form = PretrainForm(request.POST or None)
@@ -159,7 +160,7 @@ def pretrain(request: HttpRequest) -> HttpResponse:
 
 
 @transaction.atomic
-def _start(wanted: dict, request: HttpRequest) -> Run:
+def _start(wanted: dict, request: SignedInRequest) -> Run:
     """Make the corpus and the run together, so that neither stays behind alone."""
     now, dataset, seed = timezone.now(), wanted["dataset"], wanted["seed"]
     slug = slugify(wanted["name"])[:40] + f"-{Candidate.objects.count() + Corpus.objects.count()}"

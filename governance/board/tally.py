@@ -59,10 +59,9 @@ def tally(rule: Rule, choices: Sequence[str], *, eligible: int, now: datetime) -
     It closes early only when no completion of the missing votes could change the outcome; after `closes_at` it closes
     with what was cast. Below the quorum it never carries.
     """
-    counts = [choices.count(choice) for choice in ("for", "against", "abstain")]
-    return Tally(
-        _result(rule, *counts, eligible=eligible, now=now), *counts, eligible, rule.quorum, rule.threshold_percent
-    )
+    counts = choices.count("for"), choices.count("against"), choices.count("abstain")
+    result = _result(rule, *counts, eligible=eligible, now=now)
+    return Tally(result, *counts, eligible, rule.quorum, rule.threshold_percent)
 
 
 def _result(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from django.contrib import messages
 from django.db.models import Count, Q
-from django.http import HttpRequest, HttpResponse, QueryDict
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
@@ -22,6 +22,7 @@ from governance.board.models import Motion, Vote
 from governance.releases import cards
 from governance.releases.models import Candidate
 from portal.accounts import services as accounts
+from portal.accounts.requests import SignedInRequest
 from portal.audit import services as audit
 from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
@@ -30,13 +31,13 @@ from portal.institutions.lifecycle import Status as InstitutionStatus
 from portal.institutions.models import Institution
 
 
-def _require_reader(request: HttpRequest) -> None:
+def _require_reader(request: SignedInRequest) -> None:
     if not accounts.has_role(request.user, "board_member", "chair", "operator", "auditor"):
         raise NotAllowed("The docket is for the board, operators and auditors.")
 
 
 @require_GET
-def docket(request: HttpRequest) -> HttpResponse:
+def docket(request: SignedInRequest) -> HttpResponse:
     """Show the open motions, oldest first, and which of them wait for this member's vote."""
     _require_reader(request)
     now = timezone.now()
@@ -62,7 +63,7 @@ def docket(request: HttpRequest) -> HttpResponse:
 
 
 @require_GET
-def decisions(request: HttpRequest) -> HttpResponse:
+def decisions(request: SignedInRequest) -> HttpResponse:
     """List what the board decided, newest first, 50 a page by keyset."""
     _require_reader(request)
     counts = {choice: Count("votes", filter=Q(votes__choice=choice)) for choice in Vote.Choice.values}
@@ -77,7 +78,7 @@ def decisions(request: HttpRequest) -> HttpResponse:
     )
 
 
-def _motion(request: HttpRequest, pk: int) -> Motion:
+def _motion(request: SignedInRequest, pk: int) -> Motion:
     rows = Motion.objects.visible_to(request.user).select_related(
         "institution",
         "contribution__institution",
@@ -94,13 +95,13 @@ def _recusal_form(data: QueryDict | None = None) -> RecusalForm:
 
 
 @require_GET
-def motion(request: HttpRequest, pk: int) -> HttpResponse:
+def motion(request: SignedInRequest, pk: int) -> HttpResponse:
     """Show a motion with its evidence, its arithmetic and, for who may vote, the ballot."""
     return _render_motion(request, _motion(request, pk), VoteForm(), _recusal_form())
 
 
 def _render_motion(
-    request: HttpRequest, motion: Motion, vote_form: VoteForm, recusal_form: RecusalForm, status: int = 200
+    request: SignedInRequest, motion: Motion, vote_form: VoteForm, recusal_form: RecusalForm, status: int = 200
 ) -> HttpResponse:
     """Answer the page of a motion. How others voted is shown when the ballot is closed; who has voted, always."""
     votes = list(motion.votes.select_related("voter", "voter_institution"))
@@ -179,7 +180,7 @@ def _parts(candidate: Candidate) -> Iterable[CorpusPart]:
 
 
 @require_POST
-def vote(request: HttpRequest, pk: int) -> HttpResponse:
+def vote(request: SignedInRequest, pk: int) -> HttpResponse:
     """Cast a vote."""
     motion = _motion(request, pk)
     form = VoteForm(request.POST)
@@ -191,7 +192,7 @@ def vote(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 @require_POST
-def recuse(request: HttpRequest, pk: int) -> HttpResponse:
+def recuse(request: SignedInRequest, pk: int) -> HttpResponse:
     """Step aside from a motion."""
     motion = _motion(request, pk)
     form = _recusal_form(request.POST)
@@ -202,7 +203,7 @@ def recuse(request: HttpRequest, pk: int) -> HttpResponse:
     return redirect(motion)
 
 
-def propose(request: HttpRequest, slug: str) -> HttpResponse:
+def propose(request: SignedInRequest, slug: str) -> HttpResponse:
     """Propose the release of a candidate to the board."""
     if not accounts.has_role(request.user, "operator", "chair"):
         raise NotAllowed("Only an operator or the chair proposes a release.")

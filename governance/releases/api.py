@@ -68,7 +68,7 @@ def accept(request: Request, slug: str) -> Response:
         institution_name=form.validated_data["institution"],
         purpose=form.validated_data["purpose"],
         channel=LicenseAcceptance.Channel.API,
-        by=request.user,
+        by=request.user,  # type: ignore[arg-type]  # a person: IsAuthenticated is the default
         now=timezone.now(),
     )
     return Response({"release": release.slug, "accepted_at": accepted.accepted_at}, status=201)

@@ -1,6 +1,7 @@
 """Candidate encoders, releases, licences and their acceptances, downloads."""
 
 from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
 from django.db import models
 from django.db.models import Q
 from django.urls import reverse
@@ -70,7 +71,7 @@ class Candidate(models.Model):
 
 
 class ReleaseQuerySet(models.QuerySet["Release"]):
-    def visible_to(self, user: User) -> "ReleaseQuerySet":
+    def visible_to(self, user: User | AnonymousUser) -> "ReleaseQuerySet":
         """What was ever released is public, retracted ones as tombstones; proposals are the board's."""
         public = Q(status__in=[Status.RELEASED, Status.RETRACTED])
         if user.is_authenticated and accounts.has_role(user, "board_member", "chair", "operator", "auditor"):

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlencode
 
+from django.contrib.auth.models import AnonymousUser
 from django.db import transaction
 from django.urls import reverse
 from django.utils.text import slugify
@@ -30,7 +31,7 @@ class NotSignedIn(DomainError):
 
     def __init__(self, path: str) -> None:
         sign_in = f"{reverse('account_login')}?{urlencode({'next': path})}"
-        super().__init__("Sign in, or send `Authorization: Bearer <token>`.", next_url=sign_in)
+        super().__init__("Sign in first. A program sends the header Authorization: Bearer <token>.", next_url=sign_in)
 
 
 class LicenceNotAccepted(DomainError):
@@ -169,7 +170,7 @@ def retract(release_id: int, *, by: User | None, reason: str, now: datetime) -> 
 # Licence
 
 
-def acceptance_of(user: User, release: Release) -> LicenseAcceptance | None:
+def acceptance_of(user: User | AnonymousUser, release: Release) -> LicenseAcceptance | None:
     """Return the person's acceptance of the licence of this release, or None."""
     if not user.is_authenticated:
         return None

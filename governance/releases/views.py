@@ -13,6 +13,7 @@ from governance.releases import services
 from governance.releases.forms import AcceptForm
 from governance.releases.lifecycle import Status
 from governance.releases.models import License, LicenseAcceptance, Release
+from portal.accounts.requests import SignedInRequest
 from portal.errors import error_response
 
 AUTHOR = "Global RETFound Consortium"
@@ -26,7 +27,7 @@ def list_(request: HttpRequest) -> HttpResponse:
     return render(request, "releases/release_list.html", {"releases": rows})
 
 
-def _release(request: HttpRequest, slug: str) -> Release:
+def _release(request: HttpRequest | SignedInRequest, slug: str) -> Release:
     rows = Release.objects.visible_to(request.user).select_related("candidate__corpus", "license")
     return get_object_or_404(rows, slug=slug)
 
@@ -133,7 +134,7 @@ def license_(request: HttpRequest, spdx_id: str) -> HttpResponse:
     return render(request, "releases/license_show.html", context)
 
 
-def accept(request: HttpRequest, slug: str) -> HttpResponse:
+def accept(request: SignedInRequest, slug: str) -> HttpResponse:
     """Accept the licence of a release."""
     release = _release(request, slug)
     initial = {"typed_name": request.user.name, "license_sha256": release.license.sha256}

@@ -43,7 +43,7 @@ def appoint(user: User, role: str, *, by: User | None, now: datetime) -> Consort
     return row
 
 
-def has_role(user: User, *roles: str) -> bool:
+def has_role(user: User | AnonymousUser, *roles: str) -> bool:
     """Test if the person holds one of the consortium roles today."""
     return user.is_authenticated and ConsortiumRole.objects.current().filter(user=user, role__in=roles).exists()
 
