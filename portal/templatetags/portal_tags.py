@@ -116,7 +116,7 @@ def day(value: datetime | date | None) -> SafeString:
 @register.filter
 def number(value: float | None) -> str:
     """Group the thousands of a whole number by narrow spaces: 12 345."""
-    return "–" if value is None else f"{int(value):,}".replace(",", NARROW_SPACE)
+    return "–" if value in (None, "") else f"{int(value):,}".replace(",", NARROW_SPACE)
 
 
 @register.filter("bytes")

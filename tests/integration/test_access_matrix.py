@@ -23,6 +23,7 @@ from portal.notifications.models import Mail
 from tests import factories
 
 TABLE = Path(__file__).with_name("access_matrix.csv")
+CONTENT_TYPES = {True: "application/json", False: "application/x-www-form-urlencoded"}
 PERSONAS = ["anonymous", "researcher", "outsider", "member", "steward", "board_member", "operator", "auditor"]
 
 
@@ -103,7 +104,8 @@ def clients(sign_in, researcher, outsider, member, steward, board_member, operat
 def answer(client: Client, method: str, path: str) -> str:
     """Return the status, or `sign in` for a redirect to the sign-in page; whatever it changed is rolled back."""
     with transaction.atomic():
-        response = client.generic(method, path, HTTP_ACCEPT="text/html")
+        accept = "*/*" if path.startswith("/api/") else "text/html"
+        response = client.generic(method, path, content_type=CONTENT_TYPES[path.startswith("/api/")], HTTP_ACCEPT=accept)
         transaction.set_rollback(True)
     location = response.headers.get("Location", "")
     return "sign in" if "/accounts/login/" in location else str(response.status_code)

@@ -1,5 +1,8 @@
 """Write docs/lifecycle.md from the lifecycle tables."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
@@ -10,7 +13,7 @@ from jobs import lifecycle as jobs
 from portal.institutions import lifecycle as institutions
 from portal.lifecycle import mermaid
 
-TABLES = {
+TABLES: dict[str, Mapping[tuple[Any, Any], str]] = {
     "Institution": institutions.TRANSITIONS,
     "Contribution": contributions.TRANSITIONS,
     "Motion": board.TRANSITIONS,
