@@ -86,7 +86,7 @@ def claim(run_id: int, *, worker: str, now: datetime) -> Run | None:
     run = Run.objects.select_for_update(skip_locked=True).filter(pk=run_id, status=Status.QUEUED).first()
     if run is None:
         return None
-    changes = {
+    changes: dict[str, Any] = {
         "attempt": run.attempt + 1,
         "worker": worker,
         "lease_expires_at": now + LEASE,

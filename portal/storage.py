@@ -3,12 +3,15 @@
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import IO, Any
 
 import boto3
 from botocore.client import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
+
+from portal.errors import DomainError
 
 QUARANTINE, VAULT, RELEASES = "quarantine", "vault", "releases"
 PART_SIZE_BYTES = 16 * 2**20  # at most 10,000 parts (S3): files up to 160 GB
@@ -17,8 +20,11 @@ BLOCK_BYTES = 4 * 2**20
 ABORT_AFTER_DAYS = 7
 
 
-class Unavailable(Exception):
-    """The object store did not answer; the work is tried again."""
+class Unavailable(DomainError):
+    """The object store did not answer: workers try again, pages and API answer 503."""
+
+    code = "storage_unavailable"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,9 @@ def _call(operation: str, **kwargs: Any) -> Any:
     except (BotoCoreError, ClientError) as exc:
         status = exc.response["ResponseMetadata"].get("HTTPStatusCode", 0) if isinstance(exc, ClientError) else 503
         if status >= 500:
-            raise Unavailable(f"The object store did not answer ({operation}).") from exc
+            raise Unavailable(
+                f"The object store did not answer ({operation}). Nothing is lost; try again in a minute."
+            ) from exc
         raise
 
 

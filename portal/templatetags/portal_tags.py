@@ -114,7 +114,7 @@ def day(value: datetime | date | None) -> SafeString:
 
 
 @register.filter
-def number(value: float | None) -> str:
+def number(value: float | str | None) -> str:
     """Group the thousands of a whole number by narrow spaces: 12 345."""
     return "–" if value in (None, "") else f"{int(value):,}".replace(",", NARROW_SPACE)
 

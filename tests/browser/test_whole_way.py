@@ -152,7 +152,7 @@ def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, t
     # Download: refused before, allowed after acceptance, by browser and by curl
     researcher = new_page()
     sign_up(researcher, "Mina Sato", "mina@lab.example")
-    path = "/dl/harbour-encoder-10/model.safetensors"
+    path = "/dl/harbour-encoder-1-0/model.safetensors"
     refused = researcher.request.get(path)
     assert (refused.status, refused.json()["code"]) == (403, "licence_not_accepted")
     researcher.goto(refused.json()["next_url"])
@@ -185,7 +185,7 @@ def verify_by_curl(portal: RunningPortal, page: Page, folder: Path, by_browser: 
     assert token
     folder.mkdir()
     for name in ("model.safetensors", "SHA256SUMS"):
-        url = f"{portal.url}/dl/harbour-encoder-10/{name}"
+        url = f"{portal.url}/dl/harbour-encoder-1-0/{name}"
         argv = ["curl", "-fsSL", "-C", "-", "-H", f"Authorization: Bearer {token[0]}", "-O", url]
         subprocess.run(argv, cwd=folder, check=True, env={**os.environ, "NO_PROXY": "*"})
     verified = subprocess.run(

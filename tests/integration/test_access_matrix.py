@@ -105,7 +105,9 @@ def answer(client: Client, method: str, path: str) -> str:
     """Return the status, or `sign in` for a redirect to the sign-in page; whatever it changed is rolled back."""
     with transaction.atomic():
         accept = "*/*" if path.startswith("/api/") else "text/html"
-        response = client.generic(method, path, content_type=CONTENT_TYPES[path.startswith("/api/")], HTTP_ACCEPT=accept)
+        response = client.generic(
+            method, path, content_type=CONTENT_TYPES[path.startswith("/api/")], HTTP_ACCEPT=accept
+        )
         transaction.set_rollback(True)
     location = response.headers.get("Location", "")
     return "sign in" if "/accounts/login/" in location else str(response.status_code)

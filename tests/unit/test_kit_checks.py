@@ -49,6 +49,7 @@ def last(path, out_dir, **options):
     return result.number, result.evidence["code"]
 
 
+@pytest.mark.slow
 def test_an_honest_change_passes_every_check(tensors, tmp_path):
     results, events = outcome(save(nudged(tensors), tmp_path / "w.safetensors"), tmp_path / "out")
     assert [(r.number, r.name, r.verdict) for r in results] == [
@@ -108,6 +109,7 @@ def test_bad_containers_fail_check_1(tmp_path):
     assert last(BASE.weights, tmp_path, name="model.ckpt") == (1, "not_safetensors")
 
 
+@pytest.mark.slow
 def test_random_weights_of_the_right_shape_fail_generation(tensors, tmp_path):
     rng = np.random.default_rng(1)
     wild = {k: (v.std() * rng.standard_normal(v.shape) + v.mean()).astype(v.dtype) for k, v in tensors.items()}
@@ -162,6 +164,7 @@ def test_the_child_reports_its_own_faults_by_exit_status(tmp_path):
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_child_draws_samples_as_raw_pixels(tmp_path):
     done = child("sample", "--file", BASE.weights, "--base-dir", BASE.folder, "--out", tmp_path, "--n", 2, "--seed", 9)
     assert (done.returncode, json.loads(done.stdout)) == (0, {"type": "file", "name": "samples.rgb"})
