@@ -26,9 +26,13 @@ def portal() -> Iterator[RunningPortal]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium. Its absence is a failure, not a reason to skip."""
+    """
+    Debian's Chromium. Its absence is a failure, not a reason to skip.
+
+    It ends with its module: Playwright's event loop would stay in this thread, where Channels cannot work beside it.
+    """
     path = os.environ.get("CHROMIUM") or shutil.which("chromium")
     assert path, "The browser tests need Chromium: `apt-get install chromium`, or set CHROMIUM to its path."
     # Playwright's sync API runs an event loop in this thread; Django must not take it for an async view.

@@ -108,7 +108,7 @@ def test_contribute_with_an_empty_card_says_what_is_missing_and_keeps_the_draft(
     row = Contribution.objects.get()
     out, err = capsys.readouterr()
     assert (row.status, row.files.get().state) == ("draft", "uploaded")
-    assert json.loads(out)["error"]["sentence"].count("Images") == 1
+    assert json.loads(out)["error"]["sentence"].count("images") == 1
     card.write_text(json.dumps(CARD))
     assert cli.main(["contribute", "weights", str(weights), *given, "--no-wait"]) == 0
     assert Contribution.objects.get().status == "submitted"
