@@ -9,7 +9,7 @@ ARGS ?=
 export DATA_DIR SAMPLE CHROMIUM
 
 # Settings of a site that checks without services: nothing listens on port 1.
-OFFLINE := env SECRET_KEY=offline DATABASE_URL=postgres://nobody@127.0.0.1:1/none CACHE_URL=redis://127.0.0.1:1/0 \
+OFFLINE := env EMBEDDED=True SECRET_KEY=offline DATABASE_URL=postgres://nobody@127.0.0.1:1/none CACHE_URL=redis://127.0.0.1:1/0 \
 	CELERY_BROKER_URL=redis://127.0.0.1:1/1 CHANNELS_URL=redis://127.0.0.1:1/2 \
 	S3_ENDPOINT_URL=http://127.0.0.1:1 S3_ACCESS_KEY_ID=none S3_SECRET_ACCESS_KEY=none LOG_LEVEL=ERROR
 

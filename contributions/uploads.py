@@ -14,7 +14,8 @@ from contributions.rules import require_steward
 from portal import storage
 from portal.accounts.models import User
 from portal.audit import services as audit
-from portal.errors import DomainError
+from portal.errors import DomainError, NotAllowed
+from portal.institutions.lifecycle import Status as InstitutionStatus
 from portal.live import announce
 
 MAX_PARTS_SIGNED = 20
@@ -49,6 +50,10 @@ class PartsMissing(DomainError):
 
 def _require_draft(contribution: Contribution, by: User) -> None:
     require_steward(by, contribution.institution)
+    if contribution.institution.status != InstitutionStatus.MEMBER:
+        raise NotAllowed(
+            f"{contribution.institution} can send files once the board has admitted it. The draft is kept."
+        )
     if contribution.status != Status.DRAFT:
         raise FilesFixed(
             f"{contribution} is {contribution.get_status_display().lower()}: its files cannot change any more. "

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 
 from django.conf import settings
@@ -21,11 +22,11 @@ def fetch(key: str, sha256: str) -> Path:
     path = settings.DATA_DIR / "cache" / sha256
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{id(path)}.part")
-        if download(storage.VAULT, key, partial) != sha256:
-            partial.unlink()
-            raise PlatformFault(f"The vault's object {key} is not the one that was registered.")
-        partial.rename(path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # a name of its own for each process
+            partial = Path(folder) / "part"
+            if download(storage.VAULT, key, partial) != sha256:
+                raise PlatformFault(f"The vault's object {key} is not the one that was registered.")
+            partial.rename(path)
     return path
 
 

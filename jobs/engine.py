@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from django.db import close_old_connections, connection
 
-from contributions import services as contributions
 from jobs import services
 from jobs.lifecycle import Status
 from jobs.models import Run
@@ -108,22 +107,14 @@ def _end(run: Run, exc: Exception) -> None:
                 services.move(run, Status.FAILED_INPUT, now=now, error=str(exc))
             case OutOfTime():
                 services.move(run, Status.TIMED_OUT, now=now, error=str(exc))
-            case services.Superseded() | TransitionNotAllowed():
-                logger.info("%s ends early: %s", run, exc)
-                release_subject(services.give_back(run, note=str(exc), now=now))
+            case TransitionNotAllowed():  # its subject was withdrawn meanwhile
+                services.move(run, Status.CANCELLED, now=now, error=str(exc))
+            case services.Superseded():
+                services.give_back(run, note=str(exc), now=now)
             case storage.Unavailable():
-                release_subject(services.give_back(run, note="The object store did not answer.", now=now))
+                services.give_back(run, note="The object store did not answer.", now=now)
             case _:
                 logger.error("%s failed: %s", run, "".join(traceback.format_exception(exc)))
-                release_subject(services.give_back(run, note=f"{type(exc).__name__} in the worker.", now=now))
+                services.give_back(run, note=f"{type(exc).__name__} in the worker.", now=now)
     except services.Superseded:
         logger.info("%s: another attempt holds it.", run)
-
-
-def release_subject(run: Run) -> None:
-    """Give the contribution of a lost check back to the queue, unless another attempt has begun it."""
-    if run.kind == Run.Kind.VALIDATE and run.status != Status.SUCCEEDED:
-        try:
-            contributions.requeue(run.subject_id, now=services.now())
-        except TransitionNotAllowed:
-            pass

@@ -6,9 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, Max
+from django.db.models import Count, F, Max, Q
 from django.utils import timezone
 
+from contributions import services as contributions
+from contributions.models import Contribution
 from jobs import lifecycle
 from jobs.lifecycle import ACTIVE, LIVE, Status
 from jobs.models import Run, RunEvent, RunLog
@@ -23,6 +25,8 @@ from portal.queue import enqueue
 LEASE = timedelta(seconds=30)
 MAX_ATTEMPTS = 3
 RESEND_AFTER = timedelta(seconds=10)
+RING_AGAIN_AFTER = timedelta(minutes=1)
+RETRIED = [Status.FAILED_PLATFORM, Status.CANCELLED, Status.TIMED_OUT]
 QUEUES = {Run.Kind.VALIDATE: "cpu", Run.Kind.PRETRAIN: "gpu", Run.Kind.EVALUATE: "gpu"}
 
 
@@ -159,19 +163,42 @@ def cancel(run: Run, *, by: User, now: datetime) -> Run:
 
 
 @transaction.atomic
-def give_back(run: Run, *, note: str, now: datetime) -> Run:
-    """Put a run whose attempt failed through no fault of its input back in the queue, or stop after three attempts."""
+def give_back(run: Run, *, note: str, now: datetime, at_once: bool = False) -> Run | None:
+    """
+    Put a run whose attempt failed through no fault of its input back in the queue, or stop after three attempts.
+
+    The contribution of a check goes back with it, in the same transaction. Unless `at_once`, the sweep rings: a fault
+    that lasts a few seconds must not use up three attempts. Return None where the attempt no longer holds the run.
+    """
     held = Run.objects.select_for_update().filter(pk=run.pk, attempt=run.attempt, status__in=ACTIVE).first()
     if held is None:
-        return run
+        return None
+    _release_subject(held, now=now)
     if held.cancel_requested_at is not None:
         return _move(held, Status.CANCELLED, now=now)
     if held.attempt >= MAX_ATTEMPTS:
-        error = f"Stopped after {MAX_ATTEMPTS} attempts: {note} This is not your fault; an operator has been told."
+        error = f"Stopped after {MAX_ATTEMPTS} attempts: {note} This is not your fault; an operator can start it again."
         return _move(held, Status.FAILED_PLATFORM, now=now, note=note, error=error)
     held = _move(held, Status.QUEUED, now=now, note=note, lease_expires_at=None, worker="")
-    ring(held)
+    if at_once:
+        ring(held)
     return held
+
+
+def _release_subject(run: Run, *, now: datetime) -> None:
+    """Put the contribution that a lost check held back in its queue."""
+    if run.kind == Run.Kind.VALIDATE and Contribution.objects.filter(pk=run.subject_id, status="validating").exists():
+        contributions.requeue(run.subject_id, now=now)
+
+
+@transaction.atomic
+def retry(run: Run, *, by: User, now: datetime) -> Run:
+    """Queue a stopped run again, with the same inputs, as a new run."""
+    if not accounts.has_role(by, "operator"):
+        raise NotAllowed("Only an operator can start a run again.")
+    if run.status not in RETRIED:
+        raise NotAllowed(f"{run} is {run.get_status_display().lower()}; only a stopped run is started again.")
+    return queue_run(run.kind, run.subject_id, title=run.title, inputs=run.inputs, by=by, now=now)
 
 
 def overdue(*, now: datetime) -> list[Run]:
@@ -179,9 +206,12 @@ def overdue(*, now: datetime) -> list[Run]:
     return list(Run.objects.filter(status__in=ACTIVE, lease_expires_at__lt=now))
 
 
-def waiting(*, now: datetime) -> list[Run]:
-    """Return the queued runs whose message may have been lost."""
-    return list(Run.objects.filter(status=Status.QUEUED, status_since__lt=now - RESEND_AFTER))
+def ring_waiting(*, now: datetime) -> None:
+    """Send the messages of queued runs again that may have been lost: after 10 seconds, then once a minute."""
+    rung_lately = Q(heartbeat_at__gt=now - RING_AGAIN_AFTER) & Q(heartbeat_at__gt=F("status_since"))
+    for run in Run.objects.filter(status=Status.QUEUED, status_since__lt=now - RESEND_AFTER).exclude(rung_lately):
+        Run.objects.filter(pk=run.pk, status=Status.QUEUED).update(heartbeat_at=now)
+        ring(run)
 
 
 def position(run: Run) -> int:

@@ -1,5 +1,9 @@
 """The doorbell: tasks take ids by keyword, guard on status, call one service."""
 
+import logging
+from collections.abc import Callable
+from typing import Any
+
 from celery import shared_task
 
 from contributions.lifecycle import Status as ContributionStatus
@@ -14,6 +18,7 @@ from jobs.pretrain import pretrain
 from jobs.validate import validate
 from portal.institutions.models import Institution
 
+logger = logging.getLogger(__name__)
 WORK: dict[str, engine.Work] = {
     Run.Kind.VALIDATE: validate,
     Run.Kind.PRETRAIN: pretrain,
@@ -56,24 +61,31 @@ def publish_release(*, release_id: int) -> None:
 
 @shared_task(name="jobs.sweep")
 def sweep() -> None:
-    """Repair what lost messages and lost workers left behind; the rows say what is due."""
+    """Repair what lost messages and lost workers left behind; the rows say what is due. One bad row stops no other."""
     now = services.now()
     for run in services.overdue(now=now):
-        engine.release_subject(services.give_back(run, note="The worker went silent.", now=now))
-    for run in services.waiting(now=now):
-        services.ring(run)
-    _requeue_unchecked()
-    for pk in Institution.objects.filter(status="applied", motions__isnull=True).values_list("pk", flat=True):
-        refer_institution(institution_id=pk)
+        _try(services.give_back, run, note="The worker went silent.", now=now, at_once=True)
+    _try(services.ring_waiting, now=now)
+    for pk in _unchecked():
+        _try(validate_contribution, contribution_id=pk)
+    for pk in Institution.objects.filter(status="applied").values_list("pk", flat=True):
+        _try(board.refer_institution, pk, now=now)
     for pk in Release.objects.filter(status="released").exclude(files__name="SHA256SUMS").values_list("pk", flat=True):
-        publish_release(release_id=pk)
-    board.close_due(now=now)
-    board.close_moot(now=now)
+        _try(publish.publish, pk)
+    _try(board.close_moot, now=now)
+    for pk in board.due(now=now):
+        _try(board.close_due, pk, now=now)
 
 
-def _requeue_unchecked() -> None:
-    """Queue the checks of contributions that no live run holds; a person decides after a fault of the platform."""
+def _try(step: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+    try:
+        step(*args, **kwargs)
+    except Exception:
+        logger.exception("The sweep could not do %s %s %s; it tries again.", step.__name__, args, kwargs)
+
+
+def _unchecked() -> list[int]:
+    """Return the contributions that wait for checks and that no live run holds; after a fault a person decides."""
     held = Run.objects.filter(kind=Run.Kind.VALIDATE, status__in=[*LIVE, Status.FAILED_PLATFORM]).values("subject_id")
     due = Contribution.objects.filter(status=ContributionStatus.SUBMITTED).exclude(pk__in=held)
-    for pk in due.values_list("pk", flat=True):
-        validate_contribution(contribution_id=pk)
+    return list(due.values_list("pk", flat=True))

@@ -15,7 +15,7 @@ from contributions.lifecycle import LIVE
 from contributions.models import Contribution, ContributionFile
 from governance.board import services as board
 from jobs import cache, sandbox, services
-from jobs.engine import Attempt, InputRefused, PlatformFault
+from jobs.engine import Attempt, PlatformFault
 from jobs.lifecycle import Status
 from portal import storage
 
@@ -53,6 +53,7 @@ def validate(attempt: Attempt) -> None:
         ]
     if refusals:
         _reject(attempt, refusals[0])
+        return
     contributions.promote_files(contribution.pk)
     with services.fenced(run):
         board.refer_contribution(contribution.pk, now=services.now())
@@ -67,9 +68,10 @@ def _scratch() -> Path:
 
 
 def _reject(attempt: Attempt, reason: str) -> None:
-    with services.fenced(attempt.run):
-        contributions.find_invalid(attempt.run.subject_id, reason=reason, now=services.now())
-    raise InputRefused(reason)
+    run = attempt.run
+    with services.fenced(run):
+        contributions.find_invalid(run.subject_id, reason=reason, now=services.now())
+        services.move(run, Status.FAILED_INPUT, now=services.now(), error=reason)
 
 
 def _check_file(attempt: Attempt, contribution: Contribution, file: ContributionFile, scratch: Path) -> str:
@@ -86,8 +88,8 @@ def _transfer(attempt: Attempt, contribution: Contribution, file: ContributionFi
     sha256 = cache.download(storage.QUARANTINE, file.storage_key, path)
     size_bytes = path.stat().st_size
     evidence = {"size_bytes": size_bytes, "sha256": sha256, "declared_sha256": file.sha256}
-    same = ContributionFile.objects.filter(sha256=sha256, contribution__status__in=LIVE)
-    earlier = same.exclude(contribution=contribution).order_by("contribution_id").first()
+    before = {"contribution__status__in": LIVE, "contribution__submitted_at__lt": contribution.submitted_at}
+    earlier = ContributionFile.objects.filter(sha256=sha256, state=ContributionFile.State.VERIFIED, **before).first()
     sentence, fix = f"All {size_bytes:,} bytes arrived and their SHA-256 is the declared one.", ""
     if (size_bytes, sha256) != (file.size_bytes, file.sha256):
         sentence = f"{file.name} is not the file that was announced: its size or its SHA-256 differs."

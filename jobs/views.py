@@ -82,6 +82,7 @@ def _fragment(request: SignedInRequest, run: Run, *, refresh_url: str) -> dict[s
         "log": list(run.log.order_by("-seq")[:LOG_LINES])[::-1],
         "events": _events(run, names_workers=accounts.is_auditor(request.user)),
         "may_cancel": run.status in LIVE and accounts.has_role(request.user, "operator"),
+        "may_retry": run.status in services.RETRIED and accounts.has_role(request.user, "operator"),
     }
 
 
@@ -141,6 +142,15 @@ def cancel(request: SignedInRequest, pk: int) -> HttpResponse:
     services.cancel(run, by=request.user, now=timezone.now())
     messages.success(request, f"{run} stops within a few seconds.")
     return redirect(run)
+
+
+@require_POST
+def retry(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Start a stopped run again."""
+    run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
+    again = services.retry(run, by=request.user, now=timezone.now())
+    messages.success(request, f"Started again as {again}.")
+    return redirect(again)
 
 
 @require_POST

@@ -4,7 +4,7 @@ import logging
 import re
 
 SECRETS = re.compile(
-    r"(X-Amz-(?:Signature|Credential|Security-Token)=|Bearer\s+|password=|token=|://[^:/\s]+:)[^&\s'\"@]+",
+    r"(X-Amz-(?:Signature|Credential|Security-Token)=|Bearer\s+|password=|token=|://[^:/\s]*:)[^&\s'\"@]+",
     re.IGNORECASE,
 )
 

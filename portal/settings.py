@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -117,7 +118,8 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # The broker must not deliver a long job a second time: the lease in PostgreSQL decides, not this clock.
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 7 * 24 * 3600, "socket_timeout": 5, "max_retries": 1}
-CELERY_BEAT_SCHEDULE = {"sweep": {"task": "jobs.sweep", "schedule": 10.0}}
+# A queue of its own: a check of fifteen minutes must not delay the repair of another.
+CELERY_BEAT_SCHEDULE = {"sweep": {"task": "jobs.sweep", "schedule": 10.0, "options": {"queue": "sweep", "expires": 10}}}
 
 # Any S3 store
 S3_ENDPOINT_URL = env.str("S3_ENDPOINT_URL")
@@ -164,6 +166,9 @@ MFA_TOTP_ISSUER = "Global RETFound"
 EMAIL_BACKEND = "portal.notifications.backends.MailboxBackend"  # the embedded default keeps mail in the portal
 if env.str("EMAIL_URL", default=""):
     vars().update(env.email_url("EMAIL_URL"))
+elif not EMBEDDED:
+    raise ImproperlyConfigured("EMAIL_URL is needed where EMBEDDED is not set: without it nobody gets any mail.")
+EMAIL_TIMEOUT = 10  # seconds; a hung mail server must not hold a request
 MAILBOX_PAGE = EMAIL_BACKEND == "portal.notifications.backends.MailboxBackend" and EMBEDDED
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Global RETFound <portal@localhost>")
 
@@ -181,6 +186,8 @@ STORAGES = {
 WHITENOISE_USE_FINDERS = DEBUG
 
 # Security
+TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=0)  # reverse proxies whose X-Forwarded-For is believed
+ALLAUTH_TRUSTED_PROXY_COUNT = TRUSTED_PROXY_COUNT
 SECURE_BROWSER = PORTAL_URL.startswith("https://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_BROWSER
 SECURE_HSTS_SECONDS = 31536000 if SECURE_BROWSER else 0
@@ -200,6 +207,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "portal.errors.problem_response",
+    "NUM_PROXIES": TRUSTED_PROXY_COUNT,
     "DEFAULT_THROTTLE_RATES": {"device": "30/min"},
 }
 

@@ -196,7 +196,14 @@ def _close_if_settled(motion: Motion, *, now: datetime) -> Motion:
         _turn_down(_close(motion, Status.LOST, result, now=now), now=now)
     elif result.result is Result.NO_QUORUM and now >= motion.closes_at:
         _close(motion, Status.LAPSED, result, now=now)
+        _ask_again(motion, now=now)
     return motion
+
+
+def _ask_again(motion: Motion, *, now: datetime) -> None:
+    """Open the question again that lapsed without a quorum: nothing waits for ever, and nothing passes by silence."""
+    subject = {"institution": motion.institution, "contribution": motion.contribution, "release": motion.release}
+    _open(motion.kind, motion.title, by=None, now=now, **subject)
 
 
 def _close(motion: Motion, target: Status, result: Tally, *, now: datetime) -> Motion:
@@ -248,11 +255,17 @@ def _turn_down(motion: Motion, *, now: datetime) -> None:
             releases.decline(subject_id, by=None, reason=reason, now=now)
 
 
+def due(*, now: datetime) -> list[int]:
+    """Return the ids of the open motions whose time has come."""
+    return list(Motion.objects.filter(status=Status.OPEN, closes_at__lte=now).values_list("pk", flat=True))
+
+
 @transaction.atomic
-def close_due(*, now: datetime) -> int:
-    """Close the motions whose time has come; called by the sweep. Return how many."""
-    due = Motion.objects.select_for_update(skip_locked=True).filter(status=Status.OPEN, closes_at__lte=now)
-    return sum(_close_if_settled(motion, now=now).status != Status.OPEN for motion in due)
+def close_due(motion_id: int, *, now: datetime) -> None:
+    """Close a motion whose time has come; called by the sweep."""
+    motion = Motion.objects.select_for_update().get(pk=motion_id)
+    if motion.status == Status.OPEN and motion.closes_at <= now:
+        _close_if_settled(motion, now=now)
 
 
 @transaction.atomic

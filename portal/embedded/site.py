@@ -83,6 +83,7 @@ def programs(data_dir: Path, environment: dict[str, str]) -> list[Program]:
         program("live", *granian, *live, "--port", str(ports["live"]), "portal.asgi:application"),
         worker("cpu"),
         worker("gpu"),
+        celery("sweeper", "worker", "-n", "sweep@%h", "-Q", "sweep", "--pool", "solo", "--loglevel", "WARNING"),
         celery("beat", "beat", "--schedule", str(data_dir / "run" / "beat"), "--pidfile", ""),
     ]
 

@@ -1,10 +1,13 @@
 """Telling people what happened."""
 
+import logging
 from collections.abc import Iterable
 
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db import transaction
+
+logger = logging.getLogger(__name__)
 
 
 def notify(recipients: Iterable[str], *, subject: str, text: str, path: str) -> None:
@@ -19,6 +22,9 @@ def notify(recipients: Iterable[str], *, subject: str, text: str, path: str) -> 
 
     def send() -> None:
         for address in addresses:
-            EmailMessage(subject, body, to=[address]).send()
+            try:
+                EmailMessage(subject, body, to=[address]).send()
+            except OSError:  # smtplib's errors too: one address must not cost the others their mail
+                logger.exception("No mail to one of %d recipients of %r.", len(addresses), subject)
 
     transaction.on_commit(send, robust=True)

@@ -96,7 +96,22 @@ def test_a_held_run_is_cancelled_by_its_next_heartbeat(run, operator):
     services.cancel(run, by=operator, now=timezone.now())
     with pytest.raises(services.Superseded):
         services.renew(held, now=timezone.now())
-    assert services.give_back(held, note="", now=timezone.now()).status == "cancelled"
+    given_back = services.give_back(held, note="", now=timezone.now())
+    assert given_back is not None
+    assert given_back.status == "cancelled"
+
+
+def test_an_operator_starts_a_stopped_run_again(run, operator):
+    services.cancel(run, by=operator, now=timezone.now())
+    run.refresh_from_db()
+    again = services.retry(run, by=operator, now=timezone.now())
+    assert (again.status, again.subject_id, again.pk == run.pk) == ("queued", run.subject_id, False)
+
+
+def test_an_attempt_that_lost_the_run_gives_nothing_back(run):
+    held = claim(run)
+    services.give_back(held, note="The worker went silent.", now=timezone.now())
+    assert services.give_back(held, note="late", now=timezone.now()) is None
 
 
 def test_only_an_operator_cancels(run, researcher):
