@@ -20,6 +20,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("join/", views.join, name="join"),
     path("regions.csv", views.regions_csv, name="regions_csv"),
     path("healthz", views.healthz, name="healthz"),
+    path("readyz", views.readyz, name="readyz"),
     path("style/", styleguide.page, name="styleguide"),
     path("accounts/", include("allauth.urls")),
     path("account/", include("portal.accounts.urls")),

@@ -140,6 +140,13 @@ def join(request: HttpRequest) -> HttpResponse:
 @require_GET
 @login_not_required
 def healthz(request: HttpRequest) -> JsonResponse:
+    """Answer 200 while this process can answer at all."""
+    return JsonResponse({"status": "ok"}, headers={"Cache-Control": "no-store"})
+
+
+@require_GET
+@login_not_required
+def readyz(request: HttpRequest) -> JsonResponse:
     """Answer 200 while the site can reach its database."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")

@@ -128,10 +128,10 @@ def _start_manage(
 
 
 def check_web(environment: dict[str, str]) -> None:
-    """Return when the site says it is well (`portal.views.healthz`); raise otherwise."""
-    answer = urllib3.request("GET", f"{environment['PORTAL_URL']}/healthz", retries=False, timeout=10, redirect=False)
+    """Return when the site says it is well (`portal.views.readyz`); raise otherwise."""
+    answer = urllib3.request("GET", f"{environment['PORTAL_URL']}/readyz", retries=False, timeout=10, redirect=False)
     if answer.status >= 400:
-        raise ConnectionError(f"/healthz answered {answer.status}")
+        raise ConnectionError(f"/readyz answered {answer.status}")
 
 
 def needs_seed(data_dir: Path) -> bool:
