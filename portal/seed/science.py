@@ -30,6 +30,8 @@ from portal.seed.say import Say
 BASE = Path(phantom.__file__).parent / "base" / "fundus-64"
 LICENCE = Path(releases.__file__).parent / "licences" / "CC-BY-NC-4.0.txt"
 TASKS = [("dr", "Diabetic retinopathy", "dr_any"), ("glaucoma", "Glaucoma", "glaucoma"), ("amd", "AMD", "amd")]
+# Phantoms are dealt out to countries so that the figures by region have something to show; no patient is anywhere.
+PHANTOM_COUNTRIES = [("IN", "SEARO"), ("IL", "EMRO"), ("CN", "WPRO"), ("KE", "AFRO"), ("PE", "AMRO")]
 STEPS = 300
 LONG_STEPS = 6000
 SYNTHETIC = 64
@@ -122,8 +124,8 @@ def sample_folder(say: Say) -> Path:
             return Path(candidate)
     drawn = settings.DATA_DIR / "phantoms"
     if not (drawn / "labels.csv").exists():
-        say.step("No sample of photographs here: drawing procedural phantoms, labelled as such")
-        phantom.write_sample(drawn, 400)
+        say.step("No sample of photographs here: drawing 240 procedural phantoms, labelled as such (about a minute)")
+        phantom.write_sample(drawn, 240, countries=PHANTOM_COUNTRIES)
     return drawn
 
 
