@@ -32,7 +32,7 @@ LICENCE = Path(releases.__file__).parent / "licences" / "CC-BY-NC-4.0.txt"
 TASKS = [("dr", "Diabetic retinopathy", "dr_any"), ("glaucoma", "Glaucoma", "glaucoma"), ("amd", "AMD", "amd")]
 # Phantoms are dealt out to countries so that the figures by region have something to show; no patient is anywhere.
 PHANTOM_COUNTRIES = [("IN", "SEARO"), ("IL", "EMRO"), ("CN", "WPRO"), ("KE", "AFRO"), ("PE", "AMRO")]
-STEPS = 300
+STEPS = 240
 LONG_STEPS = 6000
 SYNTHETIC = 64
 
@@ -144,15 +144,15 @@ def _credits(folder: Path) -> str:
 def seed(people: People, say: Say) -> None:
     """Fine-tune, contribute, check, vote, train, evaluate, release: the whole way. What is done already is kept."""
     folder = sample_folder(say)
-    first = sites.contribute(people, "ganga", folder, say, steps=60)
-    second = sites.contribute(people, "galilee", folder, say, steps=60)
+    first = sites.contribute(people, "ganga", folder, say, steps=40)
+    second = sites.contribute(people, "galilee", folder, say, steps=40)
     sites.send_pickle(people, "vltava", say)
     for contribution in (first, second):
         sites.wait_for_checks(contribution, say)
         _vote_on(people, contribution)
     if not Release.objects.exists():
         _train_and_release(people, [first, second], say)
-    third = sites.contribute(people, "yangtze", folder, say, steps=40)
+    third = sites.contribute(people, "yangtze", folder, say, steps=24)
     sites.wait_for_checks(third, say)
     _vote_on(people, third, voters=1)
     sites.draft(people, "straits")
@@ -233,7 +233,7 @@ def _keep_one_running(people: People, say: Say) -> None:
         corpus,
         slug="grf-tiny-2",
         name="GRF-Tiny, longer",
-        description="The same encoder with twenty times the steps.",
+        description="The same encoder with many times the steps.",
         steps=LONG_STEPS,
         by=people.operator,
         seed=1,
