@@ -66,7 +66,8 @@ def _body(candidate: Candidate, evaluations: list[Any]) -> list[str]:
         "",
         "Small, trained on few photographs from few countries: compare it with the baseline on the leaderboard, whose "
         "features never saw a retina, before you choose it. Its shape and the crop of the images were settled while "
-        "looking at figures on the benchmark's own images, so the figures above are exploratory. The contributed generators passed the "
+        "looking at figures on the benchmark's own images, so the figures above are exploratory. "
+        "The contributed generators passed the "
         "checks of container, schema, numerics and generated samples; a privacy test is not among them yet, and nobody "
         "calls them anonymous.",
         "",
