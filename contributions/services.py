@@ -23,6 +23,7 @@ from portal.institutions.models import Institution
 from portal.lifecycle import TransitionNotAllowed, verb
 from portal.live import announce
 from portal.notifications.services import notify
+from portal.notifications.types import Type
 from portal.programmes.models import BaseModel
 from portal.queue import enqueue
 
@@ -370,5 +371,10 @@ def reject(contribution_id: int, *, by: User | None, reason: str, now: datetime)
 
 
 def _tell(contribution: Contribution, what: str, text: str) -> None:
-    addresses = institutions.people(contribution.institution).values_list("email", flat=True)
-    notify(addresses, subject=f"{contribution} {what}", text=text, path=contribution.get_absolute_url())
+    notify(
+        institutions.people(contribution.institution),
+        type=Type.CONTRIBUTION,
+        subject=f"{contribution} {what}",
+        text=text,
+        path=contribution.get_absolute_url(),
+    )

@@ -28,6 +28,7 @@ from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.agreements import services as agreements
 from portal.agreements.models import Signature
+from portal.institutions import memberships
 from portal.institutions import services as institutions
 from portal.institutions.models import Institution, Membership
 from portal.programmes import services as programmes
@@ -130,8 +131,8 @@ def person_of(institution: Institution, role: str = Role.PRINCIPAL_INVESTIGATOR)
         return existing
     manager = institutions.people(institution, Role.PRINCIPAL_INVESTIGATOR).earliest("pk")
     person = user(f"{Role(role).label} of {institution}")
-    _, secret = institutions.invite(institution, email=person.email, role=role, by=manager, now=timezone.now())
-    institutions.accept_invitation(secret, by=person, verified_emails={person.email}, now=timezone.now())
+    _, secret = memberships.invite(institution, email=person.email, role=role, by=manager, now=timezone.now())
+    memberships.accept_invitation(secret, by=person, verified_emails={person.email}, now=timezone.now())
     return person
 
 

@@ -21,6 +21,7 @@ from portal.institutions.lifecycle import Status as InstitutionStatus
 from portal.institutions.models import Institution
 from portal.lifecycle import verb
 from portal.notifications.services import notify
+from portal.notifications.types import Type
 from portal.queue import enqueue
 
 Kind = Motion.Kind
@@ -91,12 +92,13 @@ def _open(kind: str, title: str, *, by: User | None, now: datetime, **subject: A
         **subject,
     )
     audit.record("motion.opened", motion, by=by, quorum=quorum, threshold_percent=threshold_percent)
-    voters = board().exclude(pk__in=recused(motion)).values_list("email", flat=True)
     notify(
-        voters,
+        board().exclude(pk__in=recused(motion)),
+        type=Type.BALLOT,
         subject=f"Your vote: {motion.title}",
         text=f"The ballot is open until {motion.closes_at:%d %B %Y, %H:%M} UTC.",
         path=motion.get_absolute_url(),
+        deadline_at=motion.closes_at,
     )
     return motion
 

@@ -17,6 +17,7 @@ from portal.institutions import services as institutions
 from portal.institutions.lifecycle import Status
 from portal.institutions.models import Institution, Membership
 from portal.notifications.services import notify
+from portal.notifications.types import Type
 from portal.programmes.models import Programme
 
 MEANING = (
@@ -132,7 +133,8 @@ def sign(
     )
     audit.record("agreement.signed", signature, by=by, text_sha256=signature.text_sha256, version=agreement.version)
     notify(
-        institutions.people(institution).values_list("email", flat=True),
+        institutions.people(institution),
+        type=Type.AGREEMENT,
         subject=f"{institution} has signed {agreement}",
         text="The receipt, with the text, the hash and a PDF, is here:",
         path=signature.get_absolute_url(),

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 from portal.accounts import services as accounts
 from portal.accounts.requests import SignedInRequest
 from portal.errors import DomainError
-from portal.institutions import services
+from portal.institutions import memberships
 from portal.institutions.forms import InvitationForm, RoleForm
 from portal.institutions.models import Institution
 from portal.institutions.views import managed, visible
@@ -55,7 +55,7 @@ def invite(request: SignedInRequest, slug: str) -> HttpResponse:
     form = InvitationForm(request.POST)
     if not form.is_valid():
         return _page(request, institution, invitation_form=form)
-    invitation, _ = services.invite(institution, **form.cleaned_data, by=request.user, now=timezone.now())
+    invitation, _ = memberships.invite(institution, **form.cleaned_data, by=request.user, now=timezone.now())
     messages.success(request, f"The invitation for {invitation.email} is on its way.")
     return redirect("institutions:people", slug)
 
@@ -68,7 +68,7 @@ def add_role(request: SignedInRequest, slug: str) -> HttpResponse:
     if not form.is_valid():
         return _page(request, institution, role_form=form)
     person, role = form.cleaned_data["person"], form.cleaned_data["role"]
-    membership = services.add_role(institution, person, role, by=request.user, now=timezone.now())
+    membership = memberships.add_role(institution, person, role, by=request.user, now=timezone.now())
     messages.success(request, f"{person} is now {membership.get_role_display().lower()}.")
     return redirect("institutions:people", slug)
 
@@ -84,7 +84,7 @@ def end_membership(request: SignedInRequest, slug: str, membership_id: int) -> H
         context = {"institution": institution, "membership": membership}
         return render(request, "institutions/membership_end.html", context)
     try:
-        services.end_membership(membership, by=request.user, now=timezone.now())
+        memberships.end_membership(membership, by=request.user, now=timezone.now())
         messages.success(request, f"{membership} has ended.")
     except DomainError as error:
         messages.error(request, str(error))
@@ -98,7 +98,7 @@ def withdraw_invitation(request: SignedInRequest, slug: str, invitation_id: int)
     institution = managed(request, slug)
     invitation = get_object_or_404(institution.invitations, pk=invitation_id)
     try:
-        services.withdraw_invitation(invitation, by=request.user, now=timezone.now())
+        memberships.withdraw_invitation(invitation, by=request.user, now=timezone.now())
         messages.success(request, f"The invitation for {invitation.email} is withdrawn.")
     except DomainError as error:
         messages.error(request, str(error))
@@ -108,10 +108,10 @@ def withdraw_invitation(request: SignedInRequest, slug: str, invitation_id: int)
 @login_not_required
 def invitation(request: HttpRequest, secret: str) -> HttpResponse:
     """Show an invitation; accept it on POST, so that a mail scanner that follows the link changes nothing."""
-    row = services.invitation_of(secret, now=timezone.now())
+    row = memberships.invitation_of(secret, now=timezone.now())
     emails = accounts.verified_emails(request.user)
     if request.method == "POST" and request.user.is_authenticated:
-        services.accept_invitation(secret, by=request.user, verified_emails=emails, now=timezone.now())
+        memberships.accept_invitation(secret, by=request.user, verified_emails=emails, now=timezone.now())
         messages.success(request, f"You are now {row.get_role_display().lower()} of {row.institution}.")
         return redirect("institutions:show", row.institution.slug)
     fits = row.email.lower() in {email.lower() for email in emails}

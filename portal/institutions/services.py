@@ -1,7 +1,6 @@
-"""What happens to institutions and their people."""
+"""What happens to institutions; who belongs to them. Roles and invitations change in memberships.py."""
 
-import secrets
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
@@ -10,25 +9,18 @@ from django.db.models import QuerySet
 from django.utils.text import slugify
 
 from portal.accounts.models import User
-from portal.accounts.services import digest_of
 from portal.audit import services as audit
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import countries, lifecycle
 from portal.institutions.lifecycle import Status
-from portal.institutions.models import Institution, Invitation, Membership
+from portal.institutions.models import Institution, Membership
 from portal.lifecycle import verb
 from portal.notifications.services import notify
+from portal.notifications.types import Type
 from portal.queue import enqueue
 
-INVITATION_DAYS = 14
 RESERVED_SLUGS = {"apply", "invitations", "mine", "region"}  # addresses beside /institutions/<slug>/
 Role = Membership.Role
-
-
-class InvitationInvalid(DomainError):
-    """The invitation is used, withdrawn, too old, or meant for another address."""
-
-    code = "invitation_invalid"
 
 
 class ApplicationIncomplete(DomainError):
@@ -87,7 +79,8 @@ def _save(institution: Institution, **options: Any) -> Institution:
     return institution
 
 
-def _require_manager(user: User, institution: Institution) -> None:
+def require_manager(user: User, institution: Institution) -> None:
+    """Raise NotAllowed unless the person may change the institution's profile and people."""
     if not manages(user, institution):
         raise NotAllowed(f"Only a principal investigator or data steward of {institution} can do this.")
 
@@ -106,14 +99,14 @@ def start_application(*, by: User, now: datetime, role: str, **profile: Any) -> 
         force_insert=True,
     )
     audit.record("institution.drafted", institution, by=by, country=institution.country)
-    _start_membership(institution, by, role, by=by, now=now)
+    start_membership(institution, by, role, by=by, now=now)
     return institution
 
 
 @transaction.atomic
 def change_profile(institution: Institution, *, by: User, **profile: Any) -> Institution:
     """Change the profile, except while the board votes on it; the region follows the country."""
-    _require_manager(by, institution)
+    require_manager(by, institution)
     institution = Institution.objects.select_for_update().get(pk=institution.pk)
     if not lifecycle.is_editable(Status(institution.status)):
         raise NotAllowed(f"The profile of {institution} is fixed: {institution.get_status_display().lower()}.")
@@ -142,7 +135,7 @@ def _move(institution_id: int, target: Status, *, by: User | None, now: datetime
 @transaction.atomic
 def apply(institution: Institution, *, by: User, now: datetime) -> Institution:
     """Send the application to the board."""
-    _require_manager(by, institution)
+    require_manager(by, institution)
     if not people(institution, Role.PRINCIPAL_INVESTIGATOR).exists():
         raise ApplicationIncomplete("Name a principal investigator first: add the role or invite the person.")
     institution = _move(institution.pk, Status.APPLIED, by=by, now=now)
@@ -169,117 +162,25 @@ def decline(institution_id: int, *, by: User | None, reason: str, now: datetime)
 @transaction.atomic
 def withdraw(institution: Institution, *, by: User, now: datetime) -> Institution:
     """Take the application back."""
-    _require_manager(by, institution)
+    require_manager(by, institution)
     return _move(institution.pk, Status.WITHDRAWN, by=by, now=now)
 
 
 def _tell(institution: Institution, what: str, text: str) -> None:
-    addresses = people(institution).values_list("email", flat=True)
-    notify(addresses, subject=f"{institution} {what}", text=text, path=institution.get_absolute_url())
+    notify(
+        people(institution),
+        type=Type.APPLICATION,
+        subject=f"{institution} {what}",
+        text=text,
+        path=institution.get_absolute_url(),
+    )
 
 
-def _start_membership(institution: Institution, user: User, role: str, *, by: User, now: datetime) -> Membership:
+def start_membership(institution: Institution, user: User, role: str, *, by: User, now: datetime) -> Membership:
+    """Give a person a role; a role that the person holds already stays as it is. The caller has authorised it."""
     membership, created = Membership.objects.get_or_create(
         user=user, institution=institution, role=role, ended_at=None, defaults={"started_at": now}
     )
     if created:
         audit.record("membership.started", membership, by=by, role=role)
     return membership
-
-
-@transaction.atomic
-def add_role(institution: Institution, user: User, role: str, *, by: User, now: datetime) -> Membership:
-    """Give a person who is already in the institution another role."""
-    _require_manager(by, institution)
-    if not is_member(user, institution):
-        raise NotAllowed(f"{user} does not belong to {institution}. Send an invitation instead.")
-    return _start_membership(institution, user, role, by=by, now=now)
-
-
-@transaction.atomic
-def end_membership(membership: Membership, *, by: User, now: datetime) -> Membership:
-    """End one role; what came with it ends at once. People may end their own."""
-    if membership.user_id != by.pk:
-        _require_manager(by, membership.institution)
-    Institution.objects.select_for_update().get(pk=membership.institution_id)  # two managers may end each other
-    membership = Membership.objects.select_for_update().get(pk=membership.pk)
-    if membership.ended_at is not None:
-        return membership
-    others = membership.institution.memberships.current().exclude(pk=membership.pk)
-    managers = [Role.PRINCIPAL_INVESTIGATOR, Role.STEWARD]
-    if membership.role in managers and not others.filter(role__in=managers).exists():
-        raise NotAllowed(
-            f"{membership.user} is the only one who manages {membership.institution}. Give somebody else the role of "
-            "principal investigator or data steward first."
-        )
-    membership.ended_at = now
-    membership.save(update_fields=["ended_at"])
-    audit.record("membership.ended", membership, by=by, role=membership.role)
-    return membership
-
-
-@transaction.atomic
-def invite(institution: Institution, *, email: str, role: str, by: User, now: datetime) -> tuple[Invitation, str]:
-    """
-    Invite an address to one role: single use, 14 days.
-
-    Return the invitation and its secret, which goes out by mail; only its digest is kept.
-    """
-    _require_manager(by, institution)
-    secret = secrets.token_urlsafe(32)
-    invitation = Invitation.objects.create(
-        institution=institution,
-        email=User.objects.normalize_email(email),
-        role=role,
-        digest=digest_of(secret),
-        invited_by=by,
-        invited_at=now,
-        expires_at=now + timedelta(days=INVITATION_DAYS),
-    )
-    audit.record("invitation.sent", invitation, by=by, role=role)
-    notify(
-        [email],
-        subject=f"{by} invites you to {institution} on Global RETFound",
-        text=f"You would be its {invitation.get_role_display().lower()}. The invitation is for this address, for "
-        f"{INVITATION_DAYS} days. Sign in or create an account with this address, then confirm here:",
-        path=f"/institutions/invitations/{secret}/",
-    )
-    return invitation, secret
-
-
-def invitation_of(secret: str, *, now: datetime) -> Invitation:
-    """Return the open invitation with this secret."""
-    invitation = Invitation.objects.select_related("institution", "invited_by").filter(digest=digest_of(secret)).first()
-    if invitation is None or invitation.withdrawn_at or invitation.accepted_at or invitation.expires_at <= now:
-        raise InvitationInvalid("This invitation was used, withdrawn, or is too old. Ask for a new one.")
-    return invitation
-
-
-@transaction.atomic
-def accept_invitation(secret: str, *, by: User, verified_emails: set[str], now: datetime) -> Membership:
-    """Take the invited role. Only the invited address, verified, can."""
-    invitation = Invitation.objects.select_for_update().get(pk=invitation_of(secret, now=now).pk)
-    if invitation.accepted_at is not None:
-        raise InvitationInvalid("This invitation was just used.")
-    if invitation.email.lower() not in {email.lower() for email in verified_emails}:
-        raise InvitationInvalid(
-            f"This invitation is for {invitation.email}. Sign in with that address, or add it to your account and "
-            "verify it."
-        )
-    invitation.accepted_at, invitation.accepted_by = now, by
-    invitation.save(update_fields=["accepted_at", "accepted_by"])
-    audit.record("invitation.accepted", invitation, by=by)
-    return _start_membership(invitation.institution, by, invitation.role, by=by, now=now)
-
-
-@transaction.atomic
-def withdraw_invitation(invitation: Invitation, *, by: User, now: datetime) -> Invitation:
-    """Take an invitation back before it is used."""
-    _require_manager(by, invitation.institution)
-    invitation = Invitation.objects.select_for_update().get(pk=invitation.pk)
-    if invitation.accepted_at is not None:
-        raise InvitationInvalid(f"{invitation.email} has already accepted it. End the membership instead.")
-    invitation.withdrawn_at = now
-    invitation.save(update_fields=["withdrawn_at"])
-    audit.record("invitation.withdrawn", invitation, by=by)
-    return invitation

@@ -2,29 +2,48 @@
 
 import logging
 from collections.abc import Iterable
+from datetime import datetime
 
 from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser
 from django.core.mail import EmailMessage
 from django.db import transaction
+
+from portal.notifications.types import Type
 
 logger = logging.getLogger(__name__)
 
 
-def notify(recipients: Iterable[str], *, subject: str, text: str, path: str) -> None:
+def notify(
+    recipients: Iterable[AbstractBaseUser],
+    *,
+    type: Type,
+    subject: str,
+    text: str,
+    path: str,
+    key: str = "",
+    deadline_at: datetime | None = None,
+) -> None:
     """
-    Mail each recipient after the current transaction commits.
+    Tell each person, in the transaction of the change.
 
-    `path` is the page where the reader can act; the message ends with its full address. A mail server that is down
-    never fails the change that it tells about.
+    Args:
+        path: the page where the reader can act.
+        key: what must be told only once to each person (a reminder); empty: each call tells.
+        deadline_at: until when the reader can act.
     """
-    addresses = sorted(set(recipients))
+    for address in sorted({person.email for person in recipients}):  # type: ignore[attr-defined]
+        notify_address(address, type=type, subject=subject, text=text, path=path)
+
+
+def notify_address(address: str, *, type: Type, subject: str, text: str, path: str) -> None:
+    """Mail an address that may belong to nobody here yet. A mail server that is down never fails the change."""
     body = f"{text}\n\n{settings.PORTAL_URL}{path}\n\nGlobal RETFound consortium portal"
 
     def send() -> None:
-        for address in addresses:
-            try:
-                EmailMessage(subject, body, to=[address]).send()
-            except OSError:  # smtplib's errors too: one address must not cost the others their mail
-                logger.exception("No mail to one of %d recipients of %r.", len(addresses), subject)
+        try:
+            EmailMessage(subject, body, to=[address]).send()
+        except OSError:  # smtplib's errors too
+            logger.exception("No mail to the recipient of %r.", subject)
 
     transaction.on_commit(send, robust=True)

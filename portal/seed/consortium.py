@@ -16,6 +16,7 @@ from governance.board.models import Motion
 from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.agreements import services as agreements
+from portal.institutions import memberships
 from portal.institutions import services as institutions
 from portal.institutions.models import Institution, Membership
 from portal.programmes import services as programmes
@@ -157,8 +158,8 @@ def _site(site: data.Site, people: People) -> Institution:
 
 def _join(institution: Institution, person: User, role: str, *, by: User) -> None:
     """Invite, and accept with the secret that the invitation's mail will carry."""
-    _, secret = institutions.invite(institution, email=person.email, role=role, by=by, now=timezone.now())
-    institutions.accept_invitation(secret, by=person, verified_emails={person.email}, now=timezone.now())
+    _, secret = memberships.invite(institution, email=person.email, role=role, by=by, now=timezone.now())
+    memberships.accept_invitation(secret, by=person, verified_emails={person.email}, now=timezone.now())
 
 
 def _sign(institution: Institution, people: People) -> None:

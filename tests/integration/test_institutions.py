@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
-from portal.institutions import ror, services
+from portal.institutions import memberships, ror, services
 from portal.institutions.models import Institution, Invitation, Membership
 from portal.lifecycle import TransitionNotAllowed
 from tests import factories
@@ -311,7 +311,7 @@ def test_an_invitation_is_bound_to_the_verified_address(
     if address == "unverified":
         EmailAddress.objects.create(user=stranger, email="nia@example.org", verified=False)
     with django_capture_on_commit_callbacks(execute=True):
-        services.invite(
+        memberships.invite(
             institution,
             email="nia@example.org",
             role="steward",
@@ -331,7 +331,7 @@ def test_an_invitation_ends_by_withdrawal_and_by_time(
     invited = sign_in(factories.user("Nia New", email="nia@example.org"))
     for sent_at in (timezone.now(), timezone.now() - timedelta(days=15)):
         with django_capture_on_commit_callbacks(execute=True):
-            row, _ = services.invite(institution, email="nia@example.org", role="member", by=manager, now=sent_at)
+            row, _ = memberships.invite(institution, email="nia@example.org", role="member", by=manager, now=sent_at)
         if row.expires_at > timezone.now():
             url = reverse("institutions:withdraw_invitation", args=[institution.slug, row.pk])
             assert sign_in(manager).post(url).status_code == 302
@@ -351,8 +351,8 @@ def test_the_people_page_shows_invitations_to_managers_only(sign_in, institution
 
 def test_my_institutions_and_waiting_invitations(sign_in, institution, steward, programme):
     other = factories.admitted_institution("Andes Retina", country="PE")
-    services.invite(other, email=steward.email, role="member", by=factories.person_of(other), now=timezone.now())
-    services.invite(other, email="x@example.org", role="member", by=factories.person_of(other), now=timezone.now())
+    memberships.invite(other, email=steward.email, role="member", by=factories.person_of(other), now=timezone.now())
+    memberships.invite(other, email="x@example.org", role="member", by=factories.person_of(other), now=timezone.now())
     page = sign_in(steward).get(reverse("institutions:mine"))
     assert [row.name for row, _ in page.context["institutions"]] == ["Moi Eye Clinic"]
     assert [row.email for row in page.context["invitations"]] == [steward.email]
@@ -433,7 +433,7 @@ def test_the_database_refuses_an_impossible_invitation(institution, steward, now
     ]:
         with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
             Invitation.objects.filter(pk=row.pk).update(**changes)
-    other, _ = services.invite(
+    other, _ = memberships.invite(
         institution, email="x@example.org", role="member", by=factories.person_of(institution), now=now
     )
     with pytest.raises(IntegrityError, match="digest"), transaction.atomic():

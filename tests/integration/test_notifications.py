@@ -7,6 +7,8 @@ from django.urls import reverse
 from portal.notifications.backends import MailboxBackend
 from portal.notifications.models import Mail
 from portal.notifications.services import notify
+from portal.notifications.types import Type
+from tests import factories
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +63,8 @@ def test_there_is_no_mailbox_page_elsewhere(client, settings):
 
 def test_a_notice_is_mailed_once_to_each_after_the_commit(mailoutbox, settings, django_capture_on_commit_callbacks):
     with django_capture_on_commit_callbacks(execute=True):
-        notify(["b@example.org", "a@example.org", "b@example.org"], subject="S", text="T", path="/x/")
+        people = [factories.user(letter.upper(), email=f"{letter}@example.org") for letter in "ba"]
+        notify([*people, people[0]], type=Type.APPLICATION, subject="S", text="T", path="/x/")
         assert mailoutbox == []
     assert [mail.to for mail in mailoutbox] == [["a@example.org"], ["b@example.org"]]
     assert f"{settings.PORTAL_URL}/x/" in mailoutbox[0].body
