@@ -35,6 +35,9 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "allauth.usersessions",
     "channels",
     "django_htmx",
     "rest_framework",
@@ -69,6 +72,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "portal.accounts.gate.gate",
     "portal.middleware.domain_errors",
 ]
 
@@ -157,8 +161,12 @@ ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 120  # seconds; a signature needs a fresh proof of identity (21 CFR 11.200)
 ACCOUNT_PREVENT_ENUMERATION = True
+USERSESSIONS_ADAPTER = "portal.accounts.adapter.SessionsAdapter"
+USERSESSIONS_TRACK_ACTIVITY = False
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_WEBAUTHN_USER_VERIFICATION = "required"  # so that a passkey alone is two components (21 CFR 11.200)
+MFA_ADAPTER = "portal.accounts.adapter.MFAAdapter"  # encrypts what makes codes
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = EMBEDDED  # passkeys on http://localhost
 MFA_TOTP_ISSUER = "Global RETFound"
 

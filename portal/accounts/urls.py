@@ -2,12 +2,19 @@
 
 from django.urls import path
 
-from portal.accounts import views
+from portal.accounts import entry, views
 
 app_name = "accounts"
 urlpatterns = [
     path("", views.profile, name="profile"),
+    path("second-factor/", entry.second_factor, name="second_factor"),
     path("tokens/", views.tokens, name="tokens"),
     path("tokens/<int:token_id>/revoke/", views.revoke_token, name="revoke_token"),
     path("device/", views.device, name="device"),
+    path("delete/", views.device, name="delete"),
+]
+terms_urlpatterns = [
+    path("terms/", entry.read_terms, name="terms"),
+    path("terms/accept/", entry.accept_terms, name="terms_accept"),
+    path("terms/<int:version>/", entry.read_terms, name="terms_version"),
 ]

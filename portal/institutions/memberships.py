@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
+from portal import live
+from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.accounts.services import digest_of
 from portal.audit import services as audit
@@ -52,6 +54,10 @@ def end_membership(membership: Membership, *, by: User, now: datetime) -> Member
     membership.ended_at = now
     membership.save(update_fields=["ended_at"])
     audit.record("membership.ended", membership, by=by, role=membership.role)
+    if others.filter(user=membership.user_id).exists():
+        live.recheck(membership.user_id)
+    else:
+        accounts.end_access(membership.user, now=now)  # what came with the institution goes with it
     return membership
 
 

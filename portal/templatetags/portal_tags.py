@@ -11,7 +11,8 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from portal import charts, maps
-from portal.audit.verbs import SENTENCES
+from portal.audit import people
+from portal.audit import services as audit
 from portal.markdown import to_html
 
 register = template.Library()
@@ -158,8 +159,14 @@ def sentence(event: Any) -> str:
     if hasattr(event, "sentence"):  # worded for its readers already
         return event.sentence
     if hasattr(event, "verb"):
-        return SENTENCES[event.verb].format(actor=event.actor, subject=event.subject)
+        return audit.sentence(event)
     return event.get_status_display()
+
+
+@register.filter
+def named(text: str) -> str:
+    """Write a text with the people it refers to by their names of today."""
+    return people.named(text)
 
 
 @register.filter
