@@ -16,6 +16,7 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "embedded": settings.EMBEDDED,
         "mailbox_page": settings.MAILBOX_PAGE,
         "live_url": settings.LIVE_URL,
+        "orcid_enabled": bool(settings.ORCID_CLIENT_ID),
         "user_roles": _roles(request),
     }
 

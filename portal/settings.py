@@ -170,6 +170,30 @@ MFA_ADAPTER = "portal.accounts.adapter.MFAAdapter"  # encrypts what makes codes
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = EMBEDDED  # passkeys on http://localhost
 MFA_TOTP_ISSUER = "Global RETFound"
 
+# ORCID as a way to sign in; without a client id there is no such way
+ORCID_ISSUER = env.str("ORCID_ISSUER", default="https://orcid.org")
+ORCID_CLIENT_ID = env.str("ORCID_CLIENT_ID", default="")
+ORCID_CLIENT_SECRET = env.str("ORCID_CLIENT_SECRET", default="")
+SOCIALACCOUNT_ADAPTER = "portal.accounts.orcid.SocialAdapter"
+SOCIALACCOUNT_AUTO_SIGNUP = False  # name and address are asked for
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False  # an address from elsewhere signs nobody in
+SOCIALACCOUNT_STORE_TOKENS = False
+if ORCID_CLIENT_ID:
+    SOCIALACCOUNT_PROVIDERS = {
+        "openid_connect": {
+            "OAUTH_PKCE_ENABLED": True,
+            "APPS": [
+                {
+                    "provider_id": "orcid",
+                    "name": "ORCID",
+                    "client_id": ORCID_CLIENT_ID,
+                    "secret": ORCID_CLIENT_SECRET,
+                    "settings": {"server_url": ORCID_ISSUER, "scope": ["openid"]},
+                }
+            ],
+        }
+    }
+
 # Mail
 EMAIL_BACKEND = "portal.notifications.backends.MailboxBackend"  # the embedded default keeps mail in the portal
 if env.str("EMAIL_URL", default=""):

@@ -25,7 +25,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("style/", styleguide.page, name="styleguide"),
     path("accounts/", include("allauth.urls")),
     path("account/", include("portal.accounts.urls")),
-    path("", include(accounts_urls.terms_urlpatterns)),
+    path("", include([*accounts_urls.terms_urlpatterns, *accounts_urls.ops_urlpatterns])),
     path("institutions/", include("portal.institutions.urls")),
     path("agreements/", include("portal.agreements.urls")),
     path("contributions/", include("contributions.urls")),

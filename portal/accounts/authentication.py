@@ -4,7 +4,7 @@ from django.http import HttpRequest
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 
-from portal.accounts import services
+from portal.accounts import scopes, services
 from portal.accounts.gate import require_second_factor
 from portal.accounts.models import ApiToken, User
 
@@ -20,6 +20,7 @@ class BearerAuthentication(BaseAuthentication):
         if token is None:
             raise AuthenticationFailed("This token is unknown, expired or revoked. Run `consortium login`.")
         require_second_factor(token.user)
+        scopes.require(token, method=request.method or "", path=request.path)
         return token.user, token
 
     def authenticate_header(self, request: HttpRequest) -> str:

@@ -2,6 +2,8 @@
 
 import hashlib
 import secrets
+import unicodedata
+from collections import defaultdict
 from datetime import datetime, timedelta
 from http import HTTPStatus
 
@@ -20,9 +22,11 @@ from portal.audit import services as audit
 from portal.errors import DomainError
 
 TOKEN_DAYS = 90
+TOKEN_LIVES = [7, 30, 90]  # days that a person can choose from
 PREFIX_LETTERS = 8  # `grf_` and four of 43: enough to know a token again, no help to guess it
 DEVICE_MINUTES = 15
 POLL_SECONDS = 3
+TITLES = {"dr", "prof", "professor", "md", "phd", "mr", "mrs", "ms"}
 Scope = ApiToken.Scope
 
 
@@ -34,6 +38,12 @@ class DeviceLoginRefused(DomainError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class LastOperator(DomainError):
+    """Nobody would be left who can appoint people."""
+
+    code = "last_operator"
 
 
 def digest_of(secret: str) -> str:
@@ -53,6 +63,9 @@ def appoint(user: User, role: str, *, by: User | None, now: datetime) -> Consort
 def end_role(role: ConsortiumRole, *, by: User | None, now: datetime) -> ConsortiumRole:
     """End a role in the consortium; open pages of the person ask again what they may show."""
     role = ConsortiumRole.objects.select_for_update().get(pk=role.pk)
+    operators = ConsortiumRole.objects.current().filter(role=ConsortiumRole.Role.OPERATOR)
+    if role.role == ConsortiumRole.Role.OPERATOR and not operators.exclude(pk=role.pk).exists():
+        raise LastOperator(f"{role.user} is the only operator. Appoint another first: else nobody could.")
     if role.ended_at is None:
         role.ended_at = now
         role.save(update_fields=["ended_at"])
@@ -74,6 +87,21 @@ def is_auditor(user: User) -> bool:
 def needs_second_factor(user: User) -> bool:
     """Test if the person holds a role that binds an institution or the consortium, and so needs a second factor."""
     return standing_of(user).needs_second_factor
+
+
+def look_alikes() -> list[list[User]]:
+    """Return groups of open accounts that look like one person: the same spelled name, at the same e-mail domain."""
+    groups: dict[tuple[str, str], list[User]] = defaultdict(list)
+    for user in User.objects.filter(is_active=True).exclude(name="").only("pk", "name", "email").order_by("pk"):
+        groups[spelled(user.name), user.email.rpartition("@")[2].lower()].append(user)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def spelled(name: str) -> str:
+    """Return a name without what two keyboards write differently: accents, width, case, titles, spaces, dots."""
+    letters = unicodedata.normalize("NFKD", name).casefold()
+    kept = "".join(letter if letter.isalnum() else " " for letter in letters if not unicodedata.combining(letter))
+    return " ".join(word for word in kept.split() if word not in TITLES)
 
 
 def verified_emails(user: User | AnonymousUser) -> set[str]:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from portal.accounts import entry, views
+from portal.accounts import entry, ops, views
 
 app_name = "accounts"
 urlpatterns = [
@@ -11,7 +11,13 @@ urlpatterns = [
     path("tokens/", views.tokens, name="tokens"),
     path("tokens/<int:token_id>/revoke/", views.revoke_token, name="revoke_token"),
     path("device/", views.device, name="device"),
-    path("delete/", views.device, name="delete"),
+    path("sessions/<int:session_id>/end/", views.end_session, name="end_session"),
+    path("delete/", views.delete, name="delete"),
+]
+ops_urlpatterns = [
+    path("ops/people/", ops.people, name="people"),
+    path("ops/people/appoint/", ops.appoint, name="people_appoint"),
+    path("ops/people/roles/<int:role_id>/end/", ops.end_role, name="people_end_role"),
 ]
 terms_urlpatterns = [
     path("terms/", entry.read_terms, name="terms"),

@@ -11,6 +11,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from portal import charts, maps
+from portal.accounts import devices, orcid
 from portal.audit import people
 from portal.audit import services as audit
 from portal.markdown import to_html
@@ -167,6 +168,19 @@ def sentence(event: Any) -> str:
 def named(text: str) -> str:
     """Write a text with the people it refers to by their names of today."""
     return people.named(text)
+
+
+@register.filter
+def device(user_agent: str) -> str:
+    """Write a browser's own description of itself the way a person would: "Firefox on Windows"."""
+    return devices.described(user_agent)
+
+
+@register.filter("orcid")
+def orcid_link(value: str) -> SafeString:
+    """Write a proved ORCID iD as ORCID wants it shown: the whole address, as a link."""
+    url = orcid.url_of(value)
+    return format_html('<a class="nowrap" href="{}" rel="noopener">{}</a>', url, url.removeprefix("https://"))
 
 
 @register.filter
