@@ -222,7 +222,7 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
         "obstacles": services.obstacles(contribution) if contribution.status == Status.DRAFT else [],
         "successor": Contribution.objects.filter(supersedes=contribution).first(),
         "corpora": contribution.corpus_parts.select_related("corpus"),
-        "timeline": audit.of(contribution),
+        "timeline": audit.with_sentences(audit.of(contribution)),
     }
     return render(request, "contributions/contribution_show.html", context)
 

@@ -5,7 +5,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 
-from portal.accounts.models import ConsortiumRole
+from portal.accounts.standing import standing_of
 
 
 def site(request: HttpRequest) -> dict[str, Any]:
@@ -16,6 +16,7 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "embedded": settings.EMBEDDED,
         "mailbox_page": settings.MAILBOX_PAGE,
         "live_url": settings.LIVE_URL,
+        "orcid_enabled": bool(settings.ORCID_CLIENT_ID),
         "user_roles": _roles(request),
     }
 
@@ -24,5 +25,6 @@ def _roles(request: HttpRequest) -> set[str]:
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         return set()
-    roles = set(ConsortiumRole.objects.current().filter(user=user).values_list("role", flat=True))
+    standing = getattr(request, "standing", None) or standing_of(user)  # none on an error page
+    roles = set(standing.consortium_roles)
     return roles | {"board"} if roles & {"board_member", "chair"} else roles

@@ -8,7 +8,6 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
-from rest_framework.views import set_rollback
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -51,6 +50,8 @@ def problem(*, status: int, code: str, detail: str, next_url: str = "", **extra:
 
 def problem_response(exc: Exception, context: dict[str, Any]) -> Response | None:
     """Turn an exception of an API view into problem+json; None lets Django answer 500."""
+    from rest_framework.views import set_rollback  # noqa: PLC0415 -- it loads our authentication, which needs this file
+
     body = _problem_of(exc)
     if body is None:
         return None

@@ -21,3 +21,15 @@ def announce(*names: str) -> None:
             logger.warning("Could not announce %s; open pages poll.", names, exc_info=True)
 
     transaction.on_commit(send, robust=True)
+
+
+def recheck(user_id: int) -> None:
+    """Let every open page of a person ask again, after the commit, whether it may stay open and what it may follow."""
+
+    def send() -> None:
+        try:
+            async_to_sync(get_channel_layer().group_send)(f"person.{user_id}", {"type": "recheck"})
+        except Exception:
+            logger.warning("Could not reach the open pages of person %s.", user_id, exc_info=True)
+
+    transaction.on_commit(send, robust=True)

@@ -1,6 +1,7 @@
 """Three small middlewares: content security policy, bearer tokens, domain errors."""
 
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -21,7 +22,7 @@ def content_security_policy(get_response: Handler) -> Handler:
             f"connect-src 'self' {settings.LIVE_URL} {store}".replace("  ", " "),
             "object-src 'none'",
             "base-uri 'none'",
-            f"form-action 'self' {store}",
+            f"form-action 'self' {store} {_orcid()}".rstrip(),  # a form of ours leads to its sign-in page
             "frame-ancestors 'none'",
         ]
     )
@@ -32,6 +33,12 @@ def content_security_policy(get_response: Handler) -> Handler:
         return response
 
     return middleware
+
+
+def _orcid() -> str:
+    """Return ORCID's origin where signing in with it is set up."""
+    parts = urlsplit(settings.ORCID_ISSUER)
+    return f"{parts.scheme}://{parts.netloc}" if settings.ORCID_CLIENT_ID else ""
 
 
 def bearer_token(get_response: Handler) -> Handler:

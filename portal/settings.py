@@ -35,6 +35,9 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
+    "allauth.usersessions",
     "channels",
     "django_htmx",
     "rest_framework",
@@ -69,6 +72,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
+    "portal.accounts.gate.gate",
     "portal.middleware.domain_errors",
 ]
 
@@ -157,10 +161,38 @@ ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 120  # seconds; a signature needs a fresh proof of identity (21 CFR 11.200)
 ACCOUNT_PREVENT_ENUMERATION = True
+USERSESSIONS_ADAPTER = "portal.accounts.adapter.SessionsAdapter"
+USERSESSIONS_TRACK_ACTIVITY = False
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_WEBAUTHN_USER_VERIFICATION = "required"  # so that a passkey alone is two components (21 CFR 11.200)
+MFA_ADAPTER = "portal.accounts.adapter.MFAAdapter"  # encrypts what makes codes
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = EMBEDDED  # passkeys on http://localhost
 MFA_TOTP_ISSUER = "Global RETFound"
+
+# ORCID as a way to sign in; without a client id there is no such way
+ORCID_ISSUER = env.str("ORCID_ISSUER", default="https://orcid.org")
+ORCID_CLIENT_ID = env.str("ORCID_CLIENT_ID", default="")
+ORCID_CLIENT_SECRET = env.str("ORCID_CLIENT_SECRET", default="")
+SOCIALACCOUNT_ADAPTER = "portal.accounts.orcid.SocialAdapter"
+SOCIALACCOUNT_AUTO_SIGNUP = False  # name and address are asked for
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False  # an address from elsewhere signs nobody in
+SOCIALACCOUNT_STORE_TOKENS = False
+if ORCID_CLIENT_ID:
+    SOCIALACCOUNT_PROVIDERS = {
+        "openid_connect": {
+            "OAUTH_PKCE_ENABLED": True,
+            "APPS": [
+                {
+                    "provider_id": "orcid",
+                    "name": "ORCID",
+                    "client_id": ORCID_CLIENT_ID,
+                    "secret": ORCID_CLIENT_SECRET,
+                    "settings": {"server_url": ORCID_ISSUER, "scope": ["openid"]},
+                }
+            ],
+        }
+    }
 
 # Mail
 EMAIL_BACKEND = "portal.notifications.backends.MailboxBackend"  # the embedded default keeps mail in the portal

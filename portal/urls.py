@@ -7,6 +7,7 @@ from contributions import api as contributions_api
 from governance.releases import api as releases_api
 from portal import styleguide, views
 from portal.accounts import api as accounts_api
+from portal.accounts import urls as accounts_urls
 from portal.programmes import api as programmes_api
 
 api_urlpatterns = [
@@ -24,6 +25,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("style/", styleguide.page, name="styleguide"),
     path("accounts/", include("allauth.urls")),
     path("account/", include("portal.accounts.urls")),
+    path("", include([*accounts_urls.terms_urlpatterns, *accounts_urls.ops_urlpatterns])),
     path("institutions/", include("portal.institutions.urls")),
     path("agreements/", include("portal.agreements.urls")),
     path("contributions/", include("contributions.urls")),

@@ -6,6 +6,7 @@ import pytest
 from django.test import Client
 
 from portal import storage
+from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.institutions.models import Institution, Membership
 from portal.programmes.models import Programme
@@ -74,7 +75,7 @@ def outsider(programme) -> User:
 @pytest.fixture
 def researcher(db) -> User:
     """Signed up, verified, belongs nowhere."""
-    return factories.user("Rosa Researcher")
+    return factories.enrol(factories.user("Rosa Researcher"))  # may become a principal investigator in a test
 
 
 @pytest.fixture
@@ -109,6 +110,8 @@ def sign_in(db):
 
     def _sign_in(user: User) -> Client:
         client = Client()
+        if accounts.needs_second_factor(user):
+            factories.enrol(user)
         client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
         return client
 

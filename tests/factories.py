@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import urllib3
 from allauth.account.models import EmailAddress
+from allauth.mfa.totp.internal import auth as totp
+from django.core.cache import cache
 from django.utils import timezone
 
 from contributions import services as contributions
@@ -24,6 +26,7 @@ from governance.releases.models import Candidate, License, Release
 from jobs import publish
 from jobs.kit import metrics
 from portal import storage
+from portal.accounts import proofs
 from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.agreements import services as agreements
@@ -36,6 +39,7 @@ from portal.programmes.models import BaseModel, Programme
 
 Role = Membership.Role
 PASSWORD = "correct horse battery"
+SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"  # of every authenticator app in the tests
 BASE_FOLDER = Path(__file__).resolve().parent.parent / "jobs" / "kit" / "base" / "fundus-64"
 AGREEMENT_TEXT = "# Data-use agreement\n\nThe institution sends only what it may send.\n"
 _number = itertools.count(1)
@@ -49,10 +53,24 @@ def user(name: str, *, email: str = "", password: str | None = None) -> User:
     return person
 
 
+def enrol(person: User) -> User:
+    """Give a person an authenticator app, as the roles that bind an institution or the consortium must have."""
+    if not proofs.has_second_factor(person):
+        totp.TOTP.activate(person, SECRET)
+    return person
+
+
+def totp_code(person: User) -> str:
+    """Return the code that the person's app shows now; each is good once, so this one is made good again."""
+    code = totp.format_hotp_value(totp.hotp_value(SECRET, next(totp.yield_hotp_counters_from_time())))
+    cache.delete(f"allauth.mfa.totp.used?user={person.pk}&code={code}")
+    return code
+
+
 def consortium_person(name: str, role: str) -> User:
     person = user(name)
     accounts.appoint(person, role, by=None, now=timezone.now())
-    return person
+    return enrol(person) if accounts.needs_second_factor(person) else person
 
 
 def board(size: int = 3) -> list[User]:
@@ -79,7 +97,7 @@ def base_model(programme: Programme) -> BaseModel:
 
 def draft_institution(name: str, *, country: str = "KE", by: User | None = None, **profile: Any) -> Institution:
     """An application as a draft; `by` (or somebody new) is its principal investigator."""
-    by = by or user(f"Principal Investigator of {name}")
+    by = by or enrol(user(f"Principal Investigator of {name}"))
     return institutions.start_application(
         by=by,
         now=timezone.now(),
@@ -133,7 +151,7 @@ def person_of(institution: Institution, role: str = Role.PRINCIPAL_INVESTIGATOR)
     person = user(f"{Role(role).label} of {institution}")
     _, secret = memberships.invite(institution, email=person.email, role=role, by=manager, now=timezone.now())
     memberships.accept_invitation(secret, by=person, verified_emails={person.email}, now=timezone.now())
-    return person
+    return enrol(person) if accounts.needs_second_factor(person) else person
 
 
 def vote_all(motion: Any, choice: str = "for", reason: str = "") -> None:

@@ -11,6 +11,7 @@ from governance.board.lifecycle import Status
 from governance.releases.models import Release
 from portal.accounts import services as accounts
 from portal.accounts.models import User
+from portal.audit.people import reference
 from portal.institutions.models import Institution
 
 
@@ -146,6 +147,10 @@ class Vote(models.Model):
     def __str__(self) -> str:
         return f"{self.voter}: {self.get_choice_display()}"
 
+    @property
+    def audit_name(self) -> str:
+        return f"vote of {reference(self.voter)}"
+
 
 class Recusal(models.Model):
     """A board member who stepped aside; members of the subject's institution are recused without a row."""
@@ -160,3 +165,7 @@ class Recusal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.member} on {self.motion}"
+
+    @property
+    def audit_name(self) -> str:
+        return f"recusal of {reference(self.member)}"

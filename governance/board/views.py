@@ -130,7 +130,7 @@ def _history(motion: Motion) -> list[AuditEvent]:
     events = list(audit.of(motion))
     for event in events:
         event.subject = f"M-{motion.pk}"
-    return events
+    return audit.with_sentences(events)
 
 
 def _evidence(motion: Motion) -> dict[str, object]:

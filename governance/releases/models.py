@@ -11,6 +11,7 @@ from contributions.corpora.models import Corpus
 from governance.releases.lifecycle import Status
 from portal.accounts import services as accounts
 from portal.accounts.models import User
+from portal.audit.people import reference
 from portal.programmes.models import Programme
 
 SHA256 = r"^[0-9a-f]{64}$"
@@ -182,3 +183,7 @@ class Download(models.Model):
 
     def __str__(self) -> str:
         return f"{self.file} by {self.user}"
+
+    @property
+    def audit_name(self) -> str:
+        return f"download by {reference(self.user)}"

@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from portal.accounts.models import ApiToken, ConsortiumRole, DeviceLogin, User
+from portal.accounts.models import ApiToken, ConsortiumRole, DeviceLogin, SiteTerms, TermsAcceptance, User
 from portal.admin import ReadOnlyAdmin
 
 
@@ -19,7 +19,7 @@ class ConsortiumRoleAdmin(ReadOnlyAdmin):
 
 @admin.register(ApiToken)
 class ApiTokenAdmin(ReadOnlyAdmin):
-    list_display = ["user", "name", "created_at", "expires_at", "last_used_at", "revoked_at"]
+    list_display = ["user", "name", "scope", "created_at", "expires_at", "last_used_at", "revoked_at"]
     list_select_related = ["user"]
     exclude = ["digest"]
 
@@ -29,3 +29,14 @@ class DeviceLoginAdmin(ReadOnlyAdmin):
     list_display = ["client_name", "created_at", "approved_by", "denied_at", "used_at"]
     list_select_related = ["approved_by"]
     exclude = ["digest", "user_code"]
+
+
+@admin.register(SiteTerms)
+class SiteTermsAdmin(ReadOnlyAdmin):
+    list_display = ["version", "published_at", "sha256"]
+
+
+@admin.register(TermsAcceptance)
+class TermsAcceptanceAdmin(ReadOnlyAdmin):
+    list_display = ["user", "terms", "accepted_at"]
+    list_select_related = ["user", "terms"]

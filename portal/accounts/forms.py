@@ -1,12 +1,20 @@
 """Forms about people."""
 
-from django import forms
+from typing import Any
 
-from portal.accounts.models import User
+from django import forms
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+
+from portal.accounts import services, terms
+from portal.accounts.models import ApiToken, ConsortiumRole, User
+from portal.accounts.proofs import ProofForm
 
 
 class SignupForm(forms.Form):
-    """The one field that we ask beside e-mail and password."""
+    """What we ask beside e-mail and password: a name, and that the terms of the site are accepted."""
 
     name = forms.CharField(
         max_length=200,
@@ -15,10 +23,23 @@ class SignupForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
     )
 
-    field_order = ["name", "email", "password1"]
+    agree = forms.BooleanField(label="I accept the terms of the site and its code of conduct.")
 
-    def signup(self, request: object, user: User) -> None:
-        """The adapter has saved the name already."""
+    field_order = ["name", "email", "password1", "agree"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.terms = terms.current()
+        if self.terms is None:  # a portal that is being set up
+            del self.fields["agree"]
+        else:
+            link = format_html('<a href="{}" target="_blank">Read them</a>: they are short.', reverse("terms"))
+            self.fields["agree"].help_text = link
+
+    def signup(self, request: HttpRequest, user: User) -> None:
+        """Keep the acceptance; the adapter has saved the name already."""
+        if self.terms is not None:
+            terms.accept(self.terms, by=user, now=timezone.now())
 
 
 class DeviceForm(forms.Form):
@@ -45,7 +66,60 @@ class ProfileForm(forms.ModelForm):
         fields = ["name"]
 
 
-class TokenForm(forms.Form):
+class TokenForm(ProofForm):
+    """A new token: whoever finds an open browser gets none."""
+
     name = forms.CharField(
         max_length=100, label="What is it for?", help_text="For example: GPU server of the eye clinic."
     )
+    scope = forms.ChoiceField(
+        label="What may it do?",
+        choices=ApiToken.Scope,
+        initial=ApiToken.Scope.CONTRIBUTE,
+        widget=forms.RadioSelect,
+        help_text="No token can sign or vote.",
+    )
+    days = forms.TypedChoiceField(
+        label="For how long?", coerce=int, choices=[(days, f"{days} days") for days in services.TOKEN_LIVES], initial=30
+    )
+
+
+class EraseForm(ProofForm):
+    """The last question before an account is erased."""
+
+    email = forms.CharField(
+        max_length=254,
+        label="Your e-mail address",
+        help_text="Type it to show that you mean this account.",
+        widget=forms.EmailInput(attrs={"autocomplete": "off"}),
+    )
+    agree = forms.BooleanField(label="I understand that this cannot be undone.")
+
+    def clean_email(self) -> str:
+        given = self.cleaned_data["email"].strip().lower()
+        if given != self.request.user.email.lower():
+            raise forms.ValidationError(f"Type the address of this account: {self.request.user.email}.")
+        return given
+
+
+class AppointForm(forms.Form):
+    """A consortium role for somebody who has an account."""
+
+    email = forms.EmailField(label="E-mail address of the account")
+    role = forms.ChoiceField(label="Role", choices=ConsortiumRole.Role)
+    confirm = forms.BooleanField(label="The board has decided this, or the rules of the consortium provide for it.")
+
+    def clean_email(self) -> User:
+        person = User.objects.filter(email__iexact=self.cleaned_data["email"], is_active=True).first()
+        if person is None:
+            raise forms.ValidationError("No open account has this address. Ask the person to create one first.")
+        return person
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or self.cleaned_data
+        person, role = given.get("email"), given.get("role")
+        if person is not None and role is not None and person.consortium_roles.current().filter(role=role).exists():
+            self.add_error("role", f"{person} holds this role already.")
+        elif role == ConsortiumRole.Role.CHAIR and ConsortiumRole.objects.current().filter(role=role).exists():
+            self.add_error("role", "There is a chair. End that role first: the board has one chair.")
+        return given

@@ -2,22 +2,32 @@
 
 import hashlib
 import secrets
+import unicodedata
+from collections import defaultdict
 from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from allauth.account.models import EmailAddress
+from allauth.usersessions.models import UserSession
 from django.contrib.auth.models import AnonymousUser
+from django.contrib.sessions.models import Session
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
+from portal import live
 from portal.accounts.models import ApiToken, ConsortiumRole, DeviceLogin, User
+from portal.accounts.standing import standing_of
 from portal.audit import services as audit
 from portal.errors import DomainError
 
 TOKEN_DAYS = 90
+TOKEN_LIVES = [7, 30, 90]  # days that a person can choose from
+PREFIX_LETTERS = 8  # `grf_` and four of 43: enough to know a token again, no help to guess it
 DEVICE_MINUTES = 15
 POLL_SECONDS = 3
+TITLES = {"dr", "prof", "professor", "md", "phd", "mr", "mrs", "ms"}
+Scope = ApiToken.Scope
 
 
 class DeviceLoginRefused(DomainError):
@@ -28,6 +38,12 @@ class DeviceLoginRefused(DomainError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class LastOperator(DomainError):
+    """Nobody would be left who can appoint people."""
+
+    code = "last_operator"
 
 
 def digest_of(secret: str) -> str:
@@ -43,6 +59,21 @@ def appoint(user: User, role: str, *, by: User | None, now: datetime) -> Consort
     return row
 
 
+@transaction.atomic
+def end_role(role: ConsortiumRole, *, by: User | None, now: datetime) -> ConsortiumRole:
+    """End a role in the consortium; open pages of the person ask again what they may show."""
+    role = ConsortiumRole.objects.select_for_update().get(pk=role.pk)
+    operators = ConsortiumRole.objects.current().filter(role=ConsortiumRole.Role.OPERATOR)
+    if role.role == ConsortiumRole.Role.OPERATOR and not operators.exclude(pk=role.pk).exists():
+        raise LastOperator(f"{role.user} is the only operator. Appoint another first: else nobody could.")
+    if role.ended_at is None:
+        role.ended_at = now
+        role.save(update_fields=["ended_at"])
+        audit.record("role.ended", role.user, by=by, role=role.role)
+        live.recheck(role.user_id)
+    return role
+
+
 def has_role(user: User | AnonymousUser, *roles: str) -> bool:
     """Test if the person holds one of the consortium roles today."""
     return user.is_authenticated and ConsortiumRole.objects.current().filter(user=user, role__in=roles).exists()
@@ -51,6 +82,26 @@ def has_role(user: User | AnonymousUser, *roles: str) -> bool:
 def is_auditor(user: User) -> bool:
     """Test if the person may read the audit log and everything else, and change nothing."""
     return has_role(user, "auditor", "operator", "chair")
+
+
+def needs_second_factor(user: User) -> bool:
+    """Test if the person holds a role that binds an institution or the consortium, and so needs a second factor."""
+    return standing_of(user).needs_second_factor
+
+
+def look_alikes() -> list[list[User]]:
+    """Return groups of open accounts that look like one person: the same spelled name, at the same e-mail domain."""
+    groups: dict[tuple[str, str], list[User]] = defaultdict(list)
+    for user in User.objects.filter(is_active=True).exclude(name="").only("pk", "name", "email").order_by("pk"):
+        groups[spelled(user.name), user.email.rpartition("@")[2].lower()].append(user)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def spelled(name: str) -> str:
+    """Return a name without what two keyboards write differently: accents, width, case, titles, spaces, dots."""
+    letters = unicodedata.normalize("NFKD", name).casefold()
+    kept = "".join(letter if letter.isalnum() else " " for letter in letters if not unicodedata.combining(letter))
+    return " ".join(word for word in kept.split() if word not in TITLES)
 
 
 def verified_emails(user: User | AnonymousUser) -> set[str]:
@@ -72,13 +123,19 @@ def rename(user: User, *, name: str) -> User:
 
 
 @transaction.atomic
-def create_token(user: User, *, name: str, now: datetime) -> str:
+def create_token(user: User, *, name: str, now: datetime, scope: str = Scope.MANAGE, days: int = TOKEN_DAYS) -> str:
     """Make a personal API token and return it; it is shown once and only its digest is kept."""
     token = f"grf_{secrets.token_urlsafe(32)}"
-    ApiToken.objects.create(
-        user=user, name=name, digest=digest_of(token), created_at=now, expires_at=now + timedelta(days=TOKEN_DAYS)
+    row = ApiToken.objects.create(
+        user=user,
+        name=name,
+        scope=scope,
+        prefix=token[:PREFIX_LETTERS],
+        digest=digest_of(token),
+        created_at=now,
+        expires_at=now + timedelta(days=days),
     )
-    audit.record("token.created", user, by=user, name=name)
+    audit.record("token.created", row, by=user, scope=scope, days=days)
     return token
 
 
@@ -86,11 +143,17 @@ def create_token(user: User, *, name: str, now: datetime) -> str:
 def revoke_token(token: ApiToken, *, by: User, now: datetime) -> None:
     """End a token; the kit that holds it is signed out."""
     ApiToken.objects.filter(pk=token.pk, revoked_at__isnull=True).update(revoked_at=now)
-    audit.record("token.revoked", token.user, by=by, name=token.name)
+    audit.record("token.revoked", token, by=by)
 
 
 def user_of_bearer(header: str) -> User | None:
     """Return the person of an `Authorization: Bearer ...` header, or None."""
+    token = token_of_bearer(header)
+    return token.user if token else None
+
+
+def token_of_bearer(header: str) -> ApiToken | None:
+    """Return the live token of an `Authorization: Bearer ...` header, with its person, or None."""
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token:
         return None
@@ -101,7 +164,39 @@ def user_of_bearer(header: str) -> User | None:
         return None
     if row.last_used_at is None or now - row.last_used_at > timedelta(minutes=1):  # not a write per request
         ApiToken.objects.filter(pk=row.pk).update(last_used_at=now)
-    return row.user
+    return row
+
+
+@transaction.atomic
+def end_access(user: User, *, now: datetime) -> None:
+    """
+    End every session, token and socket of a person; to come back, they sign in again as what they then are.
+
+    The rows of sessions stay, empty and expired, so that the request that caused this can still be answered.
+    """
+    User.objects.filter(pk=user.pk).update(session_generation=F("session_generation") + 1)
+    tracked = UserSession.objects.filter(user=user)
+    Session.objects.filter(session_key__in=tracked.values("session_key")).update(session_data="", expire_date=now)
+    tracked.delete()
+    ApiToken.objects.filter(user=user, revoked_at=None).update(revoked_at=now)
+    DeviceLogin.objects.filter(approved_by=user, used_at=None).update(denied_at=now)
+    audit.record("account.access_ended", user, by=None)
+    live.recheck(user.pk)
+
+
+@transaction.atomic
+def close_account(user: User, *, by: User, now: datetime) -> None:
+    """Close an account for signing in; its record and its roles stay."""
+    User.objects.filter(pk=user.pk).update(is_active=False)
+    audit.record("account.closed", user, by=by)
+    end_access(user, now=now)
+
+
+@transaction.atomic
+def reopen_account(user: User, *, by: User) -> None:
+    """Let a closed account sign in again; an erased one cannot."""
+    if User.objects.filter(pk=user.pk, is_active=False, erased_at=None).update(is_active=True):
+        audit.record("account.reopened", user, by=by)
 
 
 def begin_device_login(*, client_name: str, now: datetime) -> tuple[DeviceLogin, str]:
@@ -133,7 +228,7 @@ def answer_device_login(user_code: str, *, approve: bool, by: User, now: datetim
     else:
         login.denied_at = now
     login.save(update_fields=["approved_by", "denied_at"])
-    audit.record("device.approved" if approve else "device.denied", by, by=by, client=login.client_name)
+    audit.record("device.approved" if approve else "device.denied", login, by=by)
     return login
 
 
@@ -149,4 +244,4 @@ def redeem_device_login(device_code: str, *, now: datetime) -> str:
         raise DeviceLoginRefused("authorization_pending", "Nobody has approved the code yet.")
     login.used_at = now
     login.save(update_fields=["used_at"])
-    return create_token(login.approved_by, name=login.client_name, now=now)
+    return create_token(login.approved_by, name=login.client_name, now=now, scope=Scope.CONTRIBUTE)

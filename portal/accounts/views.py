@@ -1,16 +1,18 @@
 """Pages of one's own account. Sign-in, addresses, password and second factors are allauth's."""
 
-from allauth.account.decorators import reauthentication_required
-from allauth.mfa.utils import is_mfa_enabled
+from allauth.usersessions.internal import flows
+from allauth.usersessions.models import UserSession
 from django.contrib import messages
+from django.contrib.auth import logout
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
-from portal.accounts import services
-from portal.accounts.forms import DeviceForm, ProfileForm, TokenForm
+from portal.accounts import erasure, orcid, proofs, services
+from portal.accounts.forms import DeviceForm, EraseForm, ProfileForm, TokenForm
 from portal.accounts.models import DeviceLogin
 from portal.accounts.requests import SignedInRequest
 
@@ -26,25 +28,25 @@ def profile(request: SignedInRequest) -> HttpResponse:
         "form": form,
         "memberships": request.user.memberships.current().select_related("institution"),
         "consortium_roles": request.user.consortium_roles.current(),
-        "has_second_factor": is_mfa_enabled(request.user),
+        "has_second_factor": proofs.has_second_factor(request.user),
+        "orcid": orcid.orcid_of(request.user),
+        "sessions": UserSession.objects.filter(user=request.user).count(),
+        "live_tokens": request.user.api_tokens.filter(revoked_at=None, expires_at__gt=timezone.now()).count(),
+        "accepted": request.user.terms_acceptances.select_related("terms").first(),
     }
     return render(request, "accounts/profile.html", context, status=422 if form.errors else 200)
 
 
 @never_cache
+@sensitive_post_parameters("password", "code")
 def tokens(request: SignedInRequest) -> HttpResponse:
     """List one's API tokens; make one, shown once, in this answer and nowhere else."""
-    form = TokenForm(request.POST or None)
+    form = TokenForm(request.POST or None, request=request)
     if request.method == "POST" and form.is_valid():
-        return _create_token(request, form.cleaned_data["name"])
+        given = {name: form.cleaned_data[name] for name in ("name", "scope", "days")}
+        token = services.create_token(request.user, **given, now=timezone.now())
+        return _token_page(request, TokenForm(request=request), new_token=token)
     return _token_page(request, form)
-
-
-@reauthentication_required
-def _create_token(request: SignedInRequest, name: str) -> HttpResponse:
-    """Ask who the person is, again: whoever finds an open browser gets no token."""
-    token = services.create_token(request.user, name=name, now=timezone.now())
-    return _token_page(request, TokenForm(), new_token=token)
 
 
 def _token_page(request: SignedInRequest, form: TokenForm, *, new_token: str = "") -> HttpResponse:
@@ -53,7 +55,6 @@ def _token_page(request: SignedInRequest, form: TokenForm, *, new_token: str = "
         "new_token": new_token,
         "tokens": request.user.api_tokens.order_by("-pk")[:50],
         "now": timezone.now(),
-        "days": services.TOKEN_DAYS,
     }
     return render(request, "accounts/token_list.html", context, status=422 if form.errors else 200)
 
@@ -86,3 +87,26 @@ def _answer(request: SignedInRequest, login: DeviceLogin, *, approve: bool) -> H
     services.answer_device_login(login.user_code, approve=approve, by=request.user, now=timezone.now())
     context = {"login": login, "approved": approve}
     return render(request, "accounts/device_answered.html", context)
+
+
+@require_POST
+def end_session(request: SignedInRequest, session_id: int) -> HttpResponse:
+    """End one of one's own sessions, in whatever browser it is."""
+    session = get_object_or_404(UserSession, pk=session_id, user=request.user)
+    flows.sessions.end_sessions(request, [session])
+    messages.success(request, "That browser is signed out.")
+    return redirect("usersessions_list")
+
+
+@never_cache
+@sensitive_post_parameters("password", "code")
+def delete(request: SignedInRequest) -> HttpResponse:
+    """Say what goes and what stays; erase the account after a fresh proof and the address typed."""
+    holds = erasure.holds(request.user)
+    form = EraseForm(request.POST or None, request=request)
+    if request.method == "POST" and not holds and form.is_valid():
+        erasure.erase(request.user, by=request.user, now=timezone.now())
+        logout(request)
+        return render(request, "accounts/erased.html")
+    context = {"form": form, "holds": holds, "stays": erasure.stays(request.user)}
+    return render(request, "accounts/delete.html", context, status=422 if form.errors else 200)

@@ -6,5 +6,5 @@ from portal.audit.models import AuditEvent
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(ReadOnlyAdmin):
-    list_display = ["at", "actor", "verb", "subject"]
+    list_display = ["at", "actor_id", "verb", "subject"]
     show_full_result_count = False

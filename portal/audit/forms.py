@@ -6,6 +6,7 @@ from typing import Any
 from django import forms
 from django.db.models import QuerySet
 
+from portal.audit import people
 from portal.audit.models import AuditEvent
 from portal.audit.verbs import SENTENCES
 
@@ -22,7 +23,9 @@ class LogForm(forms.Form):
     verb = forms.ChoiceField(
         required=False, label="Event", choices=[("", "All events"), *((verb, verb) for verb in SENTENCES)]
     )
-    actor = forms.CharField(required=False, max_length=200, label="Who")
+    actor = forms.CharField(
+        required=False, max_length=200, label="Who", help_text="Part of a name or e-mail, or “system”."
+    )
     institution = forms.ChoiceField(required=False)
     subject_type = forms.CharField(required=False, max_length=40, label="Subject")
     subject_id = forms.IntegerField(required=False, min_value=1, label="Number")
@@ -37,13 +40,14 @@ class LogForm(forms.Form):
         """Return the events that match, newest first; none while a filter is malformed."""
         if not self.is_valid():
             return AuditEvent.objects.none()
-        return AuditEvent.objects.order_by("-pk").filter(**self._conditions())
+        who = self.cleaned_data["actor"]
+        rows = AuditEvent.objects.order_by("-pk").filter(**self._conditions())
+        return rows.filter(people.found(who)) if who else rows
 
     def _conditions(self) -> dict[str, object]:
         given = self.cleaned_data
         conditions = {
             "verb": given["verb"],
-            "actor__icontains": given["actor"],
             "institution_id": given["institution"],
             "subject_type": given["subject_type"].lower(),
             "subject_id": given["subject_id"],

@@ -7,6 +7,7 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import connection, models
 from django.utils import timezone
 
+from portal.audit import people
 from portal.audit.models import AuditEvent
 from portal.audit.verbs import SENTENCES
 
@@ -17,7 +18,8 @@ def record(
     """
     Write that `by` did `verb` to `subject`; called by services only.
 
-    `by` None means the system. Secrets and file contents never enter `facts`; digests may.
+    `by` None means the system. A subject that is called after a person defines `audit_name`, with the person by
+    reference. Secrets, file contents, names and addresses of people never enter `facts`; digests and numbers may.
 
     Raises:
         RuntimeError: outside a transaction, where the event could outlive a change that failed.
@@ -29,19 +31,18 @@ def record(
     return AuditEvent.objects.create(
         at=timezone.now(),
         actor_id=by.pk if by else None,
-        actor=str(by) if by else "system",
         verb=verb,
         subject_type=subject._meta.model_name or "",
         subject_id=subject.pk,
-        subject=str(subject)[:300],
+        subject=(getattr(subject, "audit_name", None) or people.plain(subject))[:300],
         institution_id=institution_id if institution_id is not None else getattr(subject, "institution_id", None),
         facts=facts,
     )
 
 
 def sentence(event: AuditEvent) -> str:
-    """Return the event as a sentence for people."""
-    return SENTENCES[event.verb].format(actor=event.actor, subject=event.subject)
+    """Return the event as a sentence for people. For more than one, `with_sentences` asks the database once."""
+    return with_sentences([event])[0].sentence  # type: ignore[attr-defined]
 
 
 def of(subject: models.Model) -> models.QuerySet[AuditEvent]:
@@ -62,8 +63,11 @@ def history_of_institution(institution_id: int, *, limit: int = 20) -> list[Audi
 
 
 def with_sentences(events: Iterable[AuditEvent]) -> list[AuditEvent]:
-    """Return the events with the attribute `sentence`, for templates."""
+    """Return the events with `actor`, `subject` and `sentence` in the names of today; one query for all of them."""
     rows = list(events)
-    for row in rows:
-        row.sentence = sentence(row)  # type: ignore[attr-defined]
+    actors = (people.SYSTEM if row.actor_id is None else f"{{person:{row.actor_id}}}" for row in rows)
+    texts = people.named_all([*actors, *(row.subject for row in rows)])
+    for row, actor, subject in zip(rows, texts, texts[len(rows) :], strict=False):
+        row.actor, row.subject = actor, subject  # type: ignore[attr-defined]
+        row.sentence = SENTENCES[row.verb].format(actor=actor, subject=subject)  # type: ignore[attr-defined]
     return rows

@@ -4,18 +4,26 @@ import secrets
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.db.models import Q
+from django.urls import reverse
 
+from portal import live
+from portal.accounts import services as accounts
+from portal.accounts.erasure import Hold
 from portal.accounts.models import User
 from portal.accounts.services import digest_of
 from portal.audit import services as audit
+from portal.audit.people import reference
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import services
+from portal.institutions.lifecycle import Status
 from portal.institutions.models import Institution, Invitation, Membership
 from portal.notifications.services import notify_address
 from portal.notifications.types import Type
 
 INVITATION_DAYS = 14
 Role = Membership.Role
+MANAGERS = [Role.PRINCIPAL_INVESTIGATOR, Role.STEWARD]
 
 
 class InvitationInvalid(DomainError):
@@ -43,8 +51,7 @@ def end_membership(membership: Membership, *, by: User, now: datetime) -> Member
     if membership.ended_at is not None:
         return membership
     others = membership.institution.memberships.current().exclude(pk=membership.pk)
-    managers = [Role.PRINCIPAL_INVESTIGATOR, Role.STEWARD]
-    if membership.role in managers and not others.filter(role__in=managers).exists():
+    if membership.role in MANAGERS and not others.filter(role__in=MANAGERS).exists():
         raise NotAllowed(
             f"{membership.user} is the only one who manages {membership.institution}. Give somebody else the role of "
             "principal investigator or data steward first."
@@ -52,6 +59,10 @@ def end_membership(membership: Membership, *, by: User, now: datetime) -> Member
     membership.ended_at = now
     membership.save(update_fields=["ended_at"])
     audit.record("membership.ended", membership, by=by, role=membership.role)
+    if others.filter(user=membership.user_id).exists():
+        live.recheck(membership.user_id)
+    else:
+        accounts.end_access(membership.user, now=now)  # what came with the institution goes with it
     return membership
 
 
@@ -77,7 +88,7 @@ def invite(institution: Institution, *, email: str, role: str, by: User, now: da
     notify_address(
         email,
         type=Type.INVITATION,
-        subject=f"{by} invites you to {institution} on Global RETFound",
+        subject=f"{reference(by)} invites you to {institution} on Global RETFound",
         text=f"You would be its {invitation.get_role_display().lower()}. The invitation is for this address, for "
         f"{INVITATION_DAYS} days. Sign in or create an account with this address, then confirm here:",
         path=f"/institutions/invitations/{secret}/",
@@ -121,3 +132,39 @@ def withdraw_invitation(invitation: Invitation, *, by: User, now: datetime) -> I
     invitation.save(update_fields=["withdrawn_at"])
     audit.record("invitation.withdrawn", invitation, by=by)
     return invitation
+
+
+# Erasing an account (portal/accounts/erasure.py)
+
+
+def erasure_holds(user: User) -> list[Hold]:
+    """Return the institutions that nobody else manages."""
+    rows = user.memberships.current().filter(role__in=MANAGERS)
+    over = [Status.DRAFT, Status.DECLINED, Status.WITHDRAWN]
+    institutions = Institution.objects.filter(memberships__in=rows).exclude(status__in=over).distinct()
+    managed = institutions.filter(
+        pk__in=Membership.objects.current().filter(role__in=MANAGERS).exclude(user=user).values("institution")
+    )
+    return [
+        Hold(
+            f"You are the only one who manages {institution}. Give somebody else the role of principal investigator "
+            "or data steward first.",
+            reverse("institutions:people", args=[institution.slug]),
+            "People of the institution",
+        )
+        for institution in institutions.exclude(pk__in=managed)
+    ]
+
+
+def erase_person(user: User, addresses: set[str], now: datetime) -> None:
+    """End the person's roles, and blank the addresses of invitations to them."""
+    for membership in user.memberships.current():
+        membership.ended_at = now
+        membership.save(update_fields=["ended_at"])
+        audit.record("membership.ended", membership, by=user, role=membership.role)
+    theirs = Q(accepted_by=user)
+    for address in addresses:
+        theirs |= Q(email__iexact=address)
+    rows = Invitation.objects.filter(theirs)
+    rows.filter(accepted_at=None, withdrawn_at=None).update(withdrawn_at=now)
+    rows.update(email="")

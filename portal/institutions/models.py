@@ -8,6 +8,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from portal.accounts.models import User
+from portal.audit.people import plain, reference
 from portal.institutions.lifecycle import Status
 
 
@@ -148,6 +149,10 @@ class Membership(models.Model):
     def __str__(self) -> str:
         return f"{self.user} as {self.get_role_display().lower()} of {self.institution}"
 
+    @property
+    def audit_name(self) -> str:
+        return f"{reference(self.user)} as {self.get_role_display().lower()} of {plain(self.institution)}"
+
 
 class Invitation(models.Model):
     """An invitation to one address and one role; single use, 14 days, only the digest of its secret is kept."""
@@ -180,3 +185,8 @@ class Invitation(models.Model):
 
     def __str__(self) -> str:
         return f"invitation of {self.email} as {self.get_role_display().lower()} of {self.institution}"
+
+    @property
+    def audit_name(self) -> str:
+        """The log keeps no address; the invitation's number is the subject's."""
+        return f"invitation of a {self.get_role_display().lower()} to {plain(self.institution)}"

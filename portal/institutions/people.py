@@ -1,6 +1,7 @@
 """Pages of the people of an institution: roles and invitations."""
 
 from django.contrib import messages
+from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
@@ -11,7 +12,7 @@ from django.views.decorators.http import require_GET, require_POST
 from portal.accounts import services as accounts
 from portal.accounts.requests import SignedInRequest
 from portal.errors import DomainError
-from portal.institutions import memberships
+from portal.institutions import memberships, services
 from portal.institutions.forms import InvitationForm, RoleForm
 from portal.institutions.models import Institution
 from portal.institutions.views import managed, visible
@@ -88,8 +89,11 @@ def end_membership(request: SignedInRequest, slug: str, membership_id: int) -> H
         messages.success(request, f"{membership} has ended.")
     except DomainError as error:
         messages.error(request, str(error))
-    left = not request.user.has_perm("institutions.view_file", institution)
-    return redirect("institutions:mine") if left else redirect("institutions:people", slug)
+    if membership.user_id == request.user.pk and not services.is_member(request.user, institution):
+        logout(request)  # leaving has ended every session
+        messages.success(request, f"You have left {institution} and are signed out everywhere. Sign in again to go on.")
+        return redirect("account_login")
+    return redirect("institutions:people", slug)
 
 
 @require_POST

@@ -7,8 +7,10 @@ from datetime import datetime
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.mail import EmailMessage
-from django.db import transaction
+from django.db import models, transaction
 
+from portal.audit.people import named
+from portal.notifications.models import Mail
 from portal.notifications.types import Type
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,8 @@ def notify(
 
 def notify_address(address: str, *, type: Type, subject: str, text: str, path: str) -> None:
     """Mail an address that may belong to nobody here yet. A mail server that is down never fails the change."""
-    body = f"{text}\n\n{settings.PORTAL_URL}{path}\n\nGlobal RETFound consortium portal"
+    subject = named(subject)
+    body = f"{named(text)}\n\n{settings.PORTAL_URL}{path}\n\nGlobal RETFound consortium portal"
 
     def send() -> None:
         try:
@@ -47,3 +50,11 @@ def notify_address(address: str, *, type: Type, subject: str, text: str, path: s
             logger.exception("No mail to the recipient of %r.", subject)
 
     transaction.on_commit(send, robust=True)
+
+
+def erase(user: AbstractBaseUser, addresses: set[str]) -> None:
+    """Take a person's mail out of the mailbox of the embedded default, and mail to others that names the person."""
+    names = models.Q(recipient__in=addresses)
+    for text in {user.name, *addresses} - {""}:  # type: ignore[attr-defined]
+        names |= models.Q(subject__icontains=text) | models.Q(body__icontains=text)
+    Mail.objects.filter(names).delete()

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from allauth.account.models import EmailAddress
+from allauth.mfa.totp.internal import auth as totp
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
@@ -14,11 +15,14 @@ from django.utils.text import slugify
 from governance.board import services as boards
 from governance.board.models import Motion
 from portal.accounts import services as accounts
+from portal.accounts import terms
 from portal.accounts.models import User
+from portal.accounts.standing import standing_of
 from portal.agreements import services as agreements
 from portal.institutions import memberships
 from portal.institutions import services as institutions
 from portal.institutions.models import Institution, Membership
+from portal.notifications.authenticator import DEMO_DOMAIN
 from portal.programmes import services as programmes
 from portal.programmes.models import Programme
 from portal.seed import data
@@ -51,12 +55,14 @@ def seed(say: Say) -> People:
     people = _people()
     for site in data.SITES:
         people.sites[site.key] = Institution.objects.filter(name=site.name).first() or _site(site, people)
+    _secure()
     say.step(f"{len(data.SITES)} institutions, decided by the board's votes, signed by their officials")
     return people
 
 
 @transaction.atomic
 def _people() -> People:
+    terms.publish_shipped(now=timezone.now())
     password = _password()
     hashed = make_password(password)
     people = People(
@@ -104,6 +110,17 @@ def _programme() -> Programme:
         now=now,
     )
     return programme
+
+
+@transaction.atomic
+def _secure() -> None:
+    """Let everybody accept the terms, and give those whose roles need it an authenticator app (its codes on a page)."""
+    newest = terms.current()
+    for user in User.objects.filter(email__endswith=DEMO_DOMAIN):
+        if newest is not None:
+            terms.accept(newest, by=user, now=timezone.now())
+        if standing_of(user).owes_second_factor:
+            totp.TOTP.activate(user, totp.generate_totp_secret())
 
 
 def _appoint(user: User, role: str) -> None:
@@ -199,5 +216,8 @@ def write_accounts(people: People) -> None:
         ("Researcher", people.researcher),
     ]
     lines = [f"  {user.email:<45} {what}" for what, user in rows]
+    lines.append(
+        f"Those who sign, decide or operate are asked for a code: {settings.PORTAL_URL}/mailbox/authenticator/"
+    )
     text = "\n".join([f"{ACCOUNTS_HEAD} {people.password}", *lines, ""])
     (settings.DATA_DIR / "demo_accounts.txt").write_text(text, encoding="utf-8")

@@ -11,7 +11,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from portal import charts, maps
-from portal.audit.verbs import SENTENCES
+from portal.accounts import devices, orcid
+from portal.audit import people
+from portal.audit import services as audit
 from portal.markdown import to_html
 
 register = template.Library()
@@ -158,8 +160,27 @@ def sentence(event: Any) -> str:
     if hasattr(event, "sentence"):  # worded for its readers already
         return event.sentence
     if hasattr(event, "verb"):
-        return SENTENCES[event.verb].format(actor=event.actor, subject=event.subject)
+        return audit.sentence(event)
     return event.get_status_display()
+
+
+@register.filter
+def named(text: str) -> str:
+    """Write a text with the people it refers to by their names of today."""
+    return people.named(text)
+
+
+@register.filter
+def device(user_agent: str) -> str:
+    """Write a browser's own description of itself the way a person would: "Firefox on Windows"."""
+    return devices.described(user_agent)
+
+
+@register.filter("orcid")
+def orcid_link(value: str) -> SafeString:
+    """Write a proved ORCID iD as ORCID wants it shown: the whole address, as a link."""
+    url = orcid.url_of(value)
+    return format_html('<a class="nowrap" href="{}" rel="noopener">{}</a>', url, url.removeprefix("https://"))
 
 
 @register.filter

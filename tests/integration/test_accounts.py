@@ -19,6 +19,7 @@ from portal.audit.models import AuditEvent
 from portal.programmes.models import BaseModel, Programme
 from tests import factories
 
+TOKEN_FORM = {"name": "GPU server", "scope": "contribute", "days": "30"}
 DEVICE, TOKEN = "/api/v1/device", "/api/v1/device/token"
 
 
@@ -69,9 +70,7 @@ def person(db) -> User:
 
 
 def make_token(client):
-    asked = client.post(reverse("accounts:tokens"), {"name": "GPU server"})
-    assert asked.headers["Location"].startswith(reverse("account_reauthenticate"))
-    return client.post(asked.headers["Location"], {"password": factories.PASSWORD}, follow=True)
+    return client.post(reverse("accounts:tokens"), TOKEN_FORM | {"password": factories.PASSWORD})
 
 
 def test_a_token_is_shown_once_after_the_password_and_works(client, sign_in, person):
@@ -86,7 +85,9 @@ def test_a_token_is_shown_once_after_the_password_and_works(client, sign_in, per
 
 
 def test_a_token_without_the_password_is_not_made(sign_in, person):
-    sign_in(person).post(reverse("accounts:tokens"), {"name": "GPU server"})
+    for proof in ({}, {"password": "wrong"}):
+        page = sign_in(person).post(reverse("accounts:tokens"), TOKEN_FORM | proof)
+        assert (page.status_code, list(page.context["form"].errors)) == (422, ["password"])
     assert ApiToken.objects.count() == 0
 
 
@@ -288,7 +289,7 @@ def test_the_admin_shows_our_models_and_changes_none():
 
 
 def test_the_admin_shows_no_secret(sign_in, person, now):
-    root = User.objects.create_superuser("root@example.org", None, name="Root")
+    root = factories.enrol(User.objects.create_superuser("root@example.org", None, name="Root"))
     services.create_token(person, name="kit", now=now)
     login, _ = services.begin_device_login(client_name="kit", now=now)
     token = ApiToken.objects.get()

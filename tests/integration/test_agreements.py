@@ -114,7 +114,7 @@ def test_an_account_that_can_prove_nothing_does_not_sign(sign_in, unsigned, offi
     official.set_unusable_password()
     official.save()
     response = sign_in(official).post(reverse("agreements:sign", args=[unsigned.slug]), form(unsigned))
-    assert response.status_code == 403
+    assert "/2fa/reauthenticate/" in response.headers["Location"]
     assert not Signature.objects.filter(institution=unsigned).exists()
 
 

@@ -8,7 +8,7 @@ import pytest
 from django.db import DatabaseError, transaction
 from django.urls import reverse
 
-from portal.audit import services
+from portal.audit import people, services
 from portal.audit.models import AuditEvent
 from portal.audit.verbs import SENTENCES
 from tests import factories
@@ -123,7 +123,7 @@ def test_the_log_needs_the_same_queries_for_any_number(sign_in, auditor, item_co
         record("institution.drafted", auditor, by=auditor)
     client = sign_in(auditor)
     client.get(LOG)
-    with django_assert_num_queries(6):  # session, person, right, roles for the menu, institutions, events
+    with django_assert_num_queries(7):  # session, person, standing, right, institutions, events, names
         client.get(LOG, {"verb": "institution.drafted"})
 
 
@@ -144,7 +144,7 @@ def test_an_event_can_be_neither_changed_nor_deleted(auditor):
     count = rows.count()
     assert count > 0
     with pytest.raises(DatabaseError, match="append-only: UPDATE refused"), transaction.atomic():
-        rows.update(actor="somebody else")
+        rows.update(actor_id=None)
     with pytest.raises(DatabaseError, match="append-only: DELETE refused"), transaction.atomic():
         rows._raw_delete(rows.db)
     assert rows.count() == count
@@ -161,3 +161,52 @@ def test_an_event_is_written_in_the_transaction_of_its_change():
 def test_an_unknown_verb_is_refused(auditor):
     with pytest.raises(KeyError), transaction.atomic():
         services.record("token.eaten", auditor, by=auditor)
+
+
+# People by reference
+
+
+def test_the_log_shows_the_names_of_today_and_holds_none(sign_in, auditor):
+    person = factories.user("Wilhelmina Oxenstierna", email="mina@example.org")
+    event = record("token.created", person, by=person)
+    assert "Oxenstierna" not in str(AuditEvent.objects.filter(pk=event.pk).values())
+    person.name = "Mina Oxe"
+    person.save()
+    client = sign_in(auditor)
+    for who in ("mina oxe", "MINA@example"):
+        (row,) = client.get(LOG, {"actor": who}).context["events"]
+        assert row.sentence == "Mina Oxe made Mina Oxe"
+    assert client.get(LOG, {"actor": "Oxenstierna"}).context["events"] == []
+    assert [row["actor"] for row in rows_of(client.get(CSV, {"actor": "mina oxe"}))] == ["Mina Oxe"]
+
+
+def test_the_system_can_be_asked_for(sign_in, auditor, institution):
+    events = sign_in(auditor).get(LOG, {"actor": "System"}).context["events"]
+    assert {event.actor for event in events} == {"system"}
+    assert "institution.admitted" in [event.verb for event in events]
+
+
+def test_references_of_the_erased_and_the_unknown_are_former_members(researcher, now):
+    text = f"{people.reference(researcher)} and {{person:999999}}"
+    assert people.named(text) == "Rosa Researcher and a former member"
+    researcher.is_active, researcher.erased_at = False, now
+    researcher.save()
+    assert people.named_all([text, "no reference"]) == ["a former member and a former member", "no reference"]
+
+
+def test_a_name_that_looks_like_a_reference_reveals_nobody(researcher, sign_in, auditor):
+    institution = factories.draft_institution(f"Clinic {people.reference(researcher)}")
+    events = sign_in(auditor).get(LOG, {"institution": institution.pk}).context["events"]
+    assert len(events) > 0
+    assert not any("Rosa" in event.sentence for event in events)
+
+
+def test_an_invitation_is_on_record_without_the_address(institution, steward):
+    event = AuditEvent.objects.filter(verb="invitation.sent").latest("pk")
+    assert event.subject == "invitation of a data steward to Moi Eye Clinic"
+
+
+def test_names_cost_one_query_for_any_number(django_assert_num_queries, db):
+    texts = [people.reference(factories.user(f"Person {number}")) for number in range(3)]
+    with django_assert_num_queries(1):
+        assert people.named_all(texts) == ["Person 0", "Person 1", "Person 2"]

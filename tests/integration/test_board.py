@@ -76,7 +76,7 @@ def test_who_steps_aside_cannot_vote(motion, board_member):
 def test_the_log_says_who_voted_and_not_how(motion, chair):
     cast(motion, chair, "abstain", "I do not know them.")
     event = AuditEvent.objects.get(verb="vote.cast")
-    assert (event.actor, event.subject_id, event.facts) == ("Board Member 1", motion.pk, {})
+    assert (event.actor_id, event.subject_id, event.facts) == (chair.pk, motion.pk, {})
 
 
 def test_a_motion_on_a_withdrawn_application_is_taken_back(motion):

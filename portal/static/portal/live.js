@@ -43,7 +43,7 @@
       socket = null;
       subscribed.clear();
       dropped = true;
-      if (event.code === 4401) return; // not signed in
+      if (event.code === 4401 || event.code === 4403) return; // not signed in, or no longer
       setTimeout(subscribe, wait * (0.75 + Math.random() / 2));
       wait = Math.min(2 * wait, 60000);
     });

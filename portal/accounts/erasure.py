@@ -1,0 +1,127 @@
+"""
+Erasing an account: what names the person goes, what others rely on stays under a number.
+
+What belongs to a person by CASCADE goes; what is evidence is PROTECTed, so it stays and keeps the row of the person.
+Higher layers add a Part for what they hold: why somebody cannot go yet, and what they undo or blank.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from allauth.account.models import EmailAddress
+from allauth.usersessions.models import UserSession
+from django.contrib.sessions.models import Session
+from django.db import models, transaction
+from django.urls import reverse
+
+from portal.accounts import services
+from portal.accounts.models import ConsortiumRole, User
+from portal.audit import services as audit
+from portal.errors import DomainError
+from portal.notifications import services as notifications
+
+ERASED_NAME = "Former member"
+LAST_OF = {"chair": "the chair of the board", "operator": "the only operator"}
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Why an account cannot be erased yet, and where that changes."""
+
+    reason: str
+    url: str
+    link: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """
+    What one app holds of a person.
+
+    holds: reasons not to go yet. erase(user, addresses, now): end and blank, in the transaction of the erasure.
+    """
+
+    holds: Callable[[User], list[Hold]]
+    erase: Callable[[User, set[str], datetime], None]
+
+
+PARTS: list[Part] = []  # each app adds its own in its AppConfig.ready
+
+
+class CannotErase(DomainError):
+    """Something needs the person first."""
+
+    code = "account_needed"
+
+
+def holds(user: User) -> list[Hold]:
+    """Return every reason why the account cannot be erased yet."""
+    return [*_roles_that_need_somebody(user), *(hold for part in PARTS for hold in part.holds(user))]
+
+
+def _roles_that_need_somebody(user: User) -> Iterator[Hold]:
+    for role, words in LAST_OF.items():
+        holders = ConsortiumRole.objects.current().filter(role=role)
+        if holders.filter(user=user).exists() and not holders.exclude(user=user).exists():
+            reason = f"You are {words}. Somebody else must take the role over first: ask an operator."
+            yield Hold(reason, reverse("people"), "People and roles")
+
+
+def _relations(on_delete: object) -> Iterator[tuple[type[models.Model], str]]:
+    """Return the models and fields that refer to a person in this way, hidden ones too."""
+    for field in User._meta.get_fields(include_hidden=True):
+        if isinstance(field, models.ManyToOneRel) and field.on_delete is on_delete:
+            yield field.related_model, field.field.name  # type: ignore[misc]
+
+
+def stays(user: User) -> list[tuple[str, int]]:
+    """Return what stays, as (what it is, how many): everything that is evidence or that others rely on."""
+    counts: dict[str, int] = {}
+    for model, field in _relations(models.PROTECT):
+        if number := model._base_manager.filter(**{field: user}).count():
+            name = str(model._meta.verbose_name if number == 1 else model._meta.verbose_name_plural)
+            counts[name] = max(counts.get(name, 0), number)  # one row may refer twice
+    return sorted(counts.items())
+
+
+@transaction.atomic
+def erase(user: User, *, by: User, now: datetime) -> User:
+    """
+    Take what names a person out of the portal, for good.
+
+    Raises:
+        CannotErase: something needs the person first; the message is the first reason.
+    """
+    user = User.objects.select_for_update().get(pk=user.pk)
+    if user.erased_at is not None:
+        return user
+    for hold in holds(user):
+        raise CannotErase(hold.reason, next_url=hold.url)
+    addresses = {user.email, *EmailAddress.objects.filter(user=user).values_list("email", flat=True)}
+    audit.record("account.erased", user, by=by)
+    for role in user.consortium_roles.current():
+        services.end_role(role, by=by, now=now)
+    for part in PARTS:
+        part.erase(user, addresses, now)
+    notifications.erase(user, addresses)
+    _delete_what_is_only_theirs(user, now=now)
+    return _pseudonymise(user, now=now)
+
+
+def _delete_what_is_only_theirs(user: User, *, now: datetime) -> None:
+    keys = list(UserSession.objects.filter(user=user).values_list("session_key", flat=True))
+    services.end_access(user, now=now)
+    Session.objects.filter(session_key__in=keys).delete()  # what a session remembers names the address
+    for model, field in _relations(models.CASCADE):
+        model._base_manager.filter(**{field: user}).delete()
+
+
+def _pseudonymise(user: User, *, now: datetime) -> User:
+    user.refresh_from_db()
+    user.name, user.email = ERASED_NAME, f"erased-{user.pk}@erased.invalid"
+    user.is_active = user.is_staff = user.is_superuser = False
+    user.last_login, user.erased_at = None, now
+    user.set_unusable_password()
+    user.save()
+    return user

@@ -1,0 +1,55 @@
+"""What a token may do: less than its person, and never sign."""
+
+import re
+from http import HTTPStatus
+
+from rest_framework.request import Request
+
+from portal.accounts.models import ApiToken
+from portal.errors import DomainError
+
+SAFE = {"GET", "HEAD", "OPTIONS"}
+CONTRIBUTING = re.compile(r"/api/v1/(contributions|device|models/[^/]+/accept)(/|$)")  # what the kit does
+SIGNING = re.compile(r"/(sign|countersign|vote)/?$")
+
+
+class ScopeMissing(DomainError):
+    """The token may not do this."""
+
+    code = "scope_missing"
+    status = HTTPStatus.FORBIDDEN
+
+
+class SigningNeedsAPerson(DomainError):
+    """A program cannot sign or vote."""
+
+    code = "signing_needs_a_person"
+    status = HTTPStatus.FORBIDDEN
+
+
+def require(token: ApiToken, *, method: str, path: str) -> None:
+    """Raise unless a request with this token may use the method on the address."""
+    if method in SAFE:
+        return
+    if SIGNING.search(path):
+        raise _no_person()
+    may = token.scope == ApiToken.Scope.MANAGE
+    may |= token.scope == ApiToken.Scope.CONTRIBUTE and CONTRIBUTING.match(path) is not None
+    if not may:
+        raise ScopeMissing(
+            f"This token may: {token.get_scope_display().lower()}. Make one with a wider scope on the page of your "
+            "API tokens, or do it in the browser.",
+            next_url="/account/tokens/",
+        )
+
+
+def require_person(request: Request) -> None:
+    """Raise SigningNeedsAPerson where the request came with a token: call it wherever somebody signs or votes."""
+    if isinstance(request.auth, ApiToken):
+        raise _no_person()
+
+
+def _no_person() -> SigningNeedsAPerson:
+    return SigningNeedsAPerson(
+        "A program cannot sign or vote: it cannot prove who sits at the keyboard. Do it in the browser."
+    )
