@@ -17,6 +17,7 @@ VERSION = re.search(r"^## \[([\d.]+)\]", (BASE_DIR / "CHANGELOG.md").read_text()
 DEBUG = env.bool("DEBUG", default=False)
 EMBEDDED = env.bool("EMBEDDED", default=False)  # the one-machine default: the mailbox page, plain HTTP on loopback
 SECRET_KEY = env.str("SECRET_KEY")
+SIGNING_KEY = env.str("SIGNING_KEY", default="")  # ed25519, 32 bytes in base64; embedded: made once in DATA_DIR/keys
 PORTAL_URL = env.str("PORTAL_URL", default="http://127.0.0.1:8000")  # how browsers and kits reach the site
 LIVE_URL = env.str("LIVE_URL", default="")  # WebSocket origin when it is not the site's own
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
