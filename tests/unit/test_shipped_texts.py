@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from portal.agreements import library, rendering
+from portal.agreements import rendering, shipped
 
 NAMES = ["dua-1", "dua-2", "annex-images-1"]
 PARTICULARS = [
@@ -28,14 +28,14 @@ def numbers(text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_texts_are_stored_as_they_are_written(name):
-    entry = library.entry(name)
+    entry = shipped.entry(name)
     for reading in (entry, *entry.translations.values()):
         assert rendering.normalised(reading.text) == reading.text
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_section_has_a_side_note(name):
-    entry = library.entry(name)
+    entry = shipped.entry(name)
     for reading in (entry, *entry.translations.values()):
         sections = re.findall(r"^## (\d+)\. ", reading.text, re.MULTILINE)
         assert sorted(reading.side_notes) == sorted(["0", *sections])
@@ -43,14 +43,14 @@ def test_every_section_has_a_side_note(name):
 
 
 def test_the_agreement_names_the_particulars():
-    assert rendering.variables_of(library.entry("dua-1").text) == PARTICULARS
-    assert rendering.variables_of(library.entry("dua-2").text) == PARTICULARS
-    assert set(rendering.variables_of(library.entry("annex-images-1").text)) <= set(PARTICULARS)
+    assert rendering.variables_of(shipped.entry("dua-1").text) == PARTICULARS
+    assert rendering.variables_of(shipped.entry("dua-2").text) == PARTICULARS
+    assert set(rendering.variables_of(shipped.entry("annex-images-1").text)) <= set(PARTICULARS)
 
 
 @pytest.mark.parametrize("name", ["dua-1", "dua-2"])
 def test_translations_have_the_same_paragraphs_and_say_what_binds(name):
-    entry = library.entry(name)
+    entry = shipped.entry(name)
     assert list(entry.translations) == ["es", "fr"]
     warnings = ["el texto en inglés", "seul le texte anglais"]
     for reading, warning in zip(entry.translations.values(), warnings, strict=True):
@@ -62,7 +62,7 @@ def test_translations_have_the_same_paragraphs_and_say_what_binds(name):
 
 @pytest.mark.parametrize(("version", "figures"), [("dua-1", {"72", "30"}), ("dua-2", {"48", "14"})])
 def test_translations_give_the_same_figures(version, figures):
-    entry = library.entry(version)
+    entry = shipped.entry(version)
     for reading in (entry, *entry.translations.values()):
         found = Counter(re.findall(r"\d+", reading.text))
         assert figures <= set(found)
