@@ -11,6 +11,8 @@ ALIKE = 0.4  # below this share of common words two paragraphs are shown as remo
 WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 PARAGRAPHS = re.compile(r"\n{2,}")
 HEADING = re.compile(r"^#{1,6} ")
+LINES = re.compile(r"^(?:[-|>]|\d+\. )")  # a list, a table, a quotation: its lines stay lines
+MARKS = re.compile(r"\*+|^#{1,6} ")
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,11 @@ class Piece:
 
     kind: str
     text: str
+
+    @property
+    def words(self) -> str:
+        """The text without the marks of headings and emphasis."""
+        return MARKS.sub("", self.text)
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,10 @@ class Block:
     @property
     def is_heading(self) -> bool:
         return bool(HEADING.match(self.pieces[0].text))
+
+    @property
+    def has_lines(self) -> bool:
+        return bool(LINES.match(self.pieces[0].text))
 
 
 @dataclass(frozen=True)
