@@ -57,6 +57,7 @@ class ConsortiumRole(models.Model):
         CHAIR = "chair", "Chair of the board"
         OPERATOR = "operator", "Operator"
         AUDITOR = "auditor", "Auditor"
+        SIGNATORY = "signatory", "Signatory of the consortium"
 
     user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="consortium_roles")
     role = models.CharField(max_length=20, choices=Role)
@@ -74,7 +75,8 @@ class ConsortiumRole(models.Model):
                 fields=["role"], condition=Q(ended_at__isnull=True, role="chair"), name="one_current_chair"
             ),
             models.CheckConstraint(
-                condition=Q(role__in=["board_member", "chair", "operator", "auditor"]), name="consortium_role_known"
+                condition=Q(role__in=["board_member", "chair", "operator", "auditor", "signatory"]),
+                name="consortium_role_known",
             ),
         ]
 

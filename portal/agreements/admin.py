@@ -1,7 +1,14 @@
 from django.contrib import admin
 
 from portal.admin import ReadOnlyAdmin
-from portal.agreements.models import Agreement, AgreementVersion, Signature, SigningRequest
+from portal.agreements.models import (
+    Agreement,
+    AgreementTranslation,
+    AgreementVersion,
+    CoveredInstitution,
+    Signature,
+    SigningRequest,
+)
 
 
 @admin.register(Agreement)
@@ -26,3 +33,15 @@ class SigningRequestAdmin(ReadOnlyAdmin):
 class SignatureAdmin(ReadOnlyAdmin):
     list_display = ["request", "position", "role", "printed_name", "signed_at"]
     list_select_related = ["request"]
+
+
+@admin.register(AgreementTranslation)
+class AgreementTranslationAdmin(ReadOnlyAdmin):
+    list_display = ["version", "language", "sha256"]
+    list_select_related = ["version__agreement"]
+
+
+@admin.register(CoveredInstitution)
+class CoveredInstitutionAdmin(ReadOnlyAdmin):
+    list_display = ["institution", "request", "confirmed_at"]
+    list_select_related = ["institution", "request__institution", "request__agreement_version__agreement"]

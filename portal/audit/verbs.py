@@ -31,6 +31,7 @@ SENTENCES: dict[str, str] = {
     "agreement.withdrawn": "{actor} withdrew {subject}",
     "agreement.expired": "{subject} expired",
     "agreement.terminated": "{actor} terminated {subject}",
+    "agreement.reminded": "{actor} reminded the people of {subject}",
     "agreement.superseded": "{subject} was replaced by a later signing",
     "contribution.drafted": "{actor} began {subject}",
     "contribution.changed": "{actor} changed {subject}",

@@ -19,8 +19,8 @@ INSERT INTO institutions_institution
     (id, slug, name, local_name, ror_id, country, subregion, city, website, kind, gpu, expertise, images_may_leave,
      synthetic_may_leave, weights_may_leave, regulation_note, ethics_reference, status, status_since, decision_reason,
      created_at)
-SELECT id, 'i' || id, 'Hospital ' || id, '', '', 'KE', '014', '', '', 'hospital', 'none', 'none', 'yes', 'yes', 'yes', '',
-    '', 'member', now(), '', now() FROM generate_series(1, 2) AS id;
+SELECT id, 'i' || id, 'Hospital ' || id, '', '', 'KE', '014', '', '', 'hospital', 'none', 'none', 'yes', 'yes', 'yes',
+    '', '', 'member', now(), '', now() FROM generate_series(1, 2) AS id;
 INSERT INTO agreements_agreementversion (id, programme_id, version, title, text, sha256, change_note, published_at)
 SELECT id, programme, version, title, title, encode(sha256(convert_to(title, 'UTF8')), 'hex'), 'note',
     timestamptz '2026-01-01' + id * interval '1 day'
@@ -70,7 +70,8 @@ def test_signatures_of_the_first_release_are_carried_over(database):
             "SELECT programme_id, slug, title FROM agreements_agreement ORDER BY programme_id"
         ).fetchall()
         cases = connection.execute(
-            "SELECT receipt_code, institution_id, v.version, status, r.text, text_sha256 = v.sha256, activated_at, ended_at "
+            "SELECT receipt_code, institution_id, v.version, status, r.text, text_sha256 = v.sha256, activated_at, "
+            "ended_at "
             "FROM agreements_signingrequest r JOIN agreements_agreementversion v ON v.id = agreement_version_id "
             "ORDER BY receipt_code"
         ).fetchall()

@@ -38,10 +38,16 @@ CREATE FUNCTION agreements_guard_request() RETURNS trigger LANGUAGE plpgsql
 DECLARE
     before jsonb := to_jsonb(OLD);
     after jsonb;
-    life text[] := ARRAY['status', 'status_since', 'activated_at', 'ended_at', 'expires_on', 'reason'];
+    life text[] := ARRAY['status', 'status_since', 'activated_at', 'ended_at', 'reason'];
 BEGIN
     IF TG_OP = 'DELETE' THEN
         RAISE EXCEPTION 'a signing case is never deleted' USING ERRCODE = 'restrict_violation';
+    END IF;
+    IF TG_OP = 'INSERT' THEN
+        IF NEW.status <> 'draft' THEN
+            RAISE EXCEPTION 'a signing case begins as a draft' USING ERRCODE = 'restrict_violation';
+        END IF;
+        RETURN NEW;
     END IF;
     after := to_jsonb(NEW);
     IF before = after THEN
@@ -54,19 +60,37 @@ BEGIN
             AND EXISTS (SELECT 1 FROM agreements_signature WHERE request_id = OLD.id) THEN
         RAISE EXCEPTION 'what was signed does not change' USING ERRCODE = 'restrict_violation';
     END IF;
-    IF OLD.activated_at IS NOT NULL
-            AND (OLD.activated_at, OLD.expires_on) IS DISTINCT FROM (NEW.activated_at, NEW.expires_on) THEN
-        RAISE EXCEPTION 'since when and until when an agreement is in force does not change'
-            USING ERRCODE = 'restrict_violation';
+    IF OLD.activated_at IS NOT NULL AND OLD.activated_at IS DISTINCT FROM NEW.activated_at THEN
+        RAISE EXCEPTION 'since when an agreement is in force does not change' USING ERRCODE = 'restrict_violation';
     END IF;
     IF NEW.status = 'draft' AND OLD.status <> 'draft' OR OLD.status = 'active' AND NEW.status = 'signing' THEN
         RAISE EXCEPTION 'a signing case does not go back' USING ERRCODE = 'restrict_violation';
     END IF;
+    IF NEW.status = 'active' AND OLD.status <> 'active' AND (
+        SELECT count(*) FROM agreements_signature WHERE request_id = OLD.id
+    ) <> (SELECT jsonb_array_length(signing_order) FROM agreements_agreement WHERE id = OLD.agreement_id) THEN
+        RAISE EXCEPTION 'an agreement is in force once everybody has signed' USING ERRCODE = 'restrict_violation';
+    END IF;
     RETURN NEW;
 END
 $$;
-CREATE TRIGGER guard_request BEFORE UPDATE OR DELETE ON agreements_signingrequest
+CREATE TRIGGER guard_request BEFORE INSERT OR UPDATE OR DELETE ON agreements_signingrequest
 FOR EACH ROW EXECUTE FUNCTION agreements_guard_request();
+"""
+
+# What an agreement demands of its signers does not change under them.
+AGREEMENTS = """
+CREATE FUNCTION agreements_guard_agreement() RETURNS trigger LANGUAGE plpgsql
+    SET search_path = public, pg_temp AS $$
+BEGIN
+    IF NEW IS DISTINCT FROM OLD AND EXISTS (SELECT 1 FROM agreements_signingrequest WHERE agreement_id = OLD.id) THEN
+        RAISE EXCEPTION 'an agreement that is being signed does not change' USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER guard_agreement BEFORE UPDATE ON agreements_agreement
+FOR EACH ROW EXECUTE FUNCTION agreements_guard_agreement();
 """
 
 COVERED = """
@@ -106,4 +130,5 @@ CREATE TRIGGER guard_signature BEFORE INSERT ON agreements_signature
 FOR EACH ROW EXECUTE FUNCTION agreements_guard_signature();
 """
 
-OPERATIONS = [migrations.RunSQL(sql) for sql in (HASHES, PAIRS, TRANSLATIONS, REQUESTS, COVERED, SIGNATURES)]
+GUARDS = (HASHES, PAIRS, TRANSLATIONS, AGREEMENTS, REQUESTS, COVERED, SIGNATURES)
+OPERATIONS = [migrations.RunSQL(sql) for sql in GUARDS]
