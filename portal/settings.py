@@ -1,6 +1,7 @@
 """Settings of the portal, all from the environment; `.env.example` lists every name, and a test holds it to that."""
 
 import re
+import sys
 from pathlib import Path
 
 import environ
@@ -95,7 +96,12 @@ FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 INSTALLED_APPS.insert(0, "django.forms")
 
 # PostgreSQL holds the truth
+# Web and workers run as a role that owns nothing and cannot change what is append-only; these commands run as the owner.
+APP_DATABASE_ROLE = env.db("DATABASE_URL")["USER"]
+OWNER_COMMANDS = {"migrate", "grant_rights"}
 DATABASES = {"default": env.db("DATABASE_URL")}
+if OWNER_COMMANDS & set(sys.argv[1:2]):
+    DATABASES = {"default": env.db("MIGRATE_DATABASE_URL", default=env.str("DATABASE_URL"))}
 DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 8, "timeout": 10}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -15,7 +15,7 @@ from portal.embedded.process import ProcessFailed, Program, die_with_parent, kil
 from portal.embedded.state import LOOPBACK, REPOSITORY, choose_ports, read_ports, write_private
 
 # Django's commands before the site starts. They need nothing of each other, and little time when nothing is to do.
-PREPARATIONS = (("migrate", "--noinput"), ("setup_storage",), ("collectstatic", "--noinput"))
+PREPARATIONS = (("grant_rights", "--migrate"), ("setup_storage",), ("collectstatic", "--noinput"))
 BIN = Path(sys.executable).parent
 SITE_HOST = "localhost"  # a passkey belongs to a name, never to an IP address (WebAuthn Level 2, section 5.1.2)
 # Two workers, the web and the kit share the cores; OpenMP's threads wait by spinning and starve each other.

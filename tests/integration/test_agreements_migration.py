@@ -53,7 +53,7 @@ def migrate(database: str, *target: str) -> None:
     subprocess.run(
         [sys.executable, "manage.py", "migrate", "-v0", *target],
         cwd=settings.BASE_DIR,
-        env={**os.environ, "DATABASE_URL": database},
+        env={**os.environ, "MIGRATE_DATABASE_URL": database},
         check=True,
         timeout=120,
     )
