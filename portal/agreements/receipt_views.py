@@ -68,8 +68,8 @@ def full_json(request: SignedInRequest, code: str) -> HttpResponse:
 
 @require_GET
 def text(request: SignedInRequest, code: str) -> HttpResponse:
-    """Send the exact bytes that were signed; they name people, so only the parties and the consortium get them."""
-    case = _own(request, code)
+    """Send the exact bytes that are signed, also before; they name people: only parties and consortium get them."""
+    case = get_object_or_404(SigningRequest.objects.visible_to(request.user), receipt_code=code)
     return HttpResponse(case.text.encode(), content_type="text/markdown; charset=utf-8", headers=PRIVATE)
 
 

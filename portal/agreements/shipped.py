@@ -1,8 +1,9 @@
 """The texts that come with the portal, each with its side notes in plain words and its translations."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 TEXTS = Path(__file__).parent / "texts"
 BINDING = "en"
@@ -28,6 +29,10 @@ class Entry(Reading):
     """The binding text, with the translations that help to read it."""
 
     translations: dict[str, Reading] = field(default_factory=dict)
+
+    def fields(self) -> dict[str, Any]:
+        """Return what `publish` takes of it: text, side notes, translations."""
+        return asdict(self)
 
 
 def entry(name: str) -> Entry:

@@ -3,12 +3,13 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from portal.agreements import duo
 from portal.agreements.duo import Purpose, conflicts, permits
 
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 CODES = st.sets(st.sampled_from(sorted(duo.TERMS)))
 
 
@@ -70,6 +71,7 @@ def test_an_unknown_purpose_is_an_error():
         permits(["GRU"], "resale")
 
 
+@patient
 @given(CODES, st.sampled_from(list(Purpose)), st.sampled_from(sorted(duo.TERMS)))
 def test_a_further_restriction_never_permits_more(codes, purpose, more):
     if more == "CC" or duo.TERMS[more].is_permission:
@@ -79,6 +81,7 @@ def test_a_further_restriction_never_permits_more(codes, purpose, more):
     assert before or not after
 
 
+@patient
 @given(CODES, st.sampled_from(list(Purpose)))
 def test_terms_that_conflict_permit_nothing(codes, purpose):
     assert not (conflicts(codes) and permits(codes, purpose)[0])

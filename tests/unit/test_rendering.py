@@ -7,7 +7,7 @@ import unicodedata
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from portal.agreements import rendering
@@ -69,6 +69,7 @@ ATTACKS = [
     "<\u0338 =\u0338 >\u0338",
 ]
 
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 lines = st.text(min_size=1).filter(lambda text: rendering._plain(text) and not _starts_with_a_mark(text))
 
 
@@ -161,12 +162,14 @@ def test_an_attack_stays_words(value):
     assert found.words == PLAIN.words.replace("Moi Eye Clinic", rendering._plain(value))
 
 
+@patient
 @given(lines)
 def test_no_value_changes_the_structure_of_the_document(value):
     found = outline(value)
     assert found.tags == PLAIN.tags
 
 
+@patient
 @given(
     st.text(alphabet="#>-+*_=`~|[](){}<>!&\\:;.)12 \t\nax\u0301", min_size=1).filter(
         lambda text: rendering._plain(text) and not _starts_with_a_mark(text)
@@ -178,6 +181,7 @@ def test_no_value_made_of_marks_changes_structure_or_words(value):
     assert found.words == PLAIN.words.replace("Moi Eye Clinic", rendering._plain(value))
 
 
+@patient
 @given(lines, lines)
 def test_the_same_input_gives_the_same_bytes_in_nfc_with_lf(one, other):
     given_ = {"institution": one, "person": other}
@@ -189,6 +193,7 @@ def test_the_same_input_gives_the_same_bytes_in_nfc_with_lf(one, other):
     assert rendering.text_sha256(text) == hashlib.sha256(text.encode()).hexdigest()
 
 
+@patient
 @given(lines)
 def test_a_value_reads_as_it_was_given(value):
     page = to_html(render("Of {{ a }}.", {"a": value}))

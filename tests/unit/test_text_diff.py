@@ -2,7 +2,7 @@
 
 import re
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from portal.agreements import diff
@@ -11,6 +11,7 @@ from portal.agreements.diff import ADDED, CHANGED, KEPT, REMOVED, Block, Piece, 
 OLD = "# Agreement\n\n## 1. One\n\nThe term is 60 days.\n\nKept.\n\n## 2. Two\n\nGone for good.\n"
 NEW = "# Agreement\n\n## 1. One\n\nThe term is 30 days.\n\nKept.\n\n## 2. Two\n\n## 3. Three\n\nQuite new words here.\n"
 
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 texts = st.lists(st.text(alphabet="ab \n#.", max_size=12), max_size=8).map("\n\n".join)
 
 
@@ -59,6 +60,7 @@ def test_a_heading_is_known():
     assert [block.is_heading for block in compare(OLD, OLD)] == [True, True, False, False, True, False]
 
 
+@patient
 @given(texts, texts)
 def test_both_texts_can_be_rebuilt_from_the_comparison(old, new):
     blocks = compare(old, new)
