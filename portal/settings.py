@@ -96,7 +96,7 @@ FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 INSTALLED_APPS.insert(0, "django.forms")
 
 # PostgreSQL holds the truth
-# Web and workers run as a role that owns nothing and cannot change what is append-only; these commands run as the owner.
+# Web and workers run as a role that owns nothing and cannot change what is append-only; these run as the owner.
 APP_DATABASE_ROLE = env.db("DATABASE_URL")["USER"]
 OWNER_COMMANDS = {"migrate", "grant_rights"}
 DATABASES = {"default": env.db("DATABASE_URL")}

@@ -128,10 +128,10 @@ def judged(
     asked = min(material, default=None)
     sign_by = asked + timedelta(days=reconsent_days) if asked else None
     stops = [sign_by + timedelta(days=grace_days + 1)] if sign_by else []
-    if expires_on and today > expires_on:
-        return State.EXPIRED, expires_on, expires_on + timedelta(days=1)
     ends = [*stops, *([expires_on + timedelta(days=1)] if expires_on else [])]
     blocked_on = min(ends, default=None)
+    if expires_on and today > expires_on:
+        return State.EXPIRED, expires_on, blocked_on
     if sign_by:
         state = State.BLOCKED if today >= stops[0] else State.GRACE if today > sign_by else State.RECONSENT_DUE
         return state, sign_by, blocked_on

@@ -11,7 +11,7 @@ from contributions.lifecycle import Status
 from contributions.models import Contribution
 from portal.accounts import services as accounts
 from portal.agreements import services as agreements
-from tests import contributing
+from tests import contributing, factories
 from tests.contributing import CARD, sha256_base64, sha256_hex
 
 WEIGHTS = b"weights of the eye clinic"
