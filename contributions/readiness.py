@@ -1,6 +1,7 @@
 """What a draft still lacks before it can be submitted, and the list of files that its submission fixes."""
 
 from django.urls import reverse
+from django.utils import timezone
 
 from contributions import cards
 from contributions.models import Contribution, ContributionFile
@@ -27,13 +28,22 @@ def manifest(contribution: Contribution) -> str:
     return "".join(f"{file.sha256}  {file.name}\n" for file in contribution.files.order_by("name"))
 
 
+def may_contribute(contribution: Contribution) -> agreements.Decision:
+    """Answer whether the institution's agreements let it send this kind of contribution now."""
+    return agreements.may(
+        contribution.institution,
+        agreements.ACTION_OF_KIND[contribution.kind],
+        programme=contribution.programme,
+        now=timezone.now(),
+    )
+
+
 def obstacles(contribution: Contribution) -> list[DomainError]:
     """Return everything that keeps a draft from being submitted, each with where to settle it."""
     found: list[DomainError] = []
-    try:
-        agreements.require_active(contribution.institution, contribution.programme)
-    except agreements.AgreementRequired as exc:
-        found.append(exc)
+    decision = may_contribute(contribution)
+    if not decision.allowed:
+        found.append(agreements.AgreementRequired(decision))
     found.extend(_card_obstacles(contribution))
     if not contribution.files.exists() or contribution.files.filter(state=State.UPLOADING).exists():
         here = reverse("contributions:upload", args=[contribution.pk])

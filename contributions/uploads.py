@@ -10,9 +10,11 @@ from django.db import IntegrityError, transaction
 
 from contributions.lifecycle import Status
 from contributions.models import Contribution, ContributionFile
+from contributions.readiness import may_contribute
 from contributions.rules import require_steward
 from portal import storage
 from portal.accounts.models import User
+from portal.agreements.services import AgreementRequired
 from portal.audit import services as audit
 from portal.errors import DomainError, NotAllowed
 from portal.institutions.lifecycle import Status as InstitutionStatus
@@ -61,6 +63,14 @@ def _require_draft(contribution: Contribution, by: User) -> None:
         )
 
 
+def _require_open(contribution: Contribution, by: User) -> None:
+    """Raise AgreementRequired too: nothing more comes in while no agreement is in force. What is here stays."""
+    _require_draft(contribution, by)
+    decision = may_contribute(contribution)
+    if not decision.allowed:
+        raise AgreementRequired(decision)
+
+
 def check_announcement(*, name: str, size_bytes: int) -> None:
     """
     Raise FileRefused for a name or a size that no check needs to see.
@@ -89,7 +99,7 @@ def add_file(
         size_bytes: 0 to UPLOAD_MAX_BYTES. An empty file may come: check 1 says what is wrong with it.
         sha256: of the whole file, 64 hexadecimal digits.
     """
-    _require_draft(contribution, by)
+    _require_open(contribution, by)
     check_announcement(name=name, size_bytes=size_bytes)
     sha256 = sha256.lower()
     known = contribution.files.filter(sha256=sha256, size_bytes=size_bytes).first()
@@ -114,7 +124,7 @@ def add_file(
 @transaction.atomic
 def _announce(contribution_id: int, file: ContributionFile, *, by: User) -> ContributionFile:
     contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
-    _require_draft(contribution, by)
+    _require_open(contribution, by)
     other = contribution.files.exclude(sha256=file.sha256, size_bytes=file.size_bytes).first()
     if other is not None:
         raise FileRefused(f"Weights are one file, and {other.name} is there already. Remove it first to send another.")
@@ -148,7 +158,7 @@ def sign_parts(file: ContributionFile, parts: list[tuple[int, str]], *, by: User
     Args:
         parts: at most 20 pairs of number (from 1) and base64 SHA-256 of the part.
     """
-    _require_draft(file.contribution, by)
+    _require_open(file.contribution, by)
     if file.state != State.UPLOADING:
         raise FilesFixed(f"{file.name} is uploaded already. There is nothing left to send.")
     if not 1 <= len(parts) <= MAX_PARTS_SIGNED:
@@ -177,7 +187,7 @@ def complete_file(file: ContributionFile, *, by: User, now: datetime) -> Contrib
     Raises:
         PartsMissing: parts that have not arrived whole, by number.
     """
-    _require_draft(file.contribution, by)
+    _require_open(file.contribution, by)
     if file.state != State.UPLOADING:
         return file
     parts = storage.list_parts(file.storage_key, file.upload_id)

@@ -16,6 +16,7 @@ from jobs.lifecycle import LIVE, Status
 from jobs.models import Run
 from jobs.pretrain import pretrain
 from jobs.validate import validate
+from portal.agreements import services as agreements
 from portal.institutions.models import Institution
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ def sweep() -> None:
         _try(board.refer_institution, pk, now=now)
     for pk in Release.objects.filter(status="released").exclude(files__name="SHA256SUMS").values_list("pk", flat=True):
         _try(publish.publish, pk)
+    _try(agreements.sweep, now=now)
     _try(board.close_moot, now=now)
     for pk in board.due(now=now):
         _try(board.close_due, pk, now=now)

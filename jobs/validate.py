@@ -13,6 +13,7 @@ from django.conf import settings
 from contributions import services as contributions
 from contributions.lifecycle import LIVE
 from contributions.models import Contribution, ContributionFile
+from contributions.readiness import may_contribute
 from governance.board import services as board
 from jobs import cache, sandbox, services
 from jobs.engine import Attempt, PlatformFault
@@ -45,6 +46,9 @@ def validate(attempt: Attempt) -> None:
     """Check the file of a contribution and refer it to the board, or reject it with the reason."""
     run = attempt.run
     contribution = contributions.begin_validation(run.subject_id, now=services.now())
+    if refusal := _agreement(attempt, contribution):
+        _reject(attempt, refusal)
+        return
     with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
         refusals = [
             reason
@@ -59,6 +63,19 @@ def validate(attempt: Attempt) -> None:
         board.refer_contribution(contribution.pk, now=services.now())
         services.move(run, Status.FINALISING, now=services.now())
         services.move(run, Status.SUCCEEDED, now=services.now())
+
+
+def _agreement(attempt: Attempt, contribution: Contribution) -> str:
+    """Check 3: the institution may still contribute; return why not, or an empty string. No byte is read before."""
+    decision = may_contribute(contribution)
+    sentence = decision.reason or f"The agreement of {contribution.institution} is in force."
+    result = {
+        "number": 3, "name": "agreement", "verdict": "pass" if decision.allowed else "fail", "sentence": sentence,
+        "fix": "" if decision.allowed else "Bring the agreement in force, then start a corrected contribution.",
+        "evidence": {"code": decision.code}, "duration_seconds": 0.0,
+    }  # fmt: skip
+    _record(attempt, contribution, result)
+    return "" if decision.allowed else sentence
 
 
 def _scratch() -> Path:

@@ -1,6 +1,7 @@
 """Settings of the portal, all from the environment; `.env.example` lists every name, and a test holds it to that."""
 
 import re
+import sys
 from pathlib import Path
 
 import environ
@@ -17,6 +18,7 @@ VERSION = re.search(r"^## \[([\d.]+)\]", (BASE_DIR / "CHANGELOG.md").read_text()
 DEBUG = env.bool("DEBUG", default=False)
 EMBEDDED = env.bool("EMBEDDED", default=False)  # the one-machine default: the mailbox page, plain HTTP on loopback
 SECRET_KEY = env.str("SECRET_KEY")
+SIGNING_KEY = env.str("SIGNING_KEY", default="")  # ed25519, 32 bytes in base64; embedded: made once in DATA_DIR/keys
 PORTAL_URL = env.str("PORTAL_URL", default="http://127.0.0.1:8000")  # how browsers and kits reach the site
 LIVE_URL = env.str("LIVE_URL", default="")  # WebSocket origin when it is not the site's own
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
@@ -98,7 +100,12 @@ FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 INSTALLED_APPS.insert(0, "django.forms")
 
 # PostgreSQL holds the truth
+# Web and workers run as a role that owns nothing and cannot change what is append-only; these run as the owner.
+APP_DATABASE_ROLE = env.db("DATABASE_URL")["USER"]
+OWNER_COMMANDS = {"migrate", "grant_rights", "prepare_database"}
 DATABASES = {"default": env.db("DATABASE_URL")}
+if OWNER_COMMANDS & set(sys.argv[1:2]):
+    DATABASES = {"default": env.db("MIGRATE_DATABASE_URL", default=env.str("DATABASE_URL"))}
 DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 8, "timeout": 10}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -8,11 +8,13 @@ from governance.releases import api as releases_api
 from portal import styleguide, views
 from portal.accounts import api as accounts_api
 from portal.accounts import urls as accounts_urls
+from portal.agreements import api as agreements_api
 from portal.programmes import api as programmes_api
 
 api_urlpatterns = [
     *accounts_api.urlpatterns,
     *programmes_api.urlpatterns,
+    *agreements_api.urlpatterns,
     *contributions_api.urlpatterns,
     *releases_api.urlpatterns,
 ]

@@ -29,7 +29,7 @@ from portal.institutions.models import Institution
 # What the public reads of the log: what was decided, about which institution or release, and no person's name.
 PUBLIC_SENTENCES = {
     "institution.admitted": "{institution} joined the consortium",
-    "agreement.signed": "{institution} signed the data-use agreement",
+    "agreement.activated": "{institution} signed the data-use agreement",
     "contribution.approved": "The board approved a contribution of {institution}",
     "release.released": "The board released {subject}",
     "release.retracted": "{subject} was retracted",
@@ -133,7 +133,8 @@ def regions_csv(request: HttpRequest) -> HttpResponse:
 @login_not_required
 def join(request: HttpRequest) -> HttpResponse:
     """Say how to join, with the agreement to read before there is an account."""
-    agreement = AgreementVersion.objects.select_related("programme").order_by("programme", "-version").first()
+    rows = AgreementVersion.objects.select_related("agreement__programme")
+    agreement = rows.order_by("agreement__programme", "agreement", "-version").first()
     return render(request, "portal/join.html", {"agreement": agreement})
 
 

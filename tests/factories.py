@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import tempfile
 from base64 import b64encode
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from portal import storage
 from portal.accounts import proofs
 from portal.accounts import services as accounts
 from portal.accounts.models import User
+from portal.agreements import rendering
 from portal.agreements import services as agreements
-from portal.agreements.models import Signature
+from portal.agreements.models import Agreement, Party, Signature, SigningRequest
 from portal.institutions import memberships
 from portal.institutions import services as institutions
 from portal.institutions.models import Institution, Membership
@@ -84,9 +86,17 @@ def programme(slug: str = "retina") -> Programme:
     row = programmes.create(
         slug=slug, name=slug.title(), modality="colour fundus photography", description="", by=None, now=timezone.now()
     )
-    agreements.publish(
-        row, title="Data-use agreement", text=AGREEMENT_TEXT, change_note="First.", by=None, now=timezone.now()
-    )
+    agreement(row)
+    return row
+
+
+def agreement(
+    programme: Programme, *, slug: str = "data-use-agreement", text: str = AGREEMENT_TEXT, **terms: Any
+) -> Agreement:
+    """An agreement of the library with its first version."""
+    title = slug.replace("-", " ").capitalize().replace("Data use", "Data-use")
+    row = agreements.create_agreement(programme, slug=slug, title=title, by=None, now=timezone.now(), **terms)
+    agreements.publish(row, text=text, change_note="First.", by=None, now=timezone.now())
     return row
 
 
@@ -126,20 +136,70 @@ def member_institution(name: str, *, country: str = "KE", **profile: Any) -> Ins
     return institution
 
 
-def sign_agreement(institution: Institution, *, programme: Programme | None = None) -> Signature:
-    agreement = agreements.current(programme or Programme.objects.earliest("pk"))
-    assert agreement is not None
-    signer = person_of(institution, Role.SIGNING_OFFICIAL)
-    return agreements.sign(
+def sign_agreement(institution: Institution, *, programme: Programme | None = None) -> SigningRequest:
+    """The programme's first agreement, prepared and signed by all three."""
+    row = (programme or Programme.objects.earliest("pk")).agreements.earliest("pk")
+    return signed_case(sent_case(institution, row))
+
+
+def draft_case(institution: Institution, agreement: Agreement, **prepared: Any) -> SigningRequest:
+    """A case as a draft. Its variables are those of the text that `prepared` does not give."""
+    version = agreements.newest_of(agreement)
+    assert version is not None
+    manager = person_of(institution)
+    given = {name: f"some {name}" for name in rendering.variables_of(version.text)} | {
+        "principal_investigator": manager.name,
+        **prepared.pop("variables", {}),
+    }
+    wanted = [name for name in rendering.variables_of(version.text) if name not in {"covered", "expires_on"}]
+    return agreements.prepare(
         agreement,
         institution,
+        variables={name: given[name] for name in wanted},
+        by=manager,
+        now=prepared.pop("now", None) or timezone.now(),
+        **prepared,
+    )
+
+
+def sent_case(institution: Institution, agreement: Agreement, **prepared: Any) -> SigningRequest:
+    """A case that waits for its first signature."""
+    now = prepared.get("now") or timezone.now()
+    person_of(institution, Role.SIGNING_OFFICIAL)
+    signatory()
+    return agreements.send(draft_case(institution, agreement, **prepared), by=person_of(institution), now=now)
+
+
+def signed_case(case: SigningRequest, *, times: int = 3, now: datetime | None = None) -> SigningRequest:
+    """The case with its next `times` signatures."""
+    for _ in range(times):
+        case.refresh_from_db()
+        if agreements.next_party(case) is not None:
+            sign_next(case, now=now)
+    case.refresh_from_db()
+    return case
+
+
+def sign_next(case: SigningRequest, *, by: User | None = None, now: datetime | None = None) -> Signature:
+    """The signature of whoever's turn it is (or of `by`, whose turn it may not be)."""
+    party = agreements.next_party(case) or Party.CONSORTIUM
+    signer = by or agreements.signers(case, party).earliest("pk")
+    return agreements.sign(
+        case,
         by=signer,
         typed_name=signer.name,
-        authentication="password",
+        authority=agreements.AUTHORITY[party],
+        authentication=["password"],
         ip_address="127.0.0.1",
         user_agent="tests",
-        now=timezone.now(),
+        now=now or timezone.now(),
     )
+
+
+def signatory() -> User:
+    """The person who countersigns for the consortium."""
+    existing = User.objects.filter(consortium_roles__role="signatory", consortium_roles__ended_at=None).first()
+    return existing or consortium_person("Sol Signatory", "signatory")
 
 
 def person_of(institution: Institution, role: str = Role.PRINCIPAL_INVESTIGATOR) -> User:

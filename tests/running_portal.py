@@ -78,7 +78,8 @@ def running_portal() -> Iterator[RunningPortal]:
 def _of_the_tests() -> set[str]:
     """Return the variables that tests/services.py sets: the running portal has services of its own."""
     return {
-        "DATABASE_URL", "CACHE_URL", "CELERY_BROKER_URL", "CHANNELS_URL", "S3_ENDPOINT_URL", "S3_ACCESS_KEY_ID",
+        "DATABASE_URL", "MIGRATE_DATABASE_URL", "APP_DATABASE_URL",
+        "CACHE_URL", "CELERY_BROKER_URL", "CHANNELS_URL", "S3_ENDPOINT_URL", "S3_ACCESS_KEY_ID",
         "S3_SECRET_ACCESS_KEY", "S3_BUCKET_PREFIX", "SECRET_KEY", "TEST_SERVICES", "DATA_DIR", "LOG_LEVEL", "EMBEDDED",
         "DJANGO_SETTINGS_MODULE",
     }  # fmt: skip

@@ -22,7 +22,11 @@ def _start() -> None:
     global root
     root = Path(tempfile.mkdtemp(prefix="portal-tests-"))
     started.extend(services.start(root, durable=False))
-    os.environ.update(services.environment(root))
+    environment = services.environment(root)
+    os.environ.update(environment)
+    # Tests create databases, as the owner; APP_DATABASE_URL is the role of web and workers, for attacks.
+    os.environ["APP_DATABASE_URL"] = environment["DATABASE_URL"]
+    os.environ["DATABASE_URL"] = environment["MIGRATE_DATABASE_URL"]
     os.environ["TEST_SERVICES"] = str(root)
     atexit.register(_stop)
 

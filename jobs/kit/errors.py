@@ -5,6 +5,7 @@ The errors of the kit.
   x ContainerError   a file is not a safetensors file we accept (container.py)
   x SchemaError      its tensors are not those of the base generator (generator.py, checks.py)
   x ImagesError      a folder of photographs cannot be used (images.py)
+  x ReceiptError     a receipt cannot be read (receipts.py)
   x TrainingError    training cannot go on, for instance because the loss is not finite (fit.py)
 """
 

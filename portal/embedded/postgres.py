@@ -16,6 +16,7 @@ from portal.embedded.state import LOOPBACK, Secrets, write_private
 
 NAME = "postgres"
 PORTS = ("postgres",)
+APP_ROLE = "portal_app"
 READY_SECONDS = 60.0
 # The server runs under this uid when we are root, as PostgreSQL refuses root. It is in no password file: unlike
 # "nobody" it shares its files with no other program, the sandbox included (Debian policy 9.2.2 reserves 65000-65533).
@@ -51,11 +52,11 @@ def program(data_dir: Path, ports: dict[str, int], secrets: Secrets, *, durable:
 
 
 def wait_ready(running: Running, ports: dict[str, int], secrets: Secrets) -> None:
-    """Wait until the role and the database `portal` answer, creating them on the first start."""
+    """Wait until the roles and the database `portal` answer, creating them on the first start."""
 
     def check() -> None:
         with _connect(ports, "postgres", secrets.postgres_superuser_password, "postgres") as connection:
-            _ensure_database(connection, secrets.postgres_password)
+            _ensure_database(connection, secrets)
         with _connect(ports, "portal", secrets.postgres_password, "portal") as connection:
             connection.execute("SELECT 1")
 
@@ -74,12 +75,23 @@ def _connect(ports: dict[str, int], user: str, password: str, database: str) -> 
     )
 
 
-def _ensure_database(connection: psycopg.Connection, password: str) -> None:
-    """Create the site's role, which may create databases (for tests) and is no superuser, and its database."""
-    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'portal'").fetchone():
-        connection.execute(sql.SQL("CREATE ROLE portal LOGIN CREATEDB PASSWORD {}").format(sql.Literal(password)))
+def _ensure_database(connection: psycopg.Connection, secrets: Secrets) -> None:
+    """
+    Create the roles and the database. Neither role is a superuser.
+
+    `portal` owns the tables, migrates them and may create databases (for tests). `portal_app`, as which web and workers
+    run, owns nothing; what it may do is granted after migrating (portal/management/commands/grant_rights.py).
+    """
+    for role, password, right in (
+        ("portal", secrets.postgres_password, "CREATEDB"),
+        (APP_ROLE, secrets.postgres_app_password, "NOCREATEDB"),
+    ):
+        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [role]).fetchone():
+            command = sql.SQL("CREATE ROLE {} LOGIN {} PASSWORD {}")
+            connection.execute(command.format(sql.Identifier(role), sql.SQL(right), sql.Literal(password)))
     if not connection.execute("SELECT 1 FROM pg_database WHERE datname = 'portal'").fetchone():
         connection.execute("CREATE DATABASE portal OWNER portal")
+    connection.execute("REVOKE TEMPORARY ON DATABASE portal FROM PUBLIC")
 
 
 def _initialise(cluster: Path, secrets: Secrets, *, durable: bool) -> None:

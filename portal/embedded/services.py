@@ -101,11 +101,13 @@ def running(data_dir: Path, *, durable: bool = True) -> Iterator[dict[str, str]]
 def environment(data_dir: Path) -> dict[str, str]:
     """Return the variables of portal/settings.py that point at the services of `data_dir`, once start() has run."""
     secrets, ports = read_secrets(data_dir), read_ports(data_dir)
+    database = f"{LOOPBACK}:{ports['postgres']}/portal"
     valkey_url = f"redis://:{secrets.valkey_password}@{LOOPBACK}:{ports['valkey']}"
     return {
         "DATA_DIR": str(data_dir),
         "SECRET_KEY": secrets.secret_key,
-        "DATABASE_URL": f"postgres://portal:{secrets.postgres_password}@{LOOPBACK}:{ports['postgres']}/portal",
+        "DATABASE_URL": f"postgres://{postgres.APP_ROLE}:{secrets.postgres_app_password}@{database}",
+        "MIGRATE_DATABASE_URL": f"postgres://portal:{secrets.postgres_password}@{database}",
         "CACHE_URL": f"{valkey_url}/0",
         "CELERY_BROKER_URL": f"{valkey_url}/1",
         "CHANNELS_URL": f"{valkey_url}/2",

@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 import socket
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -38,6 +38,7 @@ class Secrets:
     secret_key: str
     postgres_superuser_password: str
     postgres_password: str
+    postgres_app_password: str
     valkey_password: str
     s3_access_key_id: str
     s3_secret_access_key: str
@@ -62,11 +63,13 @@ def ensure_data_dir(data_dir: Path) -> None:
 
 
 def read_secrets(data_dir: Path) -> Secrets:
-    """Return the secrets of `data_dir`, generating them on the first call (mode 0600)."""
+    """Return the secrets of `data_dir`, generating those that are not there yet (mode 0600)."""
     path = data_dir / "secrets.json"
-    if not path.exists():
-        write_private(path, json.dumps(asdict(_generate_secrets()), indent=2) + "\n")
-    return Secrets(**json.loads(path.read_text()))
+    known = json.loads(path.read_text()) if path.exists() else {}
+    if missing := {field.name for field in fields(Secrets)} - set(known):
+        known |= {name: value for name, value in asdict(_generate_secrets()).items() if name in missing}
+        write_private(path, json.dumps(known, indent=2) + "\n")
+    return Secrets(**known)
 
 
 def _generate_secrets() -> Secrets:
@@ -74,6 +77,7 @@ def _generate_secrets() -> Secrets:
         secret_key=secrets.token_urlsafe(50),
         postgres_superuser_password=secrets.token_urlsafe(24),
         postgres_password=secrets.token_urlsafe(24),
+        postgres_app_password=secrets.token_urlsafe(24),
         valkey_password=secrets.token_urlsafe(24),
         s3_access_key_id=secrets.token_hex(10).upper(),
         s3_secret_access_key=secrets.token_urlsafe(30),

@@ -28,12 +28,9 @@ class Standing:
 
 
 def has_agreement(institution: Institution) -> bool:
-    """Test if a signature stands under an agreement that no newer version replaces."""
-    signature = institution.signatures.select_related("agreement__programme").order_by("-agreement__version").first()
-    if signature is None:
-        return False
-    newer = signature.agreement.programme.agreement_versions.filter(version__gt=signature.agreement.version)
-    return not newer.exists()
+    """Test if an agreement of the institution, or one that covers it, is in force."""
+    covered = institution.covered_by.filter(request__status="active", confirmed_at__isnull=False)
+    return institution.signing_requests.filter(status="active").exists() or covered.exists()
 
 
 def has_contributed(institution: Institution) -> bool:

@@ -228,7 +228,10 @@ def test_base_models_are_listed_and_downloaded_from_the_store(client, sign_in, r
             "download_url": f"/api/v1/base-models/{row.pk}/download",
         }
     ]
-    answer = browser.get(f"/api/v1/base-models/{row.pk}/download")
+    refusal = browser.get(f"/api/v1/base-models/{row.pk}/download")
+    assert (refusal.status_code, refusal.json()["code"]) == (403, "not_member")
+    institution = factories.member_institution("Moi Eye Clinic")
+    answer = sign_in(factories.person_of(institution)).get(f"/api/v1/base-models/{row.pk}/download")
     assert answer.status_code == 307
     assert "fundus-64-1.safetensors" in answer.headers["Location"]
     assert browser.get("/api/v1/base-models/0/download").json()["code"] == "not_found"

@@ -193,14 +193,16 @@ def test_submission_needs_a_signed_agreement(programme, base):
     institution = factories.admitted_institution("Volta Hospital")
     investigator = factories.person_of(institution)
     contribution = contributing.draft(institution, base, by=investigator)
-    contributing.upload(contribution, b"weights", by=investigator)
-    with pytest.raises(AgreementRequired) as refusal:
-        services.submit(contribution, by=investigator, now=timezone.now())
-    assert (refusal.value.code, refusal.value.next_url) == (
-        "agreement_required",
-        f"/agreements/sign/{institution.slug}/",
-    )
+    sign_url = f"/agreements/sign/{institution.slug}/retina/data-use-agreement/"
+    for attempt in (
+        lambda: contributing.upload(contribution, b"weights", by=investigator),
+        lambda: services.submit(contribution, by=investigator, now=timezone.now()),
+    ):
+        with pytest.raises(AgreementRequired) as refusal:
+            attempt()
+        assert (refusal.value.code, refusal.value.next_url) == ("agreement_required", sign_url)
     factories.sign_agreement(institution)
+    contributing.upload(contribution, b"weights", by=investigator)
     assert services.submit(contribution, by=investigator, now=timezone.now()).status == "submitted"
 
 

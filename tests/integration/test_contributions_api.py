@@ -10,7 +10,8 @@ from contributions import services
 from contributions.lifecycle import Status
 from contributions.models import Contribution
 from portal.accounts import services as accounts
-from tests import contributing
+from portal.agreements import services as agreements
+from tests import contributing, factories
 from tests.contributing import CARD, sha256_base64, sha256_hex
 
 WEIGHTS = b"weights of the eye clinic"
@@ -97,16 +98,13 @@ def test_a_file_is_taken_out_of_a_draft(kit, draft):
 
 def test_submission_without_agreement_says_where_to_sign(kit, draft, institution):
     services.add_file(draft, **announcement(), by=draft.created_by, now=timezone.now())
-    from portal.agreements import services as agreements
-
-    agreements.publish(
-        draft.programme, title="Agreement", text="A new text.", change_note="", by=None, now=timezone.now()
-    )
+    case = institution.signing_requests.get()
+    agreements.terminate(case, by=factories.person_of(institution), reason="The trial ended.", now=timezone.now())
     status, problem = kit.post(f"contributions/{draft.pk}/submit")
     assert (status, problem["code"], problem["next_url"]) == (
         403,
-        "agreement_required",
-        f"/agreements/sign/{institution.slug}/",
+        "agreement_terminated",
+        f"/agreements/sign/{institution.slug}/retina/data-use-agreement/",
     )
 
 

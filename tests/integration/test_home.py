@@ -63,7 +63,7 @@ def test_the_table_of_regions_comes_as_csv(client, programme):
 
 def test_join_leads_to_the_agreement_before_there_is_an_account(client, programme):
     page = client.get(reverse("join"))
-    url = reverse("agreements:read", args=["retina", 1])
+    url = reverse("agreements:read", args=["retina", "data-use-agreement", 1])
     assert f'href="{url}"' in page.text
     assert client.get(url).status_code == 200
 

@@ -17,7 +17,7 @@ from tests import loopback
 
 SOURCE = Path(kit.__file__).parent
 BASE = SOURCE / "base" / "fundus-64"
-DEPENDENCIES = ["numpy", "pillow", "safetensors", "urllib3", "click", "tqdm"]
+DEPENDENCIES = ["numpy", "pillow", "safetensors", "urllib3", "click", "tqdm", "cryptography", "cffi", "pycparser"]
 
 
 def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -54,7 +54,16 @@ def test_secrets_are_made_once_and_private(data_dir):
     assert state.read_secrets(data_dir) == first
     assert (data_dir / "secrets.json").stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in data_dir.iterdir()) == ["logs", "run", "secrets.json"]
-    assert len(set(json.loads((data_dir / "secrets.json").read_text()).values())) == 7
+    assert len(set(json.loads((data_dir / "secrets.json").read_text()).values())) == 8
+
+
+def test_a_secret_that_a_later_release_needs_is_added_to_those_that_are_there(data_dir):
+    first = state.read_secrets(data_dir)
+    path = data_dir / "secrets.json"
+    path.write_text(json.dumps({key: value for key, value in vars(first).items() if key != "postgres_app_password"}))
+    second = state.read_secrets(data_dir)
+    assert {key for key, value in vars(second).items() if value != getattr(first, key)} == {"postgres_app_password"}
+    assert state.read_secrets(data_dir) == second
 
 
 def test_two_data_folders_share_no_secret(tmp_path):

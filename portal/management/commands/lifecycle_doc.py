@@ -10,11 +10,13 @@ from contributions import lifecycle as contributions
 from governance.board import lifecycle as board
 from governance.releases import lifecycle as releases
 from jobs import lifecycle as jobs
+from portal.agreements import lifecycle as agreements
 from portal.institutions import lifecycle as institutions
 from portal.lifecycle import mermaid
 
 TABLES: dict[str, Mapping[tuple[Any, Any], str]] = {
     "Institution": institutions.TRANSITIONS,
+    "Agreement": agreements.TRANSITIONS,
     "Contribution": contributions.TRANSITIONS,
     "Motion": board.TRANSITIONS,
     "Release": releases.TRANSITIONS,

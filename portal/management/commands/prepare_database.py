@@ -1,4 +1,4 @@
-"""Bring the database up to this release: tables, then the texts that it ships."""
+"""Bring the database up to this release: tables, rights, then the texts that it ships."""
 
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
@@ -8,9 +8,9 @@ from portal.accounts import terms
 
 
 class Command(BaseCommand):
-    help = "Migrate the database and publish the terms of the site that are not published yet. Safe to repeat."
+    help = "As the owner: migrate, grant the site's role its rights, publish the terms that are not published yet. Repeatable."
 
     def handle(self, *args: object, **options: object) -> None:
-        call_command("migrate", interactive=False, stdout=self.stdout)
+        call_command("grant_rights", migrate=True, stdout=self.stdout, stderr=self.stderr)
         for published in terms.publish_shipped(now=timezone.now()):
             self.stdout.write(f"Published: {published}")

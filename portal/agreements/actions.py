@@ -1,0 +1,67 @@
+"""What a person may do with a signing case now; pages make buttons of it, the API lists it."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from django.contrib.auth.models import AnonymousUser
+from django.urls import reverse
+
+from portal.accounts.models import User
+from portal.actions import Action
+from portal.agreements import services
+from portal.agreements.lifecycle import OPEN, Status
+from portal.agreements.models import SigningRequest
+from portal.agreements.standing import State
+
+RENEWABLE = {State.EXPIRING, State.RECONSENT_DUE, State.GRACE, State.BLOCKED, State.EXPIRED, State.TERMINATED}
+
+
+def available(case: SigningRequest, user: User | AnonymousUser, *, now: datetime) -> list[Action]:
+    """Return the actions that concern the person, the most urgent first; a blocked one says why."""
+    if not user.is_authenticated:
+        return []
+    return [*_signing(case, user), *_preparing(case, user), *_life(case, user, now), *_ending(case, user)]
+
+
+def _to(name: str, case: SigningRequest) -> str:
+    return reverse(f"agreements:{name}", args=[case.pk])
+
+
+def _signing(case: SigningRequest, user: User) -> Iterator[Action]:
+    party = services.next_party(case)
+    if party is None:
+        return
+    url = _to("sign_case", case)
+    if services.may_sign(user, case):
+        yield Action("sign", "Read and sign", True, url=url, method="get")
+    elif case.signatures.filter(signer=user).exists():
+        yield Action("sign", "Sign", False, f"You have signed. Next: {party.label.lower()}.", url, "get")
+    elif any(services.signers(case, role).filter(pk=user.pk).exists() for role in services.order_of(case)):
+        yield Action("sign", "Sign", False, f"It is not your turn. Next: {party.label.lower()}.", url, "get")
+
+
+def _preparing(case: SigningRequest, user: User) -> Iterator[Action]:
+    if case.status not in OPEN or not services.may_prepare(user, case.institution):
+        return
+    if case.status == Status.DRAFT:
+        found = services.obstacles(case)
+        yield Action("send", "Send it to be signed", not found, str(found[0]) if found else "", _to("send", case))
+        yield Action("prepare", "Change the particulars", True, url=services.prepare_url(case), method="get")
+    yield Action("withdraw", "Withdraw", True, url=_to("withdraw", case), method="get")
+
+
+def _life(case: SigningRequest, user: User, now: datetime) -> Iterator[Action]:
+    if case.status in OPEN or not services.may_prepare(user, case.institution):
+        return
+    place = services.standing(case.institution, case.agreement, now=now)
+    if place.state in RENEWABLE and (place.request == case or case.activated_at is None):
+        yield Action("renew", "Renew", True, url=services.prepare_url(case), method="get")
+    elif case.status in {Status.DECLINED, Status.WITHDRAWN} and place.state == State.NONE:
+        yield Action("prepare", "Prepare it again", True, url=services.prepare_url(case), method="get")
+
+
+def _ending(case: SigningRequest, user: User) -> Iterator[Action]:
+    if case.status in OPEN and services.may_decline(user, case):
+        yield Action("decline", "Decline", True, url=_to("decline", case), method="get")
+    if case.status == Status.ACTIVE and services.may_terminate(user, case):
+        yield Action("terminate", "Terminate", True, url=_to("terminate", case), method="get")

@@ -1,0 +1,160 @@
+"""What the calendar does to agreements: reminders, expiry, dates for the reader's own calendar."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+import icalendar
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.urls import reverse
+
+from portal.accounts.models import User
+from portal.agreements.lifecycle import Status
+from portal.agreements.models import AgreementVersion, SigningRequest
+from portal.agreements.signing import OFFICIAL, PI, move
+from portal.agreements.standing import EXPIRING_DAYS, Standing, State, day_of, standings
+from portal.audit import services as audit
+from portal.audit.models import AuditEvent
+from portal.institutions import services as institutions
+from portal.institutions.models import Institution, Membership
+from portal.notifications.services import notify
+from portal.notifications.types import Type
+
+logger = logging.getLogger(__name__)
+REMIND_DAYS = (60, 30, 7)
+REMINDED = "agreement.reminded"
+
+
+@dataclass(frozen=True)
+class Reminder:
+    """What is told once: `key` says for which date and how long before it."""
+
+    key: str
+    subject: str
+    text: str
+    deadline_on: date
+
+
+def sweep(*, now: datetime) -> None:
+    """Expire what is over and remind of what is due. Safe to repeat; one bad row stops no other."""
+    today = day_of(now)
+    for case in SigningRequest.objects.filter(status=Status.ACTIVE, expires_on__lt=today):
+        _try(expire, case, now=now)
+    cases = _due(today)
+    places = standings([case.institution for case in cases], [case.agreement for case in cases], now=now)
+    told = _told(cases)
+    for case in cases:
+        place = places[case.institution_id, case.agreement_id]
+        for reminder in reminders(case, place, today):
+            if place.request == case and (case.pk, reminder.key) not in told:
+                _try(_remind, case, reminder, now=now)
+
+
+def _try(step: Callable[..., object], case: SigningRequest, *arguments: object, now: datetime) -> None:
+    try:
+        step(case, *arguments, now=now)
+    except Exception:
+        logger.exception("The sweep could not %s case %d; it tries again.", step.__name__, case.pk)
+
+
+def _due(today: date) -> list[SigningRequest]:
+    """Return the cases in force that expire soon, or whose agreement has a later material version."""
+    later = AgreementVersion.objects.filter(
+        agreement=OuterRef("agreement"), version__gt=OuterRef("agreement_version__version"), is_material=True
+    )
+    rows = SigningRequest.objects.filter(
+        Q(expires_on__lte=today + timedelta(days=EXPIRING_DAYS)) | Exists(later), status=Status.ACTIVE
+    )
+    return list(rows.select_related("institution", "agreement__programme", "agreement_version__agreement"))
+
+
+def _told(cases: list[SigningRequest]) -> set[tuple[int, str]]:
+    rows = AuditEvent.objects.filter(verb=REMINDED, subject_id__in=[case.pk for case in cases])
+    return set(rows.values_list("subject_id", "facts__key"))
+
+
+@transaction.atomic
+def expire(case: SigningRequest, *, now: datetime) -> SigningRequest:
+    """End a case whose last day is over."""
+    case = move(case.pk, Status.EXPIRED, by=None, now=now, ended_at=now)
+    notify(
+        _told_people(case),
+        type=Type.AGREEMENT,
+        subject=f"{case} has expired",
+        text="New uploads and downloads have stopped; what is here stays. Renew it here:",
+        path=_renew_path(case),
+    )
+    return case
+
+
+def reminders(case: SigningRequest, place: Standing, today: date) -> Iterator[Reminder]:
+    """Yield the reminder that is due today for the case's standing, if any."""
+    if place.due_on is None:
+        return
+    days = (place.due_on - today).days
+    if place.state == State.EXPIRING:
+        step = min(step for step in REMIND_DAYS if days <= step)
+        subject = f"{case} expires in {days} days" if days else f"{case} expires today"
+        yield Reminder(f"expiry-{place.due_on}-{step}", subject, f"{place.reason} Here:", place.due_on)
+    elif place.state == State.RECONSENT_DUE:
+        steps = {*REMIND_DAYS, max(case.agreement.reconsent_days, days)}
+        step = min(step for step in steps if days <= step)
+        subject = f"A new version of the {case.agreement.title} waits for {case.institution}: {days} days"
+        yield Reminder(
+            f"reconsent-{place.due_on}-{step}", subject, f"{place.reason} What changed is here:", place.due_on
+        )
+    elif place.state in {State.GRACE, State.BLOCKED} and place.blocked_on:
+        subject = f"{case.institution} has not signed the new version of the {case.agreement.title}"
+        yield Reminder(f"{place.state}-{place.due_on}", subject, f"{place.reason} Sign it here:", place.blocked_on)
+
+
+@transaction.atomic
+def _remind(case: SigningRequest, reminder: Reminder, *, now: datetime) -> None:
+    audit.record(REMINDED, case, by=None, key=reminder.key)
+    notify(
+        _told_people(case),
+        type=Type.AGREEMENT,
+        subject=reminder.subject,
+        text=reminder.text,
+        path=_renew_path(case),
+        key=f"agreement-{case.pk}-{reminder.key}",
+        deadline_at=datetime.combine(reminder.deadline_on, time.max.replace(microsecond=0), UTC),
+    )
+
+
+def _told_people(case: SigningRequest) -> QuerySet[User]:
+    """Return those who renew it: of the institution and of every hospital under it."""
+    roles = (PI, OFFICIAL, Membership.Role.STEWARD)
+    parties = Institution.objects.filter(Q(pk=case.institution_id) | Q(covered_by__request=case))
+    keys = [person.pk for party in parties.distinct() for person in institutions.people(party, *roles)]
+    return User.objects.filter(pk__in=keys)
+
+
+def _renew_path(case: SigningRequest) -> str:
+    return reverse("agreements:sign", args=[case.institution.slug, case.agreement.programme.slug, case.agreement.slug])
+
+
+def ics(case: SigningRequest, *, now: datetime) -> bytes:
+    """Return the case's last day as an iCalendar file (RFC 5545), with an alarm 30 days before."""
+    assert case.expires_on is not None
+    calendar = icalendar.Calendar()
+    calendar.add("prodid", "-//Global RETFound consortium//portal//EN")
+    calendar.add("version", "2.0")
+    event = icalendar.Event()
+    event.add("uid", f"agreement-{case.receipt_code}@{settings.PORTAL_URL.split('//')[-1]}")
+    event.add("dtstamp", now)
+    event.add("dtstart", case.expires_on)
+    event.add("dtend", case.expires_on + timedelta(days=1))
+    event.add("summary", f"Last day: {case}")
+    event.add("description", f"Renew it before: {settings.PORTAL_URL}{_renew_path(case)}")
+    event.add("transp", "TRANSPARENT")
+    alarm = icalendar.Alarm()
+    alarm.add("action", "DISPLAY")
+    alarm.add("description", f"Renew: {case}")
+    alarm.add("trigger", timedelta(days=-30))
+    event.add_component(alarm)
+    calendar.add_component(event)
+    return calendar.to_ical()

@@ -1,0 +1,76 @@
+"""The page on which a person signs: the exact text, what the signature means, who one is, again."""
+
+import time
+
+from allauth.account.adapter import get_adapter
+from allauth.account.authentication import get_authentication_records
+from allauth.account.decorators import reauthentication_required
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+
+from portal.accounts.requests import SignedInRequest
+from portal.agreements import services
+from portal.agreements.forms import SignForm
+from portal.agreements.models import Party, SigningRequest
+from portal.agreements.reading import clauses
+from portal.agreements.views import case_of, route
+
+
+def sign(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Show the exact text and, to whoever's turn it is, the place to sign. A late link shows the case instead."""
+    case = case_of(request, pk)
+    party = services.next_party(case)
+    if party is None or case.signatures.filter(signer=request.user).exists():
+        return redirect(case)
+    may_sign = services.may_sign(request.user, case)
+    form = SignForm(request.POST or None, case=case, party=party, signer=request.user)
+    if request.method == "POST" and not may_sign:
+        raise services.NotYourTurn(f"{party.label} signs next, and that is not you.", next_url=case.get_absolute_url())
+    if request.method == "POST" and form.is_valid():
+        return _sign(request, case, party, request.POST.get("typed_name", ""))
+    context = {
+        "case": case,
+        "version": case.agreement_version,
+        "clauses": clauses(case.text, case.agreement_version.side_notes),
+        "party": party,
+        "meaning": services.MEANING[party],
+        "may_sign": may_sign,
+        "stops": route(case),
+        "form": form,
+    }
+    return render(request, "agreements/case_sign.html", context, status=422 if form.errors else 200)
+
+
+@reauthentication_required
+def _sign(request: SignedInRequest, case: SigningRequest, party: Party, typed_name: str) -> HttpResponse:
+    """Ask who the person is, again, then sign. allauth keeps the form meanwhile and calls the view once more."""
+    services.sign(
+        case,
+        by=request.user,
+        typed_name=typed_name,
+        authority=services.AUTHORITY[party],
+        authentication=_fresh_proof(request),
+        ip_address=get_adapter().get_client_ip(request),
+        user_agent=request.META.get("HTTP_USER_AGENT", ""),  # of the form that was kept, as the address is
+        now=timezone.now(),
+    )
+    case.refresh_from_db()
+    following = services.next_party(case)
+    after = f"Next: {following.label.lower()}." if following else "The agreement is in force."
+    messages.success(request, f"Signed. {after}")
+    return redirect(case if following else case.receipt_url)
+
+
+def _fresh_proof(request: SignedInRequest) -> list[str]:
+    """Return the methods by which the person just proved again who they are; allauth lets some pass with none."""
+    since = time.time() - settings.ACCOUNT_REAUTHENTICATION_TIMEOUT
+    records = get_authentication_records(request, request.user)
+    proofs = [record for record in records if record.get("reauthenticated") and record["at"] >= since]
+    if not proofs:
+        raise services.NotProved(
+            "A signature needs a fresh proof of who you are. Set a password or a passkey on your account."
+        )
+    return list(dict.fromkeys(record.get("type") or record["method"] for record in proofs))

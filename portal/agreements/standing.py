@@ -1,0 +1,317 @@
+"""Where an institution stands under an agreement, and the one question: may it do this now?"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from http import HTTPStatus
+
+from django.db import models
+from django.urls import reverse
+
+from portal.accounts.models import User
+from portal.agreements.lifecycle import OPEN, Status
+from portal.agreements.models import Agreement, AgreementVersion, CoveredInstitution, SigningRequest
+from portal.errors import DomainError
+from portal.institutions import services as institutions
+from portal.institutions.lifecycle import Status as InstitutionStatus
+from portal.institutions.models import Institution
+from portal.programmes.models import Programme
+
+EXPIRING_DAYS = 60
+
+
+class State(models.TextChoices):
+    NONE = "none", "Not started"
+    DRAFT = "draft", "Being prepared"
+    SIGNING = "signing", "Being signed"
+    ACTIVE = "active", "Active"
+    EXPIRING = "expiring", "Active, expires soon"
+    RECONSENT_DUE = "reconsent_due", "A new version is to be signed"
+    GRACE = "grace", "The new version is overdue"
+    BLOCKED = "blocked", "Work stopped: the new version is not signed"
+    EXPIRED = "expired", "Expired"
+    TERMINATED = "terminated", "Terminated"
+
+
+IN_FORCE = [State.ACTIVE, State.EXPIRING, State.RECONSENT_DUE, State.GRACE]  # best first; work goes on
+
+
+class Action(models.TextChoices):
+    CONTRIBUTE_WEIGHTS = "contribute_weights", "contribute weights"
+    CONTRIBUTE_SYNTHETIC = "contribute_synthetic", "contribute synthetic images"
+    CONTRIBUTE_IMAGES = "contribute_images", "contribute photographs"
+    DOWNLOAD = "download", "download base models"
+
+
+# The kind of contribution that an action is about; a base model is downloaded to make weights of it.
+KIND_OF = {
+    Action.CONTRIBUTE_WEIGHTS: "weights",
+    Action.CONTRIBUTE_SYNTHETIC: "synthetic",
+    Action.CONTRIBUTE_IMAGES: "images",
+    Action.DOWNLOAD: "weights",
+}
+ACTION_OF_KIND = {action.removeprefix("contribute_"): action for action in Action if action != Action.DOWNLOAD}
+
+CODE_OF = {
+    State.NONE: "agreement_required",
+    State.DRAFT: "agreement_waiting",
+    State.SIGNING: "agreement_waiting",
+    State.BLOCKED: "reconsent_overdue",
+    State.EXPIRED: "agreement_expired",
+    State.TERMINATED: "agreement_terminated",
+}
+REASON_OF = {
+    State.NONE: "{institution} has not signed the {title}. Prepare it and sign it; everything you have begun is kept.",
+    State.DRAFT: "The {title} of {institution} is being prepared. Send it to its signers; your draft is kept.",
+    State.SIGNING: "The {title} of {institution} waits for signatures. It counts once the last one is there.",
+    State.ACTIVE: "{institution} has the {title} in force.",
+    State.EXPIRING: "The {title} of {institution} expires after {due_on}. Renew it in time.",
+    State.RECONSENT_DUE: "A new version of the {title} changes what matters. {institution} signs it by {due_on}.",
+    State.GRACE: "{institution} was to sign the new version of the {title} by {due_on}. New work stops on "
+    "{blocked_on}.",
+    State.BLOCKED: "{institution} has not signed the new version of the {title}; it was due on {due_on}. New uploads "
+    "and downloads wait for it. What is here stays.",
+    State.EXPIRED: "The {title} of {institution} expired after {due_on}. Renew it to go on; what is here stays.",
+    State.TERMINATED: "{institution} terminated the {title}. It can be signed anew; what is here stays.",
+}
+
+
+@dataclass(frozen=True)
+class Standing:
+    """
+    Where one institution stands under one agreement on one day.
+
+    `due_on` is the last day on time (to sign again, or of validity), `blocked_on` the first day on which work stops.
+    """
+
+    state: State
+    request: SigningRequest | None = None
+    due_on: date | None = None
+    blocked_on: date | None = None
+    reason: str = ""
+
+    @property
+    def in_force(self) -> bool:
+        return self.state in IN_FORCE
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The answer for pages, API, kit and workers: yes; or no with a code, a sentence, and where to settle it."""
+
+    allowed: bool
+    code: str = ""
+    reason: str = ""
+    next_url: str = ""
+
+
+class AgreementRequired(DomainError):
+    """No agreement in force lets the institution do this; `code` says which of the reasons it is."""
+
+    status = HTTPStatus.FORBIDDEN
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.reason, next_url=decision.next_url)
+        self.code = decision.code
+
+
+def judged(
+    *, expires_on: date | None, material: Iterable[date], reconsent_days: int, grace_days: int, today: date
+) -> tuple[State, date | None, date | None]:
+    """
+    Return state, `due_on` and `blocked_on` of an agreement that became active, by dates alone.
+
+    Args:
+        material: the days on which material versions later than the signed one were published.
+    """
+    asked = min(material, default=None)
+    sign_by = asked + timedelta(days=reconsent_days) if asked else None
+    stops = [sign_by + timedelta(days=grace_days + 1)] if sign_by else []
+    ends = [*stops, *([expires_on + timedelta(days=1)] if expires_on else [])]
+    blocked_on = min(ends, default=None)
+    if expires_on and today > expires_on:
+        return State.EXPIRED, expires_on, blocked_on
+    if sign_by:
+        state = State.BLOCKED if today >= stops[0] else State.GRACE if today > sign_by else State.RECONSENT_DUE
+        return state, sign_by, blocked_on
+    if expires_on and (expires_on - today).days <= EXPIRING_DAYS:
+        return State.EXPIRING, expires_on, blocked_on
+    return State.ACTIVE, expires_on, blocked_on
+
+
+def day_of(moment: datetime) -> date:
+    """Return the UTC day of a moment: every deadline of an agreement is a day in UTC."""
+    return moment.astimezone(UTC).date()
+
+
+def standing(institution: Institution, agreement: Agreement, *, now: datetime) -> Standing:
+    """Return where an institution stands under an agreement."""
+    return standings([institution], [agreement], now=now)[institution.pk, agreement.pk]
+
+
+def standings(
+    parties: Collection[Institution], agreements: Collection[Agreement], *, now: datetime
+) -> dict[tuple[int, int], Standing]:
+    """Return standing() of every pair, by their keys, in three queries however many there are."""
+    cases = _cases_by_party(parties, agreements)
+    material = _material_by_agreement(agreements)
+    today = day_of(now)
+    return {
+        (party.pk, agreement.pk): _standing(
+            party, agreement, cases[party.pk, agreement.pk], material[agreement.pk], today
+        )
+        for party in parties
+        for agreement in agreements
+    }
+
+
+def _cases_by_party(
+    parties: Collection[Institution], agreements: Collection[Agreement]
+) -> dict[tuple[int, int], list[SigningRequest]]:
+    """Return the cases in which each institution signs or is covered; texts, which are long, stay in the database."""
+    rows = (
+        SigningRequest.objects.filter(agreement__in=agreements)
+        .exclude(status__in=[Status.DECLINED, Status.WITHDRAWN, Status.SUPERSEDED])
+        .select_related("agreement_version__agreement__programme", "institution")
+        .defer("text", "variables", "agreement_version__text", "agreement_version__side_notes")
+        .order_by("pk")
+    )
+    keys = [party.pk for party in parties]
+    found: dict[tuple[int, int], list[SigningRequest]] = defaultdict(list)
+    for case in rows.filter(institution__in=keys):
+        found[case.institution_id, case.agreement_id].append(case)
+    covers = CoveredInstitution.objects.filter(institution__in=keys, confirmed_at__isnull=False)
+    covered = covers.values_list("request", "institution")
+    by_key = {case.pk: case for case in rows.filter(covered__in=covers)} if covered else {}
+    for request_id, institution_id in covered:
+        if case := by_key.get(request_id):
+            found[institution_id, case.agreement_id].append(case)
+    return found
+
+
+def _material_by_agreement(agreements: Collection[Agreement]) -> dict[int, list[tuple[int, date]]]:
+    rows = AgreementVersion.objects.filter(agreement__in=agreements, is_material=True)
+    found: dict[int, list[tuple[int, date]]] = defaultdict(list)
+    for agreement_id, version, published_at in rows.values_list("agreement", "version", "published_at"):
+        found[agreement_id].append((version, day_of(published_at)))
+    return found
+
+
+def _standing(
+    party: Institution,
+    agreement: Agreement,
+    cases: list[SigningRequest],
+    material: list[tuple[int, date]],
+    today: date,
+) -> Standing:
+    """Return the best standing that one of the cases gives; ended ones count only where none is open."""
+    judgements = [(*_judged(case, agreement, material, today), case) for case in cases if case.activated_at is not None]
+    order = [*IN_FORCE, State.BLOCKED]
+    living = sorted((row for row in judgements if row[0] in order), key=lambda row: order.index(row[0]))
+    opened = [case for case in cases if case.status in OPEN]
+    if living:
+        state, due_on, blocked_on, case = living[0]
+    elif opened:
+        case = max(opened, key=lambda row: (row.status == Status.SIGNING, row.pk))
+        state, due_on, blocked_on = State(case.status), None, None
+    elif judgements:
+        state, due_on, blocked_on, case = judgements[-1]
+    else:
+        return Standing(State.NONE, reason=_reason(State.NONE, party, agreement))
+    return Standing(state, case, due_on, blocked_on, _reason(state, party, agreement, due_on, blocked_on))
+
+
+def _judged(
+    case: SigningRequest, agreement: Agreement, material: list[tuple[int, date]], today: date
+) -> tuple[State, date | None, date | None]:
+    if case.status == Status.TERMINATED:
+        return State.TERMINATED, None, None
+    if case.status == Status.EXPIRED:
+        return State.EXPIRED, case.expires_on, None
+    return judged(
+        expires_on=case.expires_on,
+        material=[day for version, day in material if version > case.agreement_version.version],
+        reconsent_days=agreement.reconsent_days,
+        grace_days=agreement.grace_days,
+        today=today,
+    )
+
+
+def _reason(
+    state: State,
+    party: Institution,
+    agreement: Agreement,
+    due_on: date | None = None,
+    blocked_on: date | None = None,
+) -> str:
+    title = agreement.title[0].lower() + agreement.title[1:]
+    words = {
+        "due_on": f"{due_on:%-d %B %Y}" if due_on else "",
+        "blocked_on": f"{blocked_on:%-d %B %Y}" if blocked_on else "",
+    }
+    return REASON_OF[state].format(institution=party, title=title, **words)
+
+
+def next_url(party: Institution, agreement: Agreement, place: Standing) -> str:
+    """Return where the institution's people settle what is open: the case on its way, else the page to begin one."""
+    if place.request is not None and place.state in {State.DRAFT, State.SIGNING}:
+        return place.request.get_absolute_url()
+    return reverse("agreements:sign", args=[party.slug, agreement.programme.slug, agreement.slug])
+
+
+def may(institution: Institution, action: str, *, programme: Programme | None = None, now: datetime) -> Decision:
+    """
+    Answer whether the institution may do this now: the one place where it is decided.
+
+    Without a programme: whether it may in any; the refusal is then the one of the first programme.
+    """
+    if institution.status != InstitutionStatus.MEMBER:
+        reason = f"{institution} can {Action(action).label} once the board has admitted it. The draft is kept."
+        return Decision(False, "not_member", reason, institution.get_absolute_url())
+    rows = Agreement.objects.filter(versions__isnull=False).select_related("programme").distinct()
+    if programme is not None:
+        rows = rows.filter(programme=programme)
+    by_programme: dict[int, list[Agreement]] = defaultdict(list)
+    for row in rows.order_by("programme", "pk"):
+        if KIND_OF[Action(action)] in row.covers:
+            by_programme[row.programme_id].append(row)
+    decisions = [_decided(institution, needed, now=now) for needed in by_programme.values()]
+    nothing = Decision(
+        False, "agreement_required", "No agreement for this has been published yet.", reverse("agreements:list")
+    )
+    return next((row for row in decisions if row.allowed), decisions[0] if decisions else nothing)
+
+
+def _decided(institution: Institution, needed: list[Agreement], *, now: datetime) -> Decision:
+    """Return yes where every agreement needed is in force, else the first that is not."""
+    places = standings([institution], needed, now=now)
+    for agreement in needed:
+        place = places[institution.pk, agreement.pk]
+        if not place.in_force:
+            return Decision(False, CODE_OF[place.state], place.reason, next_url(institution, agreement, place))
+    return Decision(True)
+
+
+def require(institution: Institution, action: str, *, programme: Programme | None = None, now: datetime) -> None:
+    """Raise AgreementRequired, saying why and where to settle it, unless may() allows."""
+    decision = may(institution, action, programme=programme, now=now)
+    if not decision.allowed:
+        raise AgreementRequired(decision)
+
+
+def may_download(user: User, programme: Programme, *, now: datetime) -> Decision:
+    """Answer whether a person may download base models: through an institution, or by serving the consortium."""
+    if user.consortium_roles.current().exists():
+        return Decision(True)
+    decisions = [
+        may(institution, Action.DOWNLOAD, programme=programme, now=now)
+        for institution in institutions.institutions_of(user).order_by("pk")
+    ]
+    nowhere = Decision(
+        False,
+        "not_member",
+        "Base models are for people of member institutions. Ask yours for an invitation, or apply with it.",
+        reverse("join"),
+    )
+    return next((row for row in decisions if row.allowed), decisions[0] if decisions else nowhere)

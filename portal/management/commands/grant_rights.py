@@ -1,0 +1,53 @@
+"""Give the role of web and workers what it needs, and nothing with which it could change what is on record."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import connection, transaction
+from psycopg import sql
+
+# Tables that the role may only add to: those that carry the trigger, so a new one needs no line here.
+APPEND_ONLY = "SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = 'append_only' ORDER BY 1"
+NEVER_DELETED = ["agreements_agreement", "agreements_signingrequest"]
+GRANTS = (
+    "GRANT USAGE ON SCHEMA public TO {role}",
+    "REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}",
+    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}",
+    "GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}",
+    "REVOKE INSERT, UPDATE, DELETE ON django_migrations FROM {role}",
+)
+
+
+class Command(BaseCommand):
+    help = "Grant the role of DATABASE_URL its rights; run it, as the owner, after each migration."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--role", default=settings.APP_DATABASE_ROLE)
+        parser.add_argument("--migrate", action="store_true", help="Migrate first.")
+
+    def handle(self, *args: object, role: str, migrate: bool, **options: Any) -> None:
+        if migrate:
+            call_command("migrate", interactive=False, verbosity=options["verbosity"])
+        if role == connection.settings_dict["USER"]:
+            self.stderr.write(
+                f"{role} owns the tables, so nothing keeps the site from changing what is on record. Set "
+                "MIGRATE_DATABASE_URL to the owner and DATABASE_URL to another role."
+            )
+            return
+        grant(role)
+
+
+@transaction.atomic
+def grant(role: str) -> None:
+    """Grant all rights at once: a reader in between would see the old ones."""
+    with connection.cursor() as cursor:
+        cursor.execute(APPEND_ONLY)
+        tables = [row[0] for row in cursor.fetchall()]
+        for command in GRANTS:
+            cursor.execute(sql.SQL(command).format(role=sql.Identifier(role)))
+        for rights, names in (("UPDATE, DELETE", tables), ("DELETE", NEVER_DELETED)):
+            for name in names:
+                command = sql.SQL("REVOKE {} ON {} FROM {}")
+                cursor.execute(command.format(sql.SQL(rights), sql.Identifier(name), sql.Identifier(role)))

@@ -1,0 +1,91 @@
+"""The portal's own signature (ed25519) under what it hands out, so that anyone can verify it offline."""
+
+import base64
+import hashlib
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+KEY_BYTES = 32
+
+
+def canonical(payload: Any) -> bytes:
+    """Return canonical JSON: UTF-8, sorted keys, no spaces, no number but integers. Raises ValueError for floats."""
+    _refuse_floats(payload)
+    return json.dumps(payload, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _refuse_floats(value: Any) -> None:
+    """Raise ValueError for a float, which two programs may write in different ways."""
+    if isinstance(value, float):
+        raise ValueError("Canonical JSON holds no floats.")
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    for item in inside:
+        _refuse_floats(item)
+
+
+def sign(payload: dict[str, Any]) -> str:
+    """Return the portal's signature (base64) over canonical(payload)."""
+    return base64.b64encode(_key().sign(canonical(payload))).decode()
+
+
+def public_key() -> str:
+    """Return the public key: 32 bytes, base64."""
+    return base64.b64encode(_key().public_key().public_bytes_raw()).decode()
+
+
+def key_id() -> str:
+    """Return the short name of the key: the first 16 hexadecimal digits of the SHA-256 of its 32 bytes."""
+    return hashlib.sha256(base64.b64decode(public_key())).hexdigest()[:16]
+
+
+def is_valid(payload: dict[str, Any], signature: str, *, public_key: str) -> bool:
+    """Test if `signature` (base64) was made over `payload` with the private half of `public_key` (base64)."""
+    try:
+        key = Ed25519PublicKey.from_public_bytes(base64.b64decode(public_key, validate=True))
+        key.verify(base64.b64decode(signature, validate=True), canonical(payload))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _key() -> Ed25519PrivateKey:
+    return _load(settings.SIGNING_KEY, settings.DATA_DIR / "keys" / "signing.key")
+
+
+@cache
+def _load(text: str, path: Path) -> Ed25519PrivateKey:
+    if not text and settings.EMBEDDED:
+        text = _made_once(path)
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except ValueError:
+        raw = b""
+    if len(raw) != KEY_BYTES:
+        raise ImproperlyConfigured("SIGNING_KEY must be 32 random bytes in base64; see .env.example.")
+    return Ed25519PrivateKey.from_private_bytes(raw)
+
+
+def _made_once(path: Path) -> str:
+    """Return the key in the data folder; whichever process comes first makes it, and the others read that one."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    if not path.exists():
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(base64.b64encode(os.urandom(KEY_BYTES)))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(draft, path)  # unlike a rename, it never replaces a key that is there
+        except FileExistsError:
+            pass
+        draft.unlink()
+    return path.read_text()
