@@ -16,6 +16,7 @@ from jobs.lifecycle import LIVE, Status
 from jobs.models import Run
 from jobs.pretrain import pretrain
 from jobs.validate import validate
+from portal.institutions import reviews as institutions
 from portal.institutions.models import Institution
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ def sweep() -> None:
     for pk in Release.objects.filter(status="released").exclude(files__name="SHA256SUMS").values_list("pk", flat=True):
         _try(publish.publish, pk)
     _try(board.close_moot, now=now)
+    _try(institutions.remind, now=now)
     for pk in board.due(now=now):
         _try(board.close_due, pk, now=now)
 

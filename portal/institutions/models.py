@@ -177,6 +177,9 @@ class Institution(models.Model):
         """The audit log files an institution's own events under itself."""
         return self.pk
 
+    def merged_into_url(self) -> str:
+        return self.merged_into.get_absolute_url() if self.merged_into else ""
+
     def chosen_kinds(self) -> set[str]:
         """Return the kinds of contribution that the institution has chosen: weights, synthetic, images."""
         return set(self.pathway_choices.filter(ended_at__isnull=True).values_list("kind", flat=True))
