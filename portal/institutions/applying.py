@@ -179,7 +179,7 @@ def save_field(request: SignedInRequest, slug: str, field: str) -> HttpResponse:
     form = ProfileForm(request.POST, institution=institution, only=[field])
     if form.is_valid():
         _save_one(request, institution, form, field)
-    context = {"errors": form.errors.get(field, []), "saved_at": timezone.now(), "field": field}
+    context: dict[str, Any] = {"errors": form.errors.get(field, []), "saved_at": timezone.now(), "field": field}
     return render(request, "institutions/_saved.html", context)
 
 

@@ -77,6 +77,8 @@ class ProfileForm(forms.Form):
                 max_length=LONGEST_TEXT,
                 widget=forms.Textarea(attrs={"rows": 3}),
             )
+        if ("unknown", "Not known yet") in (getattr(field, "choices", None) or []) and name not in profile.LISTS:
+            field.required, field.empty_value = False, "unknown"  # type: ignore[attr-defined]
         field.help_text, field.why = profile.HINTS[name]  # type: ignore[attr-defined]
         field.show_hidden_initial = self.institution is not None
 

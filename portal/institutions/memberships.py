@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
 from django.utils.crypto import constant_time_compare, salted_hmac
@@ -103,7 +102,7 @@ def _keep(invitation: Invitation, *, by: User, now: datetime) -> str:
         subject=f"You are invited to {invitation.institution} on Global RETFound",
         text=f"You would be its {invitation.get_role_display().lower()}. The invitation is for this address, for "
         f"{INVITATION_DAYS} days. Sign in or create an account with this address, then confirm with the link below, or "
-        f"type the code {code} at {settings.PORTAL_URL}/institutions/invitations/code/",
+        f"type the code {code} on the page “My institution”.",
         path=f"/institutions/invitations/{secret}/",
     )
     return secret

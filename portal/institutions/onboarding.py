@@ -151,7 +151,7 @@ def _review_step(institution: Institution) -> Step:
 
 def role_of(review: Review) -> str:
     """Return what the reviewer is in the consortium; applicants see the role, not the name."""
-    roles = [] if review.reviewer is None else review.reviewer.consortium_roles.current()
+    roles = list(review.reviewer.consortium_roles.current()) if review.reviewer else []
     labels = [role.get_role_display().lower() for role in roles if role.role in {"operator", "board_member", "chair"}]
     if not labels:
         return "an operator"

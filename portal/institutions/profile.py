@@ -120,9 +120,13 @@ HINTS = {
 }
 
 
+def _field(name: str) -> Any:
+    return Institution._meta.get_field(name)
+
+
 def label(name: str) -> str:
     """Return the name of a field as the page writes it."""
-    text = str(Institution._meta.get_field(name).verbose_name)
+    text = str(_field(name).verbose_name)
     return text[:1].upper() + text[1:]
 
 
@@ -137,7 +141,7 @@ def in_words(name: str, value: Any, *, unknown: list[str] = ()) -> str:  # type:
         return ", ".join(dict(LISTS[name]).get(code, code) for code in value)
     if name in COUNTS:
         return f"{value:,}".replace(",", "\u202f")
-    choices = Institution._meta.get_field(name).choices
+    choices = _field(name).choices
     return str(dict(choices).get(value, value)) if choices else str(value)
 
 

@@ -142,7 +142,7 @@ def _in_another_script(name: str) -> bool:
 def replace(rows: Iterable[RorOrganisation]) -> int:
     """Replace the table by `rows`; readers see the old one until the new one is whole. Return how many rows."""
     RorOrganisation.objects.all().delete()
-    with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         for row in rows:
             copy.write_row([getattr(row, name) for name in COLUMNS])
     return RorOrganisation.objects.count()

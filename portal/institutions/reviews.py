@@ -145,8 +145,8 @@ def begin(
     )
     before = Review.objects.filter(institution=institution, number=review.number - 1).first()
     options = candidates(institution)
-    keeps = before and not appeal_of and options.filter(pk=before.reviewer_id).first()
-    reviewer = keeps or options.first()
+    keeps = before.reviewer if before and not appeal_of else None  # who asked for the changes looks at them
+    reviewer = next((person for person in options if person == keeps), options.first())
     return _give(review, reviewer, by=None) if reviewer else review
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection
+from django.db import DatabaseError, connection
 
 from portal.institutions import registry
 
@@ -21,7 +21,7 @@ class Command(BaseCommand):
         path = Path(str(options["dump"]))
         try:
             count = registry.replace(registry.organisations(registry.read_dump(path)))
-        except (OSError, ValueError, KeyError) as exc:
+        except (OSError, ValueError, LookupError, DatabaseError) as exc:
             raise CommandError(f"{path} cannot be read as a ROR dump: {exc}. The old copy stays.") from exc
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE institutions_rororganisation")
