@@ -17,6 +17,7 @@ from jobs.models import Run
 from jobs.pretrain import pretrain
 from jobs.validate import validate
 from portal.agreements import services as agreements
+from portal.institutions import reviews
 from portal.institutions.models import Institution
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ def sweep() -> None:
         _try(publish.publish, pk)
     _try(agreements.sweep, now=now)
     _try(board.close_moot, now=now)
+    _try(reviews.remind, now=now)
     for pk in board.due(now=now):
         _try(board.close_due, pk, now=now)
 

@@ -173,6 +173,22 @@ def abort_multipart(key: str, upload_id: str) -> None:
             raise
 
 
+def sign_put(key: str, *, sha256: str, size_bytes: int, content_type: str) -> str:
+    """
+    Return an address that accepts one PUT into quarantine of exactly `size_bytes` bytes with this SHA-256 (base64).
+
+    Both are signed headers, so the store refuses anything else; we never read the bytes. Valid for 15 minutes.
+    """
+    params = {
+        "Bucket": bucket_name(QUARANTINE),
+        "Key": key,
+        "ChecksumSHA256": sha256,
+        "ContentLength": size_bytes,
+        "ContentType": content_type,
+    }
+    return _public_s3().generate_presigned_url("put_object", Params=params, ExpiresIn=SIGN_SECONDS)
+
+
 # Objects
 
 

@@ -124,6 +124,23 @@ def applied_institution(name: str, *, country: str = "KE", **profile: Any) -> In
     return institutions.apply(institution, by=person_of(institution), now=timezone.now())
 
 
+def returned_institution(name: str, *, by: User, comments: dict[str, str] | None = None, **profile: Any) -> Institution:
+    """An application that `by` (an operator, the chair or its reviewer) returned for changes."""
+    return institutions.return_for_changes(
+        applied_institution(name, **profile),
+        comments=comments or {"city": "Which city?"},
+        note="",
+        by=by,
+        now=timezone.now(),
+    )
+
+
+def declined_institution(name: str, *, reason: str = "No ethics approval.", **profile: Any) -> Institution:
+    """An application that the board declined."""
+    institution = applied_institution(name, **profile)
+    return institutions.decline(institution.pk, by=None, reason=reason, now=timezone.now())
+
+
 def admitted_institution(name: str, *, country: str = "KE", **profile: Any) -> Institution:
     """A member that has not signed yet."""
     return institutions.admit(applied_institution(name, country=country, **profile).pk, by=None, now=timezone.now())

@@ -41,6 +41,9 @@ class Motion(models.Model):
         related_name="motions",
         help_text="The applicant, or the contributor: its members are recused.",
     )
+    round = models.PositiveSmallIntegerField(
+        default=1, help_text="Which round of the application it judges: another round is another question."
+    )
     contribution = models.ForeignKey(
         Contribution, on_delete=models.PROTECT, null=True, blank=True, related_name="motions"
     )

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from contributions import services as contributions
 from governance.board import lifecycle
@@ -105,12 +105,22 @@ def _open(kind: str, title: str, *, by: User | None, now: datetime, **subject: A
 
 @transaction.atomic
 def refer_institution(institution_id: int, *, now: datetime) -> Motion | None:
-    """Put an application before the board; None when it is there already or not waiting."""
+    """
+    Put an application before the board; None when this round of it is there already or it does not wait.
+
+    A ballot on an earlier round is taken back: who sent the application again changed it, or appeals.
+    """
     institution = Institution.objects.select_for_update().get(pk=institution_id)
-    open_motion = Motion.objects.filter(institution=institution, kind=Kind.ADMIT_INSTITUTION, status=Status.OPEN)
-    if institution.status != InstitutionStatus.APPLIED or open_motion.exists():
+    motions = Motion.objects.select_for_update().filter(institution=institution, kind=Kind.ADMIT_INSTITUTION)
+    for motion in motions.filter(status=Status.OPEN):
+        if is_moot(motion):
+            _close(motion, Status.WITHDRAWN, count(motion, now=now), now=now)
+    if institution.status != InstitutionStatus.APPLIED or motions.filter(status=Status.OPEN).exists():
         return None
-    return _open(Kind.ADMIT_INSTITUTION, f"Admit {institution}", by=None, now=now, institution=institution)
+    title, number = f"Admit {institution}", institution.round
+    if number > 1:
+        title += f" (round {number})"
+    return _open(Kind.ADMIT_INSTITUTION, title, by=None, now=now, institution=institution, round=number)
 
 
 @transaction.atomic
@@ -148,6 +158,8 @@ def cast_vote(motion: Motion, *, choice: str, reason: str, by: User, now: dateti
     _require_eligible(motion, by)
     if motion.status != Status.OPEN or now >= motion.closes_at:
         raise VoteRefused(f"The ballot on {motion} is closed.")
+    if is_moot(motion):
+        raise VoteRefused(f"{motion} has become moot: its subject was taken back, returned or sent anew. Do not vote.")
     if Vote.objects.filter(motion=motion, voter=by).exists():
         raise VoteRefused("You have voted on this motion. A vote is final.")
     if choice != Vote.Choice.FOR and not reason.strip():
@@ -205,7 +217,7 @@ def _close_if_settled(motion: Motion, *, now: datetime) -> Motion:
 def _ask_again(motion: Motion, *, now: datetime) -> None:
     """Open the question again that lapsed without a quorum: nothing waits for ever, and nothing passes by silence."""
     subject = {"institution": motion.institution, "contribution": motion.contribution, "release": motion.release}
-    _open(motion.kind, motion.title, by=None, now=now, **subject)
+    _open(motion.kind, motion.title, by=None, now=now, round=motion.round, **subject)
 
 
 def _close(motion: Motion, target: Status, result: Tally, *, now: datetime) -> Motion:
@@ -266,15 +278,25 @@ def due(*, now: datetime) -> list[int]:
 def close_due(motion_id: int, *, now: datetime) -> None:
     """Close a motion whose time has come; called by the sweep."""
     motion = Motion.objects.select_for_update().get(pk=motion_id)
-    if motion.status == Status.OPEN and motion.closes_at <= now:
+    if motion.status == Status.OPEN and motion.closes_at <= now and not is_moot(motion):
         _close_if_settled(motion, now=now)
+
+
+# An application that is not under review any more, or in another round; a contribution that was taken back.
+_GONE = Q(contribution__status="withdrawn") | Q(kind=Kind.ADMIT_INSTITUTION) & (
+    ~Q(institution__status=InstitutionStatus.APPLIED) | ~Q(round=F("institution__round"))
+)
+
+
+def is_moot(motion: Motion) -> bool:
+    """Test if an open motion asks what nobody has to answer any more."""
+    return Motion.objects.filter(_GONE, pk=motion.pk).exists()
 
 
 @transaction.atomic
 def close_moot(*, now: datetime) -> int:
-    """Take back the open motions whose subject was withdrawn meanwhile. Return how many."""
-    gone = Q(contribution__status="withdrawn") | Q(kind=Kind.ADMIT_INSTITUTION, institution__status="withdrawn")
-    moot = list(Motion.objects.select_for_update(skip_locked=True, of=("self",)).filter(gone, status=Status.OPEN))
+    """Take back the open motions whose subject was withdrawn, returned or sent anew meanwhile. Return how many."""
+    moot = list(Motion.objects.select_for_update(skip_locked=True, of=("self",)).filter(_GONE, status=Status.OPEN))
     for motion in moot:
         _close(motion, Status.WITHDRAWN, count(motion, now=now), now=now)
     return len(moot)

@@ -1,95 +1,86 @@
-"""The application and what concerns an institution's people."""
+"""The application, field by field, and what concerns an institution's people."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
+from django.forms.models import fields_for_model
+from django.http import QueryDict
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.functional import lazy
 
 from portal.accounts.models import User
-from portal.institutions import countries, ror, services
+from portal.institutions import countries, profile, ror, services
+from portal.institutions.lifecycle import DeclineCode, Status
 from portal.institutions.models import Institution, Membership
+from portal.institutions.vocabulary import UNKNOWABLE
 
-# Heading, why we ask, fields: the sections of the application form, in order.
-SECTIONS = [
-    (
-        "Your institution",
-        "Shown to the public once you are a member.",
-        ["name", "local_name", "ror_id", "country", "city", "kind", "website"],
-    ),
-    (
-        "What you hold and what you can run",
-        "Decides which of the three kinds of contribution suits you. A guess is fine; so is “not known yet”.",
-        ["image_count", "gpu", "expertise"],
-    ),
-    (
-        "What may leave",
-        "Your law and your ethics approval decide this, not we. Nothing is sent because of these answers.",
-        ["images_may_leave", "synthetic_may_leave", "weights_may_leave", "regulation_note", "ethics_reference"],
-    ),
+LONGEST_TEXT = 2000
+MOST_IMAGES = 10**9
+ROLES = [
+    ("principal_investigator", "Principal investigator: leads the work and answers for it"),
+    ("steward", "Data steward: prepares and sends the contributions"),
 ]
-# What to write, and why we ask, by field.
-HINTS = {
-    "name": (
-        "As on your letterhead, in Latin letters.",
-        "It stands in the public list and in every release you helped.",
-    ),
-    "local_name": ("In any script.", "Your own people recognise it, and the receipt of the agreement shows it."),
-    "ror_id": ("Nine characters, as in ror.org/04cpxjv19.", "It tells apart institutions of the same name."),
-    "country": ("The United Nations M49 region follows from it.", "The model must learn from every region."),
-    "city": ("", "It helps readers of the list to find you."),
-    "kind": ("", "Hospitals, universities and companies sign different annexes of the agreement."),
-    "website": ("", "The board looks there when it decides."),
-    "image_count": (
-        "A guess is fine. Leave it empty when you do not know.",
-        "It shows which regions are still missing.",
-    ),
-    "gpu": ("", "Fine-tuning the generator takes hours on a GPU and days without one."),
-    "expertise": ("", "The kit is a command-line program; somebody has to run it."),
-    "images_may_leave": ("Without direct identifiers.", "Photographs are the kind of contribution that needs no GPU."),
-    "synthetic_may_leave": (
-        "Drawn by a model that you trained; no photograph is among them.",
-        "Synthetic images are the kind for sites that may send images but no weights.",
-    ),
-    "weights_may_leave": (
-        "The numbers of a model that you trained.",
-        "Weights move the least; still they can tell something about patients, so your rules may forbid it.",
-    ),
-    "regulation_note": ("Laws, rules or contracts that we must keep.", "The board reads it before it decides."),
-    "ethics_reference": (
-        "Number of the approval or waiver.",
-        "The first contribution needs it; the application does not.",
-    ),
-    "role": (
-        "You can invite people to the other roles later.",
-        "Every institution needs somebody who manages its file.",
-    ),
-}
+Choices = lazy(lambda: [("", "Choose a country"), *countries.choices()], list)
 
 
-class ProfileForm(forms.ModelForm):
-    """The profile of an institution: an application, and later its changes."""
+class ProfileForm(forms.Form):
+    """
+    The profile of an institution, or some of its fields.
 
-    country = forms.ChoiceField(
-        label="Country", choices=lazy(lambda: [("", "Choose a country"), *countries.choices()], list)
+    Each field carries what it held when the page was made, so that only what this person changed is written.
+    """
+
+    unknown = forms.MultipleChoiceField(
+        choices=[(name, name) for name in UNKNOWABLE], required=False, show_hidden_initial=True
     )
 
-    class Meta:
-        model = Institution
-        fields = [name for _, _, names in SECTIONS for name in names]
-        widgets = {"regulation_note": forms.Textarea(attrs={"rows": 3})}
+    def __init__(
+        self,
+        data: QueryDict | None = None,
+        *,
+        institution: Institution | None = None,
+        only: Iterable[str] = (),
+        initial: dict[str, Any] | None = None,
+    ) -> None:
+        initial = profile.snapshot(institution) if institution else initial
+        super().__init__(data, initial=initial)
+        self.institution = institution
+        names = list(only) or profile.FIELDS
+        self.fields = {**fields_for_model(Institution, fields=names), "unknown": self.fields["unknown"]}
+        for name in names:
+            self._prepare(name)
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["kind"].choices = [("", "Choose one"), *Institution.Kind.choices]  # type: ignore[attr-defined]
-        self.fields["ror_id"] = forms.CharField(label="ROR id", required=False, max_length=60)
-        self.fields["country"].widget.attrs |= {
-            "hx-get": reverse("institutions:region"),
-            "hx-trigger": "change",
-            "hx-target": "#region",
-        }
-        for name, field in self.fields.items():
-            field.help_text, field.why = HINTS[name]  # type: ignore[attr-defined]
+    def _prepare(self, name: str) -> None:
+        field = self.fields[name]
+        if name in profile.LISTS:
+            field = self.fields[name] = forms.MultipleChoiceField(
+                label=field.label, choices=profile.LISTS[name], required=False, widget=forms.CheckboxSelectMultiple
+            )
+        elif name in profile.COUNTS:
+            field = self.fields[name] = forms.IntegerField(
+                label=field.label, required=False, min_value=0, max_value=MOST_IMAGES
+            )
+        elif name == "country":
+            field = self.fields[name] = forms.ChoiceField(label="Country or area", choices=Choices())
+            field.widget.attrs |= {"hx-get": reverse("institutions:region"), "hx-trigger": "change"}
+            field.widget.attrs |= {"hx-target": "#region", "hx-params": "country"}
+        elif name == "ror_id":
+            field = self.fields[name] = forms.CharField(label="ROR id", required=False, max_length=60)
+        elif name == "kind":
+            field.choices = [("", "Choose one"), *Institution.Kind.choices]  # type: ignore[attr-defined]
+        elif name in {"population_served", "cameras", "regulation_note"}:
+            field = self.fields[name] = forms.CharField(
+                label=field.label,
+                required=False,
+                max_length=LONGEST_TEXT,
+                widget=forms.Textarea(attrs={"rows": 3}),
+            )
+        if ("unknown", "Not known yet") in (getattr(field, "choices", None) or []) and name not in profile.LISTS:
+            field.required, field.empty_value = False, "unknown"  # type: ignore[attr-defined]
+        field.help_text, field.why = profile.HINTS[name]  # type: ignore[attr-defined]
+        field.show_hidden_initial = self.institution is not None
 
     def clean_ror_id(self) -> str:
         ror_id = ror.normalise(self.cleaned_data["ror_id"])
@@ -99,43 +90,75 @@ class ProfileForm(forms.ModelForm):
             )
         return ror_id
 
-    def sections(self) -> list[tuple[str, str, list[forms.BoundField]]]:
-        """Return the headings, why we ask, and the bound fields below each."""
-        rows = [(heading, why, [self[name] for name in names]) for heading, why, names in SECTIONS]
-        if "role" in self.fields:
-            rows.append(("You", "Whoever applies takes one role at once.", [self["role"]]))
-        return rows
+    def _clean_year(self, name: str) -> int | None:
+        year, this_year = self.cleaned_data[name], timezone.now().year
+        if year is not None and not 1950 <= year <= this_year:
+            raise forms.ValidationError(f"{year} is not a year between 1950 and {this_year}. Write four digits.")
+        return year
+
+    def clean_years_from(self) -> int | None:
+        return self._clean_year("years_from")
+
+    def clean_years_to(self) -> int | None:
+        return self._clean_year("years_to")
+
+    def clean(self) -> dict[str, Any]:
+        """Hold the years in order, with the other year as it stands where only one of them is sent."""
+        first, last = (self._stands(name) for name in ("years_from", "years_to"))
+        changed = "years_to" if "years_to" in self.fields else "years_from"
+        if first and last and first > last and changed in self.fields:
+            self.add_error(
+                changed, f"The images would end ({last}) before they begin ({first}). Change one of the two."
+            )
+        return self.cleaned_data
+
+    def _stands(self, name: str) -> Any:
+        return self.cleaned_data.get(name, getattr(self.institution, name, None))
+
+    def changes(self) -> dict[str, Any]:
+        """Return the valid fields that this person changed."""
+        return {
+            name: self.cleaned_data[name]
+            for name in self.changed_data
+            if name in self.cleaned_data and name != "unknown"
+        }
+
+    def marks(self) -> dict[str, bool]:
+        """Return the ticks "not known yet" that this person set or took away."""
+        ticked, before = set(self.data.getlist("unknown")), set(self.data.getlist("initial-unknown"))  # type: ignore[attr-defined]
+        shown = set(self.fields) & set(UNKNOWABLE)
+        return {name: name in ticked for name in (ticked ^ before) & shown}
+
+    @property
+    def ticked(self) -> list[str]:
+        """Return the fields whose "not known yet" is ticked."""
+        return self.data.getlist("unknown") if self.is_bound else self.initial.get("unknown", [])  # type: ignore[attr-defined]
+
+    def sections(self) -> list[tuple[str, str, str, list[forms.BoundField]]]:
+        """Return anchor, heading, why we ask, and the bound fields of each section."""
+        return [
+            (anchor, heading, why, [self[name] for name in names if name in self.fields])
+            for anchor, heading, why, names in profile.SECTIONS
+        ]
 
     def chosen_region(self) -> countries.Region | None:
         """Return the sub-region of the country that stands in the form."""
         country = countries.countries().get(self["country"].value() or "")
         return country.subregion if country else None
 
-    def read_back(self) -> list[tuple[str, list[tuple[str, str]]]]:
-        """Return the headings and the answers below each, in words."""
-        return [
-            (heading, [(str(self.fields[name].label), self._answer(name)) for name in names])
-            for heading, _, names in SECTIONS
-        ]
 
-    def _answer(self, name: str) -> str:
-        value = getattr(self.instance, name)
-        if name == "country":
-            return countries.countries()[value].name
-        choices = dict(getattr(self.fields[name], "choices", []))
-        return str(choices.get(value, value)) if value not in {None, ""} else ""
+class BeginForm(ProfileForm):
+    """What an application begins with: which institution it is, and the applicant's own role."""
 
-
-class ApplicationForm(ProfileForm):
-    """The first form: the profile and the applicant's own role. Whoever applies can manage what follows."""
-
-    role = forms.ChoiceField(
-        label="Your role",
-        choices=[
-            (Membership.Role.PRINCIPAL_INVESTIGATOR.value, "Principal investigator: leads the work and answers for it"),
-            (Membership.Role.STEWARD.value, "Data steward: prepares and sends the contributions"),
-        ],
-    )
+    def __init__(self, data: QueryDict | None = None, *, initial: dict[str, Any] | None = None) -> None:
+        super().__init__(data, only=profile.SECTIONS[0][3], initial=initial)
+        self.fields["role"] = forms.ChoiceField(
+            label="Your role", choices=ROLES, help_text="You can invite people to the other roles in the next step."
+        )
+        self.fields["is_another"] = forms.BooleanField(
+            label="Mine is another institution of the same name", required=False
+        )
+        del self.fields["unknown"]
 
 
 class InvitationForm(forms.Form):
@@ -143,6 +166,17 @@ class InvitationForm(forms.Form):
 
     email = forms.EmailField(label="E-mail address", help_text="Only the person who can read this mailbox can accept.")
     role = forms.ChoiceField(choices=Membership.Role.choices)
+
+
+class CodeForm(forms.Form):
+    """The six digits of an invitation's mail."""
+
+    code = forms.RegexField(
+        r"^\s*\d{6}\s*$",
+        label="Code of six digits",
+        error_messages={"invalid": "The code has six digits. Copy it from the mail."},
+        widget=forms.TextInput(attrs={"inputmode": "numeric", "autocomplete": "one-time-code", "maxlength": "8"}),
+    )
 
 
 class RoleForm(forms.Form):
@@ -154,6 +188,62 @@ class RoleForm(forms.Form):
     def __init__(self, *args: Any, institution: Institution, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["person"].queryset = services.people(institution).order_by("name")  # type: ignore[attr-defined]
+
+
+class HandOverForm(forms.Form):
+    """Who leads the work from now on."""
+
+    person = forms.ModelChoiceField(
+        queryset=User.objects.none(), empty_label="Choose a person", label="New principal investigator"
+    )
+
+    def __init__(self, *args: Any, institution: Institution, leaving: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        others = services.people(institution).exclude(pk=leaving.pk).order_by("name")
+        self.fields["person"].queryset = others  # type: ignore[attr-defined]
+
+
+class JoinForm(forms.Form):
+    """What somebody asks of an institution's managers."""
+
+    role = forms.ChoiceField(label="The role you want", choices=Membership.Role.choices, initial="member")
+    message = forms.CharField(
+        label="A word to its managers",
+        required=False,
+        max_length=LONGEST_TEXT,
+        help_text="Who you are there, so that they recognise you.",
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+
+
+class ReasonForm(forms.Form):
+    """A sentence that somebody else reads."""
+
+    reason = forms.CharField(label="Reason", max_length=LONGEST_TEXT, widget=forms.Textarea(attrs={"rows": 3}))
+
+    def __init__(self, *args: Any, label: str = "Reason", help_text: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["reason"].label, self.fields["reason"].help_text = label, help_text
+
+
+class DeclineForm(ReasonForm):
+    """Formal grounds; a vote of the board has its own."""
+
+    code = forms.ChoiceField(
+        label="Grounds", choices=[row for row in DeclineCode.choices if row[0] != DeclineCode.BOARD_VOTE]
+    )
+    field_order = ["code", "reason"]
+
+
+class MergeForm(forms.Form):
+    """The member that stays."""
+
+    into = forms.ModelChoiceField(queryset=Institution.objects.none(), label="Merge it into", empty_label="Choose one")
+
+    def __init__(self, *args: Any, institution: Institution, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        members = Institution.objects.filter(status=Status.MEMBER).exclude(pk=institution.pk).order_by("name")
+        self.fields["into"].queryset = members  # type: ignore[attr-defined]
 
 
 class FilterForm(forms.Form):

@@ -2,10 +2,13 @@
 
 import secrets
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.urls import reverse
+from django.utils.crypto import constant_time_compare, salted_hmac
 
 from portal import live
 from portal.accounts import services as accounts
@@ -13,15 +16,15 @@ from portal.accounts.erasure import Hold
 from portal.accounts.models import User
 from portal.accounts.services import digest_of
 from portal.audit import services as audit
-from portal.audit.people import reference
 from portal.errors import DomainError, NotAllowed
-from portal.institutions import services
+from portal.institutions import lifecycle, services
 from portal.institutions.lifecycle import Status
 from portal.institutions.models import Institution, Invitation, Membership
 from portal.notifications.services import notify_address
 from portal.notifications.types import Type
 
 INVITATION_DAYS = 14
+CODE_ATTEMPTS = 5
 Role = Membership.Role
 MANAGERS = [Role.PRINCIPAL_INVESTIGATOR, Role.STEWARD]
 
@@ -67,32 +70,76 @@ def end_membership(membership: Membership, *, by: User, now: datetime) -> Member
 
 
 @transaction.atomic
+def hand_over(membership: Membership, *, to: User, by: User, now: datetime) -> Membership:
+    """
+    Make somebody else of the institution its principal investigator and end the own role, in one step.
+
+    So the only one who manages an institution can leave without leaving it alone.
+    """
+    if membership.user_id != by.pk:
+        raise NotAllowed("You can hand over your own role only.")
+    if to.pk == by.pk:
+        raise NotAllowed("Choose somebody else to lead the work.")
+    add_role(membership.institution, to, Role.PRINCIPAL_INVESTIGATOR, by=by, now=now)
+    return end_membership(membership, by=by, now=now)
+
+
+# Invitations
+
+
+def _new_secrets() -> tuple[str, str]:
+    """Return the link's secret and six digits to type."""
+    return secrets.token_urlsafe(32), f"{secrets.randbelow(10**6):06d}"
+
+
+def _code_hmac(code: str, digest: str) -> str:
+    """Return under what six digits are kept: keyed, since a plain digest of six digits is guessed at once."""
+    return salted_hmac("institutions.invitation.code", f"{digest}:{code}", algorithm="sha256").hexdigest()
+
+
+def _keep(invitation: Invitation, *, by: User, now: datetime) -> str:
+    """Give an invitation new secrets and a new term, mail them, and return the link's secret."""
+    secret, code = _new_secrets()
+    invitation.digest, invitation.code_attempts = digest_of(secret), 0
+    invitation.code_hmac = _code_hmac(code, invitation.digest)
+    invitation.invited_by, invitation.invited_at = by, now
+    invitation.expires_at = now + timedelta(days=INVITATION_DAYS)
+    invitation.save()
+    notify_address(
+        invitation.email,
+        type=Type.INVITATION,
+        subject=f"You are invited to {invitation.institution} on Global RETFound",
+        text=f"You would be its {invitation.get_role_display().lower()}. The invitation is for this address, for "
+        f"{INVITATION_DAYS} days. Sign in or create an account with this address, then confirm with the link below, or "
+        f"type the code {code} on the page “My institution”.",
+        path=f"/institutions/invitations/{secret}/",
+    )
+    return secret
+
+
+@transaction.atomic
 def invite(institution: Institution, *, email: str, role: str, by: User, now: datetime) -> tuple[Invitation, str]:
     """
     Invite an address to one role: single use, 14 days.
 
-    Return the invitation and its secret, which goes out by mail; only its digest is kept.
+    Return the invitation and its secret, which goes out by mail with a code; only their digests are kept.
     """
     services.require_manager(by, institution)
-    secret = secrets.token_urlsafe(32)
-    invitation = Invitation.objects.create(
-        institution=institution,
-        email=User.objects.normalize_email(email),
-        role=role,
-        digest=digest_of(secret),
-        invited_by=by,
-        invited_at=now,
-        expires_at=now + timedelta(days=INVITATION_DAYS),
-    )
+    invitation = Invitation(institution=institution, email=User.objects.normalize_email(email), role=role)
+    secret = _keep(invitation, by=by, now=now)
     audit.record("invitation.sent", invitation, by=by, role=role)
-    notify_address(
-        email,
-        type=Type.INVITATION,
-        subject=f"{reference(by)} invites you to {institution} on Global RETFound",
-        text=f"You would be its {invitation.get_role_display().lower()}. The invitation is for this address, for "
-        f"{INVITATION_DAYS} days. Sign in or create an account with this address, then confirm here:",
-        path=f"/institutions/invitations/{secret}/",
-    )
+    return invitation, secret
+
+
+@transaction.atomic
+def resend_invitation(invitation: Invitation, *, by: User, now: datetime) -> tuple[Invitation, str]:
+    """Send an invitation again: a new link, a new code, 14 more days; the old link and code are dead."""
+    services.require_manager(by, invitation.institution)
+    invitation = Invitation.objects.select_for_update(of=("self",)).select_related("institution").get(pk=invitation.pk)
+    if invitation.accepted_at is not None or invitation.withdrawn_at is not None:
+        raise InvitationInvalid(f"The invitation for {invitation.email} has ended. Send a new one.")
+    secret = _keep(invitation, by=by, now=now)
+    audit.record("invitation.resent", invitation, by=by, role=invitation.role)
     return invitation, secret
 
 
@@ -104,21 +151,62 @@ def invitation_of(secret: str, *, now: datetime) -> Invitation:
     return invitation
 
 
-@transaction.atomic
 def accept_invitation(secret: str, *, by: User, verified_emails: set[str], now: datetime) -> Membership:
-    """Take the invited role. Only the invited address, verified, can."""
-    invitation = Invitation.objects.select_for_update().get(pk=invitation_of(secret, now=now).pk)
+    """Take the invited role. Only the invited address, verified, can; a forwarded invitation is refused on record."""
+    invitation = invitation_of(secret, now=now)
+    if invitation.email.lower() not in {email.lower() for email in verified_emails}:
+        with transaction.atomic():
+            audit.record("invitation.refused", invitation, by=by)
+        raise InvitationInvalid(
+            "This invitation is for another address than yours, so it gives you nothing. Sign in with the address it "
+            "was sent to, add that address to your account and verify it, or ask for an invitation of your own."
+        )
+    return _accept(invitation.pk, by=by, now=now)
+
+
+@transaction.atomic
+def _accept(invitation_id: int, *, by: User, now: datetime) -> Membership:
+    invitation = Invitation.objects.select_for_update(of=("self",)).select_related("institution").get(pk=invitation_id)
     if invitation.accepted_at is not None:
         raise InvitationInvalid("This invitation was just used.")
-    if invitation.email.lower() not in {email.lower() for email in verified_emails}:
-        raise InvitationInvalid(
-            f"This invitation is for {invitation.email}. Sign in with that address, or add it to your account and "
-            "verify it."
-        )
-    invitation.accepted_at, invitation.accepted_by = now, by
-    invitation.save(update_fields=["accepted_at", "accepted_by"])
+    if invitation.withdrawn_at is not None:
+        raise InvitationInvalid("This invitation was just withdrawn. Ask for a new one.")
+    if invitation.institution.status in lifecycle.ENDED:
+        raise InvitationInvalid(f"{invitation.institution} takes nobody in any more.")
+    invitation.accepted_at, invitation.accepted_by, invitation.code_hmac = now, by, ""
+    invitation.save(update_fields=["accepted_at", "accepted_by", "code_hmac"])
     audit.record("invitation.accepted", invitation, by=by)
     return services.start_membership(invitation.institution, by, invitation.role, by=by, now=now)
+
+
+def accept_code(code: str, *, by: User, verified_emails: set[str], now: datetime) -> Membership:
+    """
+    Take the role of the invitation with these six digits, among those for the person's own verified addresses.
+
+    Five wrong codes kill the code of each; the links stay good.
+    """
+    invitation = _matching(code.strip(), verified_emails=verified_emails, now=now)
+    if invitation is None:
+        raise InvitationInvalid(
+            "No open invitation for your address has this code. Check the six digits of the newest mail; after five "
+            "wrong codes only the link in the mail works."
+        )
+    return _accept(invitation.pk, by=by, now=now)
+
+
+@transaction.atomic
+def _matching(code: str, *, verified_emails: set[str], now: datetime) -> Invitation | None:
+    """Return the invitation whose code it is, or None; a wrong code counts, whatever happens afterwards."""
+    own = reduce(or_, (Q(email__iexact=email) for email in verified_emails), Q(pk=None))
+    live = Invitation.objects.select_for_update().filter(
+        own, accepted_at=None, withdrawn_at=None, expires_at__gt=now, code_attempts__lt=CODE_ATTEMPTS
+    )
+    rows = list(live.exclude(code_hmac="").order_by("pk"))
+    for row in rows:
+        if constant_time_compare(row.code_hmac, _code_hmac(code, row.digest)):
+            return row
+    Invitation.objects.filter(pk__in=[row.pk for row in rows]).update(code_attempts=F("code_attempts") + 1)
+    return None
 
 
 @transaction.atomic

@@ -3,19 +3,40 @@
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.urls import reverse
 from django.utils import timezone
 
 from portal.accounts.models import User
 from portal.audit.people import plain, reference
-from portal.institutions.lifecycle import Status
+from portal.institutions.case_models import (
+    Document,
+    FieldComment,
+    JoinRequest,
+    PathwayChoice,
+    Review,
+    RorOrganisation,
+)
+from portal.institutions.lifecycle import DeclineCode, Status
+from portal.institutions.vocabulary import LegalBasis, Pathway, Role
+
+__all__ = [
+    "Document",
+    "FieldComment",
+    "Institution",
+    "Invitation",
+    "JoinRequest",
+    "Membership",
+    "PathwayChoice",
+    "Review",
+    "RorOrganisation",
+]
 
 
 class InstitutionQuerySet(models.QuerySet["Institution"]):
     def visible_to(self, user: User | AnonymousUser) -> "InstitutionQuerySet":
-        """Members of the consortium are public; an application is seen by its people, the board and auditors."""
-        public = Q(status=Status.MEMBER)
+        """Members, merged ones too, are public; an application is seen by its people, the board and auditors."""
+        public = Q(status__in=[Status.MEMBER, Status.MERGED])
         if not user.is_authenticated:
             return self.filter(public)
         own = Q(pk__in=user.memberships.current().values("institution"))
@@ -49,6 +70,7 @@ class Institution(models.Model):
         NONE = "none", "Nobody who trains models"
         SOME = "some", "Somebody who can run a command line"
         TEAM = "team", "A machine-learning team"
+        UNKNOWN = "unknown", "Not known yet"
 
     slug = models.SlugField(max_length=80, unique=True)
     name = models.CharField(max_length=250)
@@ -59,11 +81,29 @@ class Institution(models.Model):
     city = models.CharField(max_length=120, blank=True)
     website = models.URLField(blank=True)
     kind = models.CharField(max_length=20, choices=Kind)
+    population_served = models.TextField("population served", blank=True)
+    care_settings = models.JSONField("where the images are taken", default=list, blank=True)
     image_count = models.PositiveIntegerField(
-        "photographs held", null=True, blank=True, help_text="Colour fundus photographs; a guess is fine."
+        "colour fundus photographs", null=True, blank=True, help_text="A guess is fine."
+    )
+    oct_count = models.PositiveIntegerField("OCT scans", null=True, blank=True)
+    widefield_count = models.PositiveIntegerField("wide-field images", null=True, blank=True)
+    other_count = models.PositiveIntegerField("images of another kind", null=True, blank=True)
+    cameras = models.TextField(blank=True)
+    years_from = models.PositiveSmallIntegerField("first year", null=True, blank=True)
+    years_to = models.PositiveSmallIntegerField("last year", null=True, blank=True)
+    labels = models.JSONField("diseases with labels", default=list, blank=True)
+    sex_recorded = models.CharField(
+        "is the sex of the patient recorded?", max_length=10, choices=Answer, default=Answer.UNKNOWN
+    )
+    age_recorded = models.CharField(
+        "is the age of the patient recorded?", max_length=10, choices=Answer, default=Answer.UNKNOWN
+    )
+    ethnicity_recorded = models.CharField(
+        "is the ethnicity of the patient recorded?", max_length=10, choices=Answer, default=Answer.UNKNOWN
     )
     gpu = models.CharField("GPU", max_length=10, choices=Gpu, default=Gpu.UNKNOWN)
-    expertise = models.CharField(max_length=10, choices=Expertise, default=Expertise.NONE)
+    expertise = models.CharField(max_length=10, choices=Expertise, default=Expertise.UNKNOWN)
     images_may_leave = models.CharField(
         "may de-identified photographs leave the institution?", max_length=10, choices=Answer, default=Answer.UNKNOWN
     )
@@ -73,11 +113,16 @@ class Institution(models.Model):
     weights_may_leave = models.CharField(
         "may model weights leave the institution?", max_length=10, choices=Answer, default=Answer.UNKNOWN
     )
-    regulation_note = models.TextField("regulatory limits", blank=True)
+    regulation_note = models.TextField("limits of law or contract", blank=True)
+    legal_basis = models.CharField(max_length=10, choices=LegalBasis, default=LegalBasis.UNKNOWN)
     ethics_reference = models.CharField(max_length=200, blank=True)
+    unknown = models.JSONField(default=list, blank=True, help_text="Fields answered with “not known yet”.")
     status = models.CharField(max_length=20, choices=Status, default=Status.DRAFT)
     status_since = models.DateTimeField(default=timezone.now)
+    round = models.PositiveSmallIntegerField(default=0, help_text="How often the application was sent.")
+    decision_code = models.CharField(max_length=20, choices=DeclineCode, blank=True)
     decision_reason = models.TextField(blank=True)
+    merged_into = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT, related_name="aliases")
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = InstitutionQuerySet.as_manager()
@@ -93,8 +138,32 @@ class Institution(models.Model):
             ),
             models.UniqueConstraint(
                 fields=["ror_id"],
-                condition=~Q(ror_id="") & ~Q(status__in=["declined", "withdrawn"]),
+                condition=~Q(ror_id="") & ~Q(status__in=["declined", "withdrawn", "merged"]),
                 name="one_live_institution_per_ror_id",
+            ),
+            models.CheckConstraint(
+                condition=Q(years_from__isnull=True) | Q(years_from__gte=1950, years_from__lte=2100),
+                name="institution_years_from_in_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(years_to__isnull=True) | Q(years_to__gte=1950, years_to__lte=2100),
+                name="institution_years_to_in_range",
+            ),
+            models.CheckConstraint(
+                condition=Q(years_from__isnull=True) | Q(years_to__isnull=True) | Q(years_from__lte=F("years_to")),
+                name="institution_years_in_order",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="declined") | (~Q(decision_code="") & ~Q(decision_reason="")),
+                name="institution_declined_says_why",
+            ),
+            models.CheckConstraint(
+                condition=Q(status="merged", merged_into__isnull=False)
+                | (~Q(status="merged") & Q(merged_into__isnull=True)),
+                name="institution_merged_iff_into",
+            ),
+            models.CheckConstraint(
+                condition=Q(merged_into__isnull=True) | ~Q(merged_into=F("id")), name="institution_not_into_itself"
             ),
         ]
 
@@ -109,6 +178,22 @@ class Institution(models.Model):
         """The audit log files an institution's own events under itself."""
         return self.pk
 
+    def merged_into_url(self) -> str:
+        return self.merged_into.get_absolute_url() if self.merged_into else ""
+
+    def chosen_kinds(self) -> set[str]:
+        """Return the kinds of contribution that the institution has chosen: weights, synthetic, images."""
+        return set(self.pathway_choices.filter(ended_at__isnull=True).values_list("kind", flat=True))
+
+    def may_leave(self, kind: str) -> str:
+        """Return what the institution says of a kind: yes, no or unknown."""
+        answers = {
+            Pathway.WEIGHTS: self.weights_may_leave,
+            Pathway.SYNTHETIC: self.synthetic_may_leave,
+            Pathway.IMAGES: self.images_may_leave,
+        }
+        return answers[Pathway(kind)]
+
 
 class MembershipQuerySet(models.QuerySet["Membership"]):
     def current(self) -> "MembershipQuerySet":
@@ -118,11 +203,7 @@ class MembershipQuerySet(models.QuerySet["Membership"]):
 class Membership(models.Model):
     """One role of one person in one institution, with dates. A person may hold several."""
 
-    class Role(models.TextChoices):
-        PRINCIPAL_INVESTIGATOR = "principal_investigator", "Principal investigator"
-        STEWARD = "steward", "Data steward"
-        SIGNING_OFFICIAL = "signing_official", "Signing official"
-        MEMBER = "member", "Member"
+    Role = Role
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="memberships")
     institution = models.ForeignKey(Institution, on_delete=models.PROTECT, related_name="memberships")
@@ -139,6 +220,11 @@ class Membership(models.Model):
                 fields=["user", "institution", "role"],
                 condition=Q(ended_at__isnull=True),
                 name="one_current_membership_per_role",
+            ),
+            models.UniqueConstraint(  # who leads the work cannot also bind the institution to it
+                fields=["user", "institution"],
+                condition=Q(ended_at__isnull=True, role__in=["principal_investigator", "signing_official"]),
+                name="investigator_is_not_signing_official",
             ),
             models.CheckConstraint(
                 condition=Q(role__in=["principal_investigator", "steward", "signing_official", "member"]),
@@ -169,6 +255,8 @@ class Invitation(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
     withdrawn_at = models.DateTimeField(null=True, blank=True)
+    code_hmac = models.CharField(max_length=64, blank=True, help_text="Of the six digits in the mail; empty: no code.")
+    code_attempts = models.PositiveSmallIntegerField(default=0)
 
     class Meta:
         ordering = ["-id"]
@@ -181,6 +269,7 @@ class Invitation(models.Model):
             models.CheckConstraint(
                 condition=Q(accepted_at__isnull=True) | Q(withdrawn_at__isnull=True), name="invitation_ended_one_way"
             ),
+            models.CheckConstraint(condition=Q(code_attempts__lte=5), name="invitation_code_attempts"),
         ]
 
     def __str__(self) -> str:

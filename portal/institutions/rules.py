@@ -10,8 +10,10 @@ from portal.institutions.models import Institution
 
 @rules.predicate
 def belongs(user: User, institution: Institution) -> bool:
-    """Test if the person holds any role in the institution today."""
-    return services.is_member(user, institution)
+    """Test if the person holds any role in the institution today, or in the one that it was merged into."""
+    if services.is_member(user, institution):
+        return True
+    return institution.merged_into is not None and services.is_member(user, institution.merged_into)
 
 
 @rules.predicate

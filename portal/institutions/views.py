@@ -1,4 +1,4 @@
-"""Pages of institutions: the public list, the application, the institution's own page."""
+"""Pages of institutions: the public list, the institution's own page, my institutions."""
 
 from typing import Any
 
@@ -9,16 +9,18 @@ from django.db.models import Case, Count, IntegerField, Q, QuerySet, Value, When
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET
 
 from portal.accounts import services as accounts
 from portal.accounts.requests import SignedInRequest
 from portal.audit import services as audit
 from portal.errors import DomainError
-from portal.institutions import advice, countries, onboarding, services
-from portal.institutions.forms import ApplicationForm, FilterForm, ProfileForm
-from portal.institutions.lifecycle import Status, is_editable
+from portal.institutions import actions, advice, countries, onboarding, profile, services
+from portal.institutions.forms import FilterForm
+from portal.institutions.lifecycle import Status
 from portal.institutions.models import Institution, Invitation
+from portal.institutions.rules import serves_consortium
+from portal.institutions.vocabulary import Pathway
 
 PAGE_SIZE = 50
 
@@ -68,7 +70,7 @@ def list_(request: HttpRequest) -> HttpResponse:
     context = {
         "form": form,
         "query": query.urlencode(),
-        "institutions": [_described(row) for row in rows[:PAGE_SIZE]],
+        "institutions": [described(row) for row in rows[:PAGE_SIZE]],
         "filtered": any(filters.values()),
         "previous_page": number - 1,
         "next_page": number + 1 if len(rows) > PAGE_SIZE else 0,
@@ -76,7 +78,8 @@ def list_(request: HttpRequest) -> HttpResponse:
     return render(request, "institutions/institution_list.html", context)
 
 
-def _described(institution: Institution) -> dict[str, Any]:
+def described(institution: Institution) -> dict[str, Any]:
+    """Return an institution with the names of its country and region, for templates."""
     region = countries.subregions()[institution.subregion]
     return {
         "institution": institution,
@@ -99,7 +102,10 @@ def region(request: HttpRequest) -> HttpResponse:
 def show(request: HttpRequest, slug: str) -> HttpResponse:
     """Show an institution: to the public what is public, to its people and the consortium the whole file."""
     institution = visible(request, slug)
-    context = _described(institution) | {"contributions": _approved_by_kind(institution)}
+    if institution.status == Status.MERGED and not request.user.has_perm("institutions.view_file", institution):
+        return render(request, "institutions/institution_merged.html", described(institution))
+    can = actions.available(institution, request.user, now=timezone.now())
+    context = described(institution) | {"contributions": _approved_by_kind(institution), "can": actions.named(can)}
     if request.user.has_perm("institutions.view_file", institution):
         context |= _file(request, institution)
     return render(request, "institutions/institution_show.html", context)
@@ -117,81 +123,26 @@ def _file(request: HttpRequest, institution: Institution) -> dict[str, Any]:
         "sees_file": True,
         "belongs": services.is_member(request.user, institution),
         "manages": request.user.has_perm("institutions.change_institution", institution),
-        "can_edit": is_editable(Status(institution.status)),
-        "can_withdraw": institution.status in {Status.DRAFT, Status.APPLIED},
+        "serves": serves_consortium(request.user),
+        "aliases": institution.aliases.order_by("name"),
+        "chosen": [Pathway(kind).label for kind in sorted(institution.chosen_kinds())],
+        "answers": _answers(institution),
         "standing": onboarding.standing(institution),
-        "checklist": onboarding.checklist(institution),
+        "progress": onboarding.progress(institution),
         "advice": advice.recommend(institution),
         "memberships": institution.memberships.current().select_related("user").order_by("user__name", "pk"),
         "history": audit.history_of_institution(institution.pk),
     }
 
 
+def _answers(institution: Institution) -> list[tuple[str, str]]:
+    """Return the profile in words, without what the page shows to everybody."""
+    names = [name for anchor, _, _, names in profile.SECTIONS if anchor != "institution" for name in names]
+    said = profile.in_words
+    return [(profile.label(n), said(n, getattr(institution, n), unknown=institution.unknown)) for n in names]
+
+
 # Application
-
-
-def apply(request: SignedInRequest) -> HttpResponse:
-    """Begin an application; it is kept as a draft."""
-    form = ApplicationForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        try:
-            institution = services.start_application(by=request.user, now=timezone.now(), **form.cleaned_data)
-            return redirect("institutions:review", institution.slug)
-        except services.RorIdTaken as error:
-            form.add_error("ror_id", str(error))
-    context = {"form": form, "drafts": services.institutions_of(request.user).filter(status=Status.DRAFT)}
-    return render(request, "institutions/institution_apply.html", context, status=422 if form.errors else 200)
-
-
-def edit(request: SignedInRequest, slug: str) -> HttpResponse:
-    """Change the profile."""
-    institution = managed(request, slug)
-    if not is_editable(Status(institution.status)):
-        messages.error(request, f"The profile is fixed: {institution.get_status_display().lower()}.")
-        return redirect(institution)
-    form = ProfileForm(request.POST or None, initial=_initial(institution))
-    if request.method == "POST" and form.is_valid():
-        try:
-            institution = services.change_profile(institution, by=request.user, **form.cleaned_data)
-            messages.success(request, "The profile is saved.")
-            return redirect("institutions:review" if institution.status == Status.DRAFT else "institutions:show", slug)
-        except services.RorIdTaken as error:
-            form.add_error("ror_id", str(error))
-    context = _described(institution) | {"form": form}
-    return render(request, "institutions/institution_edit.html", context, status=422 if form.errors else 200)
-
-
-def _initial(institution: Institution) -> dict[str, Any]:
-    return {name: getattr(institution, name) for name in ProfileForm.Meta.fields}
-
-
-@require_GET
-def review(request: SignedInRequest, slug: str) -> HttpResponse:
-    """Read the draft back, with advice, before it is sent."""
-    institution = managed(request, slug)
-    if institution.status != Status.DRAFT:
-        return redirect(institution)
-    investigators = services.people(institution, services.Role.PRINCIPAL_INVESTIGATOR)
-    context = _described(institution) | {
-        "sections": ProfileForm(initial=_initial(institution), instance=institution).read_back(),
-        "advice": advice.recommend(institution),
-        "missing": onboarding.missing(institution),
-        "standing": onboarding.standing(institution),
-        "has_investigator": investigators.exists(),
-    }
-    return render(request, "institutions/institution_review.html", context)
-
-
-@require_POST
-def submit(request: SignedInRequest, slug: str) -> HttpResponse:
-    """Send the application to the board."""
-    institution = managed(request, slug)
-    try:
-        services.apply(institution, by=request.user, now=timezone.now())
-        messages.success(request, "The application is with the board. You get a mail with the result.")
-    except DomainError as error:
-        messages.error(request, str(error))
-    return redirect("institutions:show", slug)
 
 
 def withdraw(request: SignedInRequest, slug: str) -> HttpResponse:
@@ -217,5 +168,10 @@ def mine(request: SignedInRequest) -> HttpResponse:
         withdrawn_at__isnull=True,
         expires_at__gt=timezone.now(),
     )
-    context = {"institutions": [(row, onboarding.standing(row)) for row in rows], "invitations": waiting}
+    requests = request.user.join_requests.select_related("institution").order_by("-asked_at")[:10]
+    context = {
+        "institutions": [(row, onboarding.standing(row)) for row in rows],
+        "invitations": waiting,
+        "requests": requests,
+    }
     return render(request, "institutions/institution_mine.html", context)

@@ -24,15 +24,17 @@ NARROW_SPACE = "\u202f"  # groups of thousands, as in ISO 80000-1, section 7.3.1
 # The tone of a state: its colour, and its shape, because colour alone tells nothing to one reader in twelve.
 TONES: dict[str, str] = {
     **dict.fromkeys(["draft", "unsigned", "abstain", "no_labelled_data", "too_few_labelled", "not_started"], "idle"),
-    **dict.fromkeys(["submitted", "queued", "pending", "uploaded", "invited"], "waiting"),
+    **dict.fromkeys(["submitted", "queued", "pending", "uploaded", "invited", "asked"], "waiting"),
     **dict.fromkeys(["applied", "validating", "review", "open", "proposed", "uploading"], "active"),
     **dict.fromkeys(["leased", "running", "finalising"], "active"),
     **dict.fromkeys(["member", "approved", "carried", "released", "succeeded", "pass", "verified", "done"], "good"),
     **dict.fromkeys(["active", "signed", "accepted", "frozen", "sent", "for"], "good"),
-    **dict.fromkeys(["warn", "expiring"], "warn"),
+    **dict.fromkeys(["warn", "expiring", "returned"], "warn"),
     **dict.fromkeys(["declined", "rejected", "refused", "lost", "fail", "against", "failed"], "bad"),
     **dict.fromkeys(["failed_input", "failed_platform", "timed_out", "no_quorum"], "bad"),
-    **dict.fromkeys(["withdrawn", "lapsed", "retracted", "cancelled", "expired", "revoked", "ended"], "ended"),
+    **dict.fromkeys(
+        ["withdrawn", "lapsed", "merged", "retracted", "cancelled", "expired", "revoked", "ended"], "ended"
+    ),
 }
 RING = '<circle cx="8" cy="8" r="6.25" fill="none" stroke="currentColor" stroke-width="1.75"/>'
 SHAPES: dict[str, str] = {

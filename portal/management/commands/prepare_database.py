@@ -8,7 +8,7 @@ from portal.accounts import terms
 
 
 class Command(BaseCommand):
-    help = "As the owner: migrate, grant the site's role its rights, publish the terms that are not published yet. Repeatable."
+    help = "As the owner: migrate, grant the rights of the role of the site, publish new terms. Safe to repeat."
 
     def handle(self, *args: object, **options: object) -> None:
         call_command("grant_rights", migrate=True, stdout=self.stdout, stderr=self.stderr)
