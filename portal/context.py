@@ -1,11 +1,13 @@
 """What every page knows."""
 
+from functools import cache
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
 
 from portal.accounts.models import ConsortiumRole
+from portal.notifications import services as notifications
 
 
 def site(request: HttpRequest) -> dict[str, Any]:
@@ -17,7 +19,13 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "mailbox_page": settings.MAILBOX_PAGE,
         "live_url": settings.LIVE_URL,
         "user_roles": _roles(request),
+        "unread_count": cache(lambda: _unread(request)),  # asked only where the menu is drawn
     }
+
+
+def _unread(request: HttpRequest) -> int:
+    user = getattr(request, "user", None)
+    return notifications.unread_count(user) if user is not None and user.is_authenticated else 0
 
 
 def _roles(request: HttpRequest) -> set[str]:

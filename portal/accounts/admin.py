@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from portal.accounts.models import ApiToken, ConsortiumRole, DeviceLogin, User
+from portal.accounts.models import ApiToken, ConsortiumRole, DeviceLogin, EmailCode, User
 from portal.admin import ReadOnlyAdmin
 
 
@@ -29,3 +29,10 @@ class DeviceLoginAdmin(ReadOnlyAdmin):
     list_display = ["client_name", "created_at", "approved_by", "denied_at", "used_at"]
     list_select_related = ["approved_by"]
     exclude = ["digest", "user_code"]
+
+
+@admin.register(EmailCode)
+class EmailCodeAdmin(ReadOnlyAdmin):
+    list_display = ["email_address", "created_at", "expires_at", "attempts", "used_at"]
+    list_select_related = ["email_address"]
+    exclude = ["digest"]  # six digits are found from it by trying

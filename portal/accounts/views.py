@@ -13,6 +13,7 @@ from portal.accounts import services
 from portal.accounts.forms import DeviceForm, ProfileForm, TokenForm
 from portal.accounts.models import DeviceLogin
 from portal.accounts.requests import SignedInRequest
+from portal.notifications import outbox
 
 
 def profile(request: SignedInRequest) -> HttpResponse:
@@ -27,6 +28,7 @@ def profile(request: SignedInRequest) -> HttpResponse:
         "memberships": request.user.memberships.current().select_related("institution"),
         "consortium_roles": request.user.consortium_roles.current(),
         "has_second_factor": is_mfa_enabled(request.user),
+        "bounced": outbox.bounced_address(request.user),
     }
     return render(request, "accounts/profile.html", context, status=422 if form.errors else 200)
 

@@ -12,6 +12,7 @@ from governance.releases import lifecycle as releases
 from jobs import lifecycle as jobs
 from portal.institutions import lifecycle as institutions
 from portal.lifecycle import mermaid
+from portal.notifications import lifecycle as notifications
 
 TABLES: dict[str, Mapping[tuple[Any, Any], str]] = {
     "Institution": institutions.TRANSITIONS,
@@ -19,6 +20,7 @@ TABLES: dict[str, Mapping[tuple[Any, Any], str]] = {
     "Motion": board.TRANSITIONS,
     "Release": releases.TRANSITIONS,
     "Run": jobs.TRANSITIONS,
+    "Outbox message": notifications.TRANSITIONS,
 }
 
 
