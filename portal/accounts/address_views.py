@@ -1,4 +1,4 @@
-"""Proving an address: the digits of the mail, and the mail once more. What strangers see does not depend on accounts."""
+"""Proving an address: the digits of the mail, and the mail once more. Strangers cannot tell who has an account."""
 
 from datetime import timedelta
 from typing import Any
@@ -40,7 +40,7 @@ class CodeForm(forms.Form):
 @never_cache
 @login_not_required
 def email_code(request: HttpRequest) -> HttpResponse:
-    """Confirm an address by the digits of the mail. GET shows the form, POST goes through allauth's own confirmation."""
+    """Confirm an address by the digits of the mail. GET shows the form; POST goes allauth's own way."""
     form = CodeForm(request.POST or None)
     waiting = request.session.get(ADDRESS_MAIL)
     if request.method == "POST" and form.is_valid():

@@ -31,7 +31,7 @@ def issue(address: EmailAddress | None, *, now: datetime) -> tuple[EmailCode | N
     """
     Make a code for an address; those before it end. Return the row and the digits, which go out by mail only.
 
-    Without an address, a decoy and no digits. After ten codes in a day nothing: fifty guesses are enough, the link works.
+    Without an address, a decoy and no digits. After ten codes in a day, nothing: the link still works.
     """
     if address is None:
         return EmailCode.objects.create(digest=_digest(""), created_at=now, expires_at=now + LIFE), ""

@@ -1,4 +1,4 @@
-"""What people are told: the inbox, the choice per kind, the outbox that carries mail and webhooks, the demo's mailbox."""
+"""What people are told: inbox, choice per kind, outbox of mail and webhooks, and the demonstration's mailbox."""
 
 from django.conf import settings
 from django.db import models

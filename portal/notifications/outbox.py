@@ -196,7 +196,7 @@ def retry(message: OutboxMessage, *, by: AbstractBaseUser, now: datetime) -> Out
         message.attempts = 0
     if not message.has_body and message.channel == Channel.MAIL:
         raise BodyCleared(
-            f"The text of {message} was cleared {BODY_KEPT.days} days after it failed. What it told has to happen again."
+            f"The text of {message} was cleared {BODY_KEPT.days} days after it failed. It has to be told anew."
         )
     message.state, message.next_attempt_at, message.settled_at = State.PENDING, now, None
     message.save(update_fields=["state", "attempts", "next_attempt_at", "settled_at"])

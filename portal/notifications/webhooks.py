@@ -193,7 +193,10 @@ def send(message: OutboxMessage, *, now: datetime) -> None:
         DeliveryFailed: not this time.
         Gone: the endpoint is disabled, or has just said that it is gone.
     """
-    webhook = Webhook.objects.get(pk=message.webhook_id)
+    webhook = message.webhook
+    if webhook is None:
+        raise Gone("The endpoint is no more.")
+    webhook.refresh_from_db()
     if webhook.disabled_at is not None:
         raise Gone("The endpoint was disabled.")
     try:
@@ -205,9 +208,9 @@ def send(message: OutboxMessage, *, now: datetime) -> None:
         disable(webhook, by=None, because="The endpoint answered that it is gone (410).", now=now)
         raise Gone("The endpoint answered 410 Gone and was disabled.")
     if not 200 <= status < 300:
-        error = DeliveryFailed(f"The endpoint answered {status}.")
-        _failed(webhook, str(error), now=now)
-        raise error
+        answer = f"The endpoint answered {status}."
+        _failed(webhook, answer, now=now)
+        raise DeliveryFailed(answer)
     cleared = {"failing_since": None, "failures": 0, "last_error": ""}
     Webhook.objects.filter(pk=webhook.pk).update(last_success_at=now, **cleared)
 
