@@ -222,7 +222,8 @@ def _call(webhook: Webhook, message: OutboxMessage, *, now: datetime) -> int:
     except WebhookRefused as refused:
         raise DeliveryFailed(str(refused)) from refused
     connection = _connection(parts, resolve(parts))
-    alarm = threading.Timer(CALL_SECONDS, _cut, [connection])
+    late = threading.Event()
+    alarm = threading.Timer(CALL_SECONDS, _cut, [connection, late])
     body, id, timestamp = payload(message), f"msg_{message.pk}", int(now.timestamp())
     headers = {
         "Host": parts.netloc,
@@ -238,6 +239,8 @@ def _call(webhook: Webhook, message: OutboxMessage, *, now: datetime) -> int:
         connection.request("POST", target, body=body, headers=headers, preload_content=False)
         response = connection.getresponse()
         response.read(ANSWER_BYTES)
+        if late.is_set():  # what was cut off reads like an answer that ended
+            raise TimeoutError
         return response.status
     except (OSError, http.client.HTTPException, urllib3.exceptions.HTTPError, ValueError) as error:
         raise DeliveryFailed(_in_words(error)) from error
@@ -261,8 +264,9 @@ def _connection(parts: SplitResult, address: str) -> HTTPConnection:
     )
 
 
-def _cut(connection: HTTPConnection) -> None:
-    """End a call that takes too long: the read that waits for it fails."""
+def _cut(connection: HTTPConnection, late: threading.Event) -> None:
+    """End a call that takes too long: the read that waits for it ends."""
+    late.set()
     sock = connection.sock
     if sock is not None:
         try:
@@ -273,7 +277,7 @@ def _cut(connection: HTTPConnection) -> None:
 
 def _in_words(error: Exception) -> str:
     if isinstance(error, TimeoutError | urllib3.exceptions.TimeoutError):
-        return f"No answer within {STEP_SECONDS:.0f} seconds."
+        return "It took too long to answer."
     if isinstance(error, ssl.SSLError | urllib3.exceptions.SSLError):
         return "The certificate of the endpoint is not valid for its name."
     return f"No connection: {type(error).__name__}."

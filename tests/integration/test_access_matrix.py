@@ -17,8 +17,9 @@ from jobs import tasks
 from jobs.models import Run
 from portal.accounts import services as accounts
 from portal.agreements.models import Signature
-from portal.institutions import services as institutions
+from portal.institutions import memberships
 from portal.institutions.models import Membership
+from portal.notifications import webhooks
 from portal.notifications.models import Mail
 from tests import factories
 
@@ -59,7 +60,7 @@ def world(institution, steward, member, outsider, board, operator, auditor, rese
     file = factories.upload(draft, b"more bytes")
     submitted = factories.submitted_contribution(institution, b"third bytes")
     tasks.validate_contribution(contribution_id=submitted.pk)
-    invitation, secret = institutions.invite(
+    invitation, secret = memberships.invite(
         institution, email="new@example.org", role=Membership.Role.MEMBER, by=steward, now=now
     )
     release = factories.released_model(operator)
@@ -69,6 +70,9 @@ def world(institution, steward, member, outsider, board, operator, auditor, rese
     )
     unreleased = factories.candidate(release.candidate.programme, slug="waiting")
     accounts.create_token(steward, name="kit", now=now)
+    told = factories.told(steward, deadline_at=now)
+    failed = factories.failed_mail("gone@example.org", by=operator)
+    hook = webhooks.add(steward, url="https://hook.example.org/", now=now)
     mail = Mail.objects.create(recipient="a@example.org", subject="Hello", body="http://localhost/")
     return {
         "slug": institution.slug,
@@ -91,6 +95,9 @@ def world(institution, steward, member, outsider, board, operator, auditor, rese
         "code": Signature.objects.get(institution=institution).receipt_code,
         "base_model": reviewed.base_model_id,
         "mail": mail.pk,
+        "told": told.pk,
+        "failed": failed.pk,
+        "hook": hook.pk,
         "programme": institution.signatures.get().agreement.programme.slug,
     }
 
