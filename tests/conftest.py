@@ -66,6 +66,11 @@ def steward(institution) -> User:
 
 
 @pytest.fixture
+def investigator(institution) -> User:
+    return factories.person_of(institution, Role.PRINCIPAL_INVESTIGATOR)
+
+
+@pytest.fixture
 def signing_official(institution) -> User:
     return factories.person_of(institution, Role.SIGNING_OFFICIAL)
 

@@ -123,7 +123,7 @@ def test_the_log_needs_the_same_queries_for_any_number(sign_in, auditor, item_co
         record("institution.drafted", auditor, by=auditor)
     client = sign_in(auditor)
     client.get(LOG)
-    with django_assert_num_queries(6):  # session, person, right, roles for the menu, institutions, events
+    with django_assert_num_queries(7):  # session, person, right, roles and unread for the menu, institutions, events
         client.get(LOG, {"verb": "institution.drafted"})
 
 
