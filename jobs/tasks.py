@@ -16,9 +16,11 @@ from jobs.lifecycle import LIVE, Status
 from jobs.models import Run
 from jobs.pretrain import pretrain
 from jobs.validate import validate
+from portal.accounts import email_codes
 from portal.agreements import services as agreements
 from portal.institutions import reviews
 from portal.institutions.models import Institution
+from portal.notifications import digest, outbox
 
 logger = logging.getLogger(__name__)
 WORK: dict[str, engine.Work] = {
@@ -59,6 +61,25 @@ def refer_institution(*, institution_id: int) -> None:
 def publish_release(*, release_id: int) -> None:
     """Put the files of a carried release in place. Safe to deliver twice."""
     publish.publish(release_id)
+
+
+@shared_task(name="jobs.send_outbox")
+def send_outbox() -> None:
+    """Send the mails and webhooks that are due. Safe to deliver twice: each message is claimed."""
+    outbox.send_due(now=services.now())
+
+
+@shared_task(name="jobs.send_digests")
+def send_digests() -> None:
+    """Write the daily mails, from six in the morning. Safe to deliver twice: one per person and day."""
+    digest.send_daily(now=services.now())
+
+
+@shared_task(name="jobs.tidy_outbox")
+def tidy_outbox() -> None:
+    """Clear what failed long ago, forget what ended longer ago, and drop old codes."""
+    outbox.tidy(now=services.now())
+    email_codes.tidy(now=services.now())
 
 
 @shared_task(name="jobs.sweep")

@@ -1,11 +1,13 @@
 """What every page knows."""
 
+from functools import cache
 from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
 
 from portal.accounts.standing import standing_of
+from portal.notifications import services as notifications
 
 
 def site(request: HttpRequest) -> dict[str, Any]:
@@ -18,7 +20,13 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "live_url": settings.LIVE_URL,
         "orcid_enabled": bool(settings.ORCID_CLIENT_ID),
         "user_roles": _roles(request),
+        "unread_count": cache(lambda: _unread(request)),  # asked only where the menu is drawn
     }
+
+
+def _unread(request: HttpRequest) -> int:
+    user = getattr(request, "user", None)
+    return notifications.unread_count(user) if user is not None and user.is_authenticated else 0
 
 
 def _roles(request: HttpRequest) -> set[str]:

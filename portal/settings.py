@@ -130,7 +130,12 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # The broker must not deliver a long job a second time: the lease in PostgreSQL decides, not this clock.
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 7 * 24 * 3600, "socket_timeout": 5, "max_retries": 1}
 # A queue of its own: a check of fifteen minutes must not delay the repair of another.
-CELERY_BEAT_SCHEDULE = {"sweep": {"task": "jobs.sweep", "schedule": 10.0, "options": {"queue": "sweep", "expires": 10}}}
+CELERY_BEAT_SCHEDULE = {
+    "sweep": {"task": "jobs.sweep", "schedule": 10.0, "options": {"queue": "sweep", "expires": 10}},
+    "outbox": {"task": "jobs.send_outbox", "schedule": 10.0, "options": {"queue": "sweep", "expires": 10}},
+    "digests": {"task": "jobs.send_digests", "schedule": 3600.0, "options": {"queue": "sweep", "expires": 3600}},
+    "tidy_outbox": {"task": "jobs.tidy_outbox", "schedule": 3600.0, "options": {"queue": "sweep", "expires": 3600}},
+}
 
 # Any S3 store
 S3_ENDPOINT_URL = env.str("S3_ENDPOINT_URL")
@@ -170,6 +175,8 @@ ACCOUNT_REAUTHENTICATION_TIMEOUT = 120  # seconds; a signature needs a fresh pro
 ACCOUNT_PREVENT_ENUMERATION = True
 USERSESSIONS_ADAPTER = "portal.accounts.adapter.SessionsAdapter"
 USERSESSIONS_TRACK_ACTIVITY = False
+ACCOUNT_EMAIL_NOTIFICATIONS = True  # a changed password or address is told to its owner
+ACCOUNT_RATE_LIMITS = {"confirm_email": "1/m/key"}  # the link can be asked for again after a minute
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_WEBAUTHN_USER_VERIFICATION = "required"  # so that a passkey alone is two components (21 CFR 11.200)

@@ -9,6 +9,7 @@ from portal import styleguide, views
 from portal.accounts import api as accounts_api
 from portal.accounts import urls as accounts_urls
 from portal.agreements import api as agreements_api
+from portal.notifications import urls as notifications_urls
 from portal.programmes import api as programmes_api
 
 api_urlpatterns = [
@@ -37,6 +38,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/", include("jobs.urls")),
     path("audit/", include("portal.audit.urls")),
     path("mailbox/", include("portal.notifications.urls")),
+    path("inbox/", include((notifications_urls.inbox_urlpatterns, "inbox"))),
+    path("ops/outbox/", include((notifications_urls.outbox_urlpatterns, "outbox"))),
     path("api/v1/", include((api_urlpatterns, "api"))),
     path("admin/", admin.site.urls),
 ]

@@ -4,11 +4,14 @@ from datetime import UTC, datetime
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from portal import storage
 from portal.accounts import services as accounts
 from portal.accounts.models import User
+from portal.celery import app
 from portal.institutions.models import Institution, Membership
+from portal.notifications import outbox
 from portal.programmes.models import Programme
 from tests import factories
 
@@ -27,6 +30,19 @@ def _plain_static_files(settings):
         **settings.STORAGES,
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
+
+
+@pytest.fixture(autouse=True)
+def _mail_leaves_after_the_commit(monkeypatch):
+    """Let the ring at the outbox send at once, as the worker does seconds later; other messages go to the broker."""
+    real = app.send_task
+
+    def send_task(name, *args, **kwargs):
+        if name == "jobs.send_outbox":
+            return outbox.send_due(now=timezone.now())
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(app, "send_task", send_task)
 
 
 @pytest.fixture

@@ -36,6 +36,10 @@ from portal.agreements.models import Agreement, Party, Signature, SigningRequest
 from portal.institutions import memberships
 from portal.institutions import services as institutions
 from portal.institutions.models import Institution, Membership
+from portal.notifications import outbox
+from portal.notifications.models import Notification, OutboxMessage
+from portal.notifications.services import notify, put
+from portal.notifications.types import Type
 from portal.programmes import services as programmes
 from portal.programmes.models import BaseModel, Programme
 
@@ -238,6 +242,19 @@ def vote_all(motion: Any, choice: str = "for", reason: str = "") -> None:
         if motion.status == "open" and boards.can_vote(voter, motion):
             boards.cast_vote(motion, choice=choice, reason=reason, by=voter, now=timezone.now())
     motion.refresh_from_db()
+
+
+def told(person: User, **changes: Any) -> Notification:
+    """An entry of a person's inbox."""
+    values = {"type": Type.CONTRIBUTION, "subject": "C-7 passed its checks", "text": "The board has it.", "path": "/"}
+    notify([person], **values | changes)
+    return Notification.objects.filter(recipient=person).latest("pk")
+
+
+def failed_mail(address: str, *, by: User) -> OutboxMessage:
+    """A mail that an operator has given up."""
+    row = put(address, type=Type.ACCOUNT, subject="Your password was changed", text="It was changed.", path="/account/")
+    return outbox.give_up(row, by=by, now=timezone.now())
 
 
 CARD: dict[str, Any] = {

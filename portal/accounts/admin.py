@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from portal.accounts.models import ApiToken, ConsortiumRole, DeviceLogin, SiteTerms, TermsAcceptance, User
+from portal.accounts.models import ApiToken, ConsortiumRole, DeviceLogin, EmailCode, SiteTerms, TermsAcceptance, User
 from portal.admin import ReadOnlyAdmin
 
 
@@ -40,3 +40,10 @@ class SiteTermsAdmin(ReadOnlyAdmin):
 class TermsAcceptanceAdmin(ReadOnlyAdmin):
     list_display = ["user", "terms", "accepted_at"]
     list_select_related = ["user", "terms"]
+
+
+@admin.register(EmailCode)
+class EmailCodeAdmin(ReadOnlyAdmin):
+    list_display = ["email_address", "created_at", "expires_at", "attempts", "used_at"]
+    list_select_related = ["email_address"]
+    exclude = ["digest"]  # six digits are found from it by trying

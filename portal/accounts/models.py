@@ -208,3 +208,32 @@ class TermsAcceptance(models.Model):
     @property
     def audit_name(self) -> str:
         return str(self.terms)
+
+
+class EmailCode(models.Model):
+    """
+    The six digits beside a confirmation link, for the browser that asked for it. Only their HMAC is kept.
+
+    Without an address it is a decoy: a stranger who signs up with somebody's address sees nothing different.
+    """
+
+    ATTEMPTS = 5
+
+    email_address = models.ForeignKey("account.EmailAddress", null=True, blank=True, on_delete=models.CASCADE)
+    digest = models.CharField(max_length=64)
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+    attempts = models.PositiveSmallIntegerField(default=0)
+    used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(attempts__lte=5), name="email_code_five_attempts"),
+            models.CheckConstraint(
+                condition=Q(used_at__isnull=True) | Q(email_address__isnull=False),
+                name="email_code_decoy_is_never_used",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"e-mail code {self.pk}"

@@ -12,4 +12,12 @@ def is_auditor(user: User) -> bool:
     return services.is_auditor(user)
 
 
+@rules.predicate
+def is_operator(user: User) -> bool:
+    """Test if the person is an operator."""
+    return services.has_role(user, "operator")
+
+
 rules.add_perm("audit.view_log", is_auditor)
+rules.add_perm("notifications.view_outbox", is_auditor)
+rules.add_perm("notifications.change_outbox", is_operator)

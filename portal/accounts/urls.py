@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from portal.accounts import entry, ops, views
+from portal.accounts import address_views, entry, ops, views
 
 app_name = "accounts"
 urlpatterns = [
@@ -10,6 +10,8 @@ urlpatterns = [
     path("second-factor/", entry.second_factor, name="second_factor"),
     path("tokens/", views.tokens, name="tokens"),
     path("tokens/<int:token_id>/revoke/", views.revoke_token, name="revoke_token"),
+    path("email-code/", address_views.email_code, name="email_code"),
+    path("email-code/again/", address_views.send_again, name="send_again"),
     path("device/", views.device, name="device"),
     path("sessions/<int:session_id>/end/", views.end_session, name="end_session"),
     path("delete/", views.delete, name="delete"),

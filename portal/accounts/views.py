@@ -15,6 +15,7 @@ from portal.accounts import erasure, orcid, proofs, services
 from portal.accounts.forms import DeviceForm, EraseForm, ProfileForm, TokenForm
 from portal.accounts.models import DeviceLogin
 from portal.accounts.requests import SignedInRequest
+from portal.notifications import outbox
 
 
 def profile(request: SignedInRequest) -> HttpResponse:
@@ -33,6 +34,7 @@ def profile(request: SignedInRequest) -> HttpResponse:
         "sessions": UserSession.objects.filter(user=request.user).count(),
         "live_tokens": request.user.api_tokens.filter(revoked_at=None, expires_at__gt=timezone.now()).count(),
         "accepted": request.user.terms_acceptances.select_related("terms").first(),
+        "bounced": outbox.bounced_address(request.user),
     }
     return render(request, "accounts/profile.html", context, status=422 if form.errors else 200)
 

@@ -9,6 +9,7 @@ from django.template import Context
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext
 
 from portal import charts, maps
 from portal.accounts import devices, orcid
@@ -81,7 +82,7 @@ def tone(value: str) -> str:
 
 
 @register.simple_tag(takes_context=True)
-def nav(context: Context, name: str, label: str, button: str = "") -> SafeString:
+def nav(context: Context, name: str, label: str, button: str = "", count: int = 0) -> SafeString:
     """Write a link of the navigation; the page one is on is marked. Nothing if no such address exists."""
     try:
         url = reverse(name)
@@ -91,7 +92,16 @@ def nav(context: Context, name: str, label: str, button: str = "") -> SafeString
     here = path == url or (url != "/" and path.startswith(url))
     current = mark_safe(' aria-current="page"') if here else ""
     classes = mark_safe(' class="button small-button"') if button else ""
-    return format_html('<li><a href="{}"{}{}>{}</a></li>', url, current, classes, label)
+    return format_html('<li><a href="{}"{}{}>{}{}</a></li>', url, current, classes, label, unread(count))
+
+
+@register.simple_tag
+def unread(count: int | str) -> SafeString:
+    """Write how many entries are unread, or nothing."""
+    if not count:
+        return SafeString("")
+    text = str(count) if int(count) < 100 else "99+"
+    return format_html('<span class="count">{}<span class="vh"> {}</span></span>', text, gettext("unread"))
 
 
 @register.filter

@@ -31,14 +31,18 @@ def sign_up(page: Page, name: str, email: str) -> None:
 
 
 def link_of_mail(page: Page, email: str, path: str) -> str:
-    """Return the newest link that leads to `path` in the mails to an address."""
+    """Return the newest link that leads to `path` in the mails to an address; the worker sends them in a moment."""
+    return wait_until(lambda: _link_in_mailbox(page, email, path), seconds=15, what=f"a mail with {path} to {email}")
+
+
+def _link_in_mailbox(page: Page, email: str, path: str) -> str:
     page.goto(f"/mailbox/?to={email}")
     for mail in [link.get_attribute("href") or "" for link in page.locator("ul.rows a").all()]:
         page.goto(mail)
         links = page.locator(f"main a[href*='{path}']")
         if links.count():
             return links.first.get_attribute("href") or ""
-    raise AssertionError(f"No mail to {email} has a link to {path}.")
+    return ""
 
 
 def sign_in(page: Page, email: str, password: str) -> Page:

@@ -194,10 +194,10 @@ def test_decisions_are_closed_to_others(motion, steward, sign_in):
 def test_decisions_ask_the_same_number_of_questions(motion, auditor, sign_in, django_assert_num_queries):
     client = sign_in(auditor)
     factories.vote_all(motion)
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         client.get("/board/decisions/")
     for name in ("Hill Hospital", "Sea Hospital"):
         found = boards.refer_institution(factories.applied_institution(name).pk, now=timezone.now())
         factories.vote_all(found)
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         client.get("/board/decisions/")

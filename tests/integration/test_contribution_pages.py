@@ -313,7 +313,7 @@ def test_the_list_asks_the_database_as_often_for_three_as_for_one(
 ):
     for number in range(count):
         contributing.draft(institution, base, by=steward, title=f"Generator {number}")
-    with django_assert_num_queries(7):
+    with django_assert_num_queries(8):
         html = page(browser, "/contributions/")
     assert re.findall(r">(Generator \d)</a>", html) == [f"Generator {n}" for n in reversed(range(count))]
 

@@ -17,6 +17,7 @@ from portal.agreements.services import AgreementRequired
 from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
 from portal.lifecycle import TransitionNotAllowed
+from portal.notifications import outbox
 from portal.programmes.models import BaseModel
 from tests import contributing, factories
 
@@ -273,6 +274,8 @@ def test_a_referred_file_is_in_the_vault(at_status):
 
 def test_an_invalid_file_is_refused_with_the_reason(at_status, django_capture_on_commit_callbacks):
     contribution = at_status(Status.VALIDATING)
+    outbox.send_due(now=timezone.now())  # what its way here told
+    mail.outbox.clear()
     with django_capture_on_commit_callbacks(execute=True):
         found = services.find_invalid(contribution.pk, reason="A value is\0 not finite.", now=timezone.now())
     assert (found.status, found.reason, found.files.get().state) == (

@@ -66,5 +66,5 @@ def test_a_notice_is_mailed_once_to_each_after_the_commit(mailoutbox, settings, 
         people = [factories.user(letter.upper(), email=f"{letter}@example.org") for letter in "ba"]
         notify([*people, people[0]], type=Type.APPLICATION, subject="S", text="T", path="/x/")
         assert mailoutbox == []
-    assert [mail.to for mail in mailoutbox] == [["a@example.org"], ["b@example.org"]]
+    assert [mail.to for mail in mailoutbox] == [["b@example.org"], ["a@example.org"]]
     assert f"{settings.PORTAL_URL}/x/" in mailoutbox[0].body

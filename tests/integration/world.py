@@ -14,6 +14,7 @@ from portal.accounts.models import User
 from portal.agreements.models import Signature
 from portal.institutions import memberships
 from portal.institutions.models import Institution, Membership
+from portal.notifications import webhooks
 from portal.notifications.models import Mail
 from portal.programmes.models import Programme
 from tests import factories
@@ -37,6 +38,7 @@ def shared_objects(programme: Programme, *, operator: User) -> dict[str, object]
         "spdx_id": release.license.spdx_id,
         "evaluation": evaluation.pk,
         "mail": mail.pk,
+        "failed": factories.failed_mail("gone@example.org", by=operator).pk,
         "programme": programme.slug,
         "base_model": factories.base_model(programme).pk,
     }
@@ -72,6 +74,8 @@ def site_objects(institution: Institution) -> dict[str, object]:
         "invitation": invitation.pk,
         "membership": Membership.objects.get(user=member, institution=institution).pk,
         "token": steward.api_tokens.get().pk,
+        "told": factories.told(steward, deadline_at=now).pk,
+        "hook": webhooks.add(steward, url="https://hook.example.org/", now=now).pk,
         "code": Signature.objects.get(institution=institution).receipt_code,
     }
 

@@ -13,6 +13,7 @@ from jobs import lifecycle as jobs
 from portal.agreements import lifecycle as agreements
 from portal.institutions import lifecycle as institutions
 from portal.lifecycle import mermaid
+from portal.notifications import lifecycle as notifications
 
 TABLES: dict[str, Mapping[tuple[Any, Any], str]] = {
     "Institution": institutions.TRANSITIONS,
@@ -21,6 +22,7 @@ TABLES: dict[str, Mapping[tuple[Any, Any], str]] = {
     "Motion": board.TRANSITIONS,
     "Release": releases.TRANSITIONS,
     "Run": jobs.TRANSITIONS,
+    "Outbox message": notifications.TRANSITIONS,
 }
 
 
