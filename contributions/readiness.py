@@ -6,6 +6,7 @@ from contributions import cards
 from contributions.models import Contribution, ContributionFile
 from portal.agreements import services as agreements
 from portal.errors import DomainError
+from portal.programmes import services as programmes
 
 State = ContributionFile.State
 
@@ -30,6 +31,10 @@ def manifest(contribution: Contribution) -> str:
 def obstacles(contribution: Contribution) -> list[DomainError]:
     """Return everything that keeps a draft from being submitted, each with where to settle it."""
     found: list[DomainError] = []
+    try:
+        programmes.require_takes(contribution.programme, contribution.kind)
+    except DomainError as exc:
+        found.append(exc)
     try:
         agreements.require_active(contribution.institution, contribution.programme)
     except agreements.AgreementRequired as exc:

@@ -24,5 +24,6 @@ def _roles(request: HttpRequest) -> set[str]:
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         return set()
-    roles = set(ConsortiumRole.objects.current().filter(user=user).values_list("role", flat=True))
-    return roles | {"board"} if roles & {"board_member", "chair"} else roles
+    held = list(ConsortiumRole.objects.current().filter(user=user).values_list("role", "programme"))
+    roles = {role for role, programme in held if programme is None}
+    return roles | {"board"} if {role for role, _ in held} & {"board_member", "chair"} else roles

@@ -7,8 +7,8 @@ from http import HTTPStatus
 
 from allauth.account.models import EmailAddress
 from django.contrib.auth.models import AnonymousUser
-from django.db import transaction
-from django.db.models import Q
+from django.db import models, transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from portal.accounts.models import ApiToken, ConsortiumRole, DeviceLogin, User
@@ -18,6 +18,7 @@ from portal.errors import DomainError
 TOKEN_DAYS = 90
 DEVICE_MINUTES = 15
 POLL_SECONDS = 3
+SEATED = ["board_member", "chair"]
 
 
 class DeviceLoginRefused(DomainError):
@@ -36,16 +37,35 @@ def digest_of(secret: str) -> str:
 
 
 @transaction.atomic
-def appoint(user: User, role: str, *, by: User | None, now: datetime) -> ConsortiumRole:
-    """Give a person a role in the consortium."""
-    row = ConsortiumRole.objects.create(user=user, role=role, started_at=now)
-    audit.record("role.given", user, by=by, role=role)
+def appoint(
+    user: User, role: str, *, programme: models.Model | None = None, by: User | None, now: datetime
+) -> ConsortiumRole:
+    """Give a person a role in the consortium: in every programme, or a seat on the board of one."""
+    programme_id = programme.pk if programme else None
+    row = ConsortiumRole.objects.create(user=user, role=role, programme_id=programme_id, started_at=now)
+    audit.record("role.given", user, by=by, role=role, programme=programme_id)
     return row
 
 
 def has_role(user: User | AnonymousUser, *roles: str) -> bool:
-    """Test if the person holds one of the consortium roles today."""
-    return user.is_authenticated and ConsortiumRole.objects.current().filter(user=user, role__in=roles).exists()
+    """Test if the person holds one of the consortium roles today, in every programme: a seat in one is not enough."""
+    held = ConsortiumRole.objects.current().everywhere()
+    return user.is_authenticated and held.filter(user=user, role__in=roles).exists()
+
+
+def programmes_seated(user: User | AnonymousUser) -> set[int | None]:
+    """Return the ids of the programmes on whose board the person has a seat today; None stands for every one."""
+    if not user.is_authenticated:
+        return set()
+    seats = ConsortiumRole.objects.current().filter(user=user, role__in=SEATED)
+    return set(seats.values_list("programme", flat=True))
+
+
+def seated(programme: models.Model | None) -> QuerySet[User]:
+    """Return the board of a programme: who holds a seat in it or in every one. None: only those with every one."""
+    seats = ConsortiumRole.objects.current().filter(role__in=SEATED)
+    own = Q(programme__isnull=True) | Q(programme=programme.pk) if programme else Q(programme__isnull=True)
+    return User.objects.filter(consortium_roles__in=seats.filter(own), is_active=True).distinct().order_by("name")
 
 
 def is_auditor(user: User) -> bool:

@@ -19,6 +19,7 @@ SENTENCES: dict[str, str] = {
     "invitation.accepted": "{actor} accepted the {subject}",
     "invitation.withdrawn": "{actor} withdrew the {subject}",
     "programme.created": "{actor} created the programme {subject}",
+    "programme.changed": "{actor} changed the programme {subject}",
     "base_model.registered": "{actor} registered the base model {subject}",
     "agreement.published": "{actor} published {subject}",
     "agreement.signed": "{actor} signed {subject}",
