@@ -17,7 +17,7 @@ from jobs import tasks
 from jobs.models import Run
 from portal.accounts import services as accounts
 from portal.agreements.models import Signature
-from portal.institutions import services as institutions
+from portal.institutions import memberships
 from portal.institutions.models import Membership
 from portal.notifications.models import Mail
 from tests import factories
@@ -59,7 +59,7 @@ def world(institution, steward, member, outsider, board, operator, auditor, rese
     file = factories.upload(draft, b"more bytes")
     submitted = factories.submitted_contribution(institution, b"third bytes")
     tasks.validate_contribution(contribution_id=submitted.pk)
-    invitation, secret = institutions.invite(
+    invitation, secret = memberships.invite(
         institution, email="new@example.org", role=Membership.Role.MEMBER, by=steward, now=now
     )
     release = factories.released_model(operator)
