@@ -25,6 +25,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("accounts/", include("allauth.urls")),
     path("account/", include("portal.accounts.urls")),
     path("institutions/", include("portal.institutions.urls")),
+    path("programmes/", include("portal.programmes.urls")),
     path("agreements/", include("portal.agreements.urls")),
     path("contributions/", include("contributions.urls")),
     path("board/", include("governance.board.urls")),

@@ -21,7 +21,7 @@ def _row(base: BaseModel) -> dict[str, Any]:
         "programme": base.programme.slug,
         "sha256": base.sha256,
         "size_bytes": base.size_bytes,
-        "config": base.config,
+        "config": base.effective_config(),
         "licence": base.licence,
         "download_url": reverse("api:base_model_download", args=[base.pk]),
     }
