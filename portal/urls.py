@@ -5,12 +5,14 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from contributions import api as contributions_api
 from governance.releases import api as releases_api
-from portal import styleguide, views
+from portal import reference, styleguide, views
 from portal.accounts import api as accounts_api
+from portal.institutions import api as institutions_api
 from portal.programmes import api as programmes_api
 
 api_urlpatterns = [
     *accounts_api.urlpatterns,
+    *institutions_api.urlpatterns,
     *programmes_api.urlpatterns,
     *contributions_api.urlpatterns,
     *releases_api.urlpatterns,
@@ -34,6 +36,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("runs/", include("jobs.urls")),
     path("audit/", include("portal.audit.urls")),
     path("mailbox/", include("portal.notifications.urls")),
+    path("api/", reference.page, name="api_reference"),
+    path("api/v1/schema", reference.schema, name="api_schema"),
     path("api/v1/", include((api_urlpatterns, "api"))),
     path("admin/", admin.site.urls),
 ]

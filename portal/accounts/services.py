@@ -105,8 +105,8 @@ def create_token(user: User, *, name: str, now: datetime) -> str:
 @transaction.atomic
 def revoke_token(token: ApiToken, *, by: User, now: datetime) -> None:
     """End a token; the kit that holds it is signed out."""
-    ApiToken.objects.filter(pk=token.pk, revoked_at__isnull=True).update(revoked_at=now)
-    audit.record("token.revoked", token.user, by=by, name=token.name)
+    if ApiToken.objects.filter(pk=token.pk, revoked_at__isnull=True).update(revoked_at=now):
+        audit.record("token.revoked", token.user, by=by, name=token.name)
 
 
 def user_of_bearer(header: str) -> User | None:
