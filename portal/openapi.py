@@ -35,14 +35,16 @@ class ProblemSerializer(serializers.Serializer):
     code = serializers.CharField(help_text="For programs: stable, in snake_case.")
     detail = serializers.CharField(help_text="For people: what happened, to what, and what to do next.")
     next_url = serializers.CharField(allow_blank=True, help_text="The page where it can be settled; may be empty.")
-    errors = serializers.DictField(required=False, help_text="With 400: messages by field.")
+    errors = serializers.DictField(  # type: ignore[assignment]  # only for the description: nothing is validated
+        required=False, help_text="With 400: messages by field."
+    )
 
 
 class ActionSerializer(serializers.Serializer):
     """Something that you can do with the object, or why not now."""
 
     name = serializers.CharField()
-    label = serializers.CharField()
+    label = serializers.CharField()  # type: ignore[assignment]  # a field named like an attribute of fields
     allowed = serializers.BooleanField()
     reason = serializers.CharField(allow_blank=True, help_text="Why it is not allowed now.")
     url = serializers.CharField(allow_blank=True, help_text="Where to do it.")

@@ -100,7 +100,12 @@ def _fields(schema: dict[str, Any]) -> list[dict[str, Any]]:
         return _fields(schema["items"])
     required = schema.get("required", [])
     return [
-        {"name": name, "type": _type(row), "text": row.get("description", "").replace("`", ""), "required": name in required}
+        {
+            "name": name,
+            "type": _type(row),
+            "text": row.get("description", "").replace("`", ""),
+            "required": name in required,
+        }
         for name, row in schema.get("properties", {}).items()
     ]
 
