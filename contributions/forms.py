@@ -9,7 +9,7 @@ from contributions import cards
 from contributions.models import Contribution
 from contributions.rules import institutions_to_act_for
 from portal.accounts.models import User
-from portal.programmes.models import BaseModel
+from portal.programmes.models import BaseModel, Programme
 
 
 class DetailsForm(forms.Form):
@@ -19,10 +19,13 @@ class DetailsForm(forms.Form):
         max_length=200, help_text="As the board will see it. For example: Fundus generator, screening 2019 to 2024."
     )
     base_model = forms.ModelChoiceField(
-        BaseModel.objects.order_by("-registered_at"),
-        empty_label=None,
-        help_text="The registered generator you fine-tuned.",
+        BaseModel.objects.none(), empty_label=None, help_text="The registered generator you fine-tuned."
     )
+
+    def __init__(self, *args: Any, programme: Programme | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        offered = BaseModel.objects.filter(programme=programme).order_by("-registered_at")
+        self.fields["base_model"].queryset = offered  # type: ignore[attr-defined]
 
 
 class NewForm(DetailsForm):

@@ -21,8 +21,10 @@ class ContributionQuerySet(models.QuerySet["Contribution"]):
         mine = Q(institution__in=user.memberships.current().values("institution"))
         if accounts.is_auditor(user):
             return self.filter(mine | ~Q(status=Status.DRAFT))
-        if accounts.has_role(user, "board_member"):
-            return self.filter(mine | Q(referred_at__isnull=False))
+        seats = accounts.programmes_seated(user)
+        if seats:
+            own_board = Q() if None in seats else Q(programme__in=seats)
+            return self.filter(mine | Q(own_board, referred_at__isnull=False))
         return self.filter(mine)
 
 

@@ -7,6 +7,7 @@ from contributions import cards
 from contributions.models import Contribution, ContributionFile
 from portal.agreements import services as agreements
 from portal.errors import DomainError
+from portal.programmes import services as programmes
 
 State = ContributionFile.State
 
@@ -41,6 +42,10 @@ def may_contribute(contribution: Contribution) -> agreements.Decision:
 def obstacles(contribution: Contribution) -> list[DomainError]:
     """Return everything that keeps a draft from being submitted, each with where to settle it."""
     found: list[DomainError] = []
+    try:
+        programmes.require_takes(contribution.programme, contribution.kind)
+    except DomainError as exc:
+        found.append(exc)
     decision = may_contribute(contribution)
     if not decision.allowed:
         found.append(agreements.AgreementRequired(decision))

@@ -3,15 +3,19 @@
 from typing import Any
 
 from django.db.models import QuerySet
+from django.utils import timezone
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from contributions import services
+from contributions import actions, services
 from contributions.models import CheckResult, Contribution, ContributionFile
 from portal.institutions import services as institutions
 from portal.institutions.models import Institution
+from portal.openapi import ActionSerializer
 from portal.programmes.models import BaseModel
 
 
+@extend_schema_field(serializers.SlugField)
 class OwnInstitution(serializers.SlugRelatedField):
     """The slug of an institution in which the person holds a role; any other does not exist for them."""
 
@@ -32,7 +36,7 @@ class NewestBaseModel(serializers.CharField):
 class DraftSerializer(serializers.Serializer):
     """What POST /contributions takes."""
 
-    institution = OwnInstitution(slug_field="slug")
+    institution = OwnInstitution(slug_field="slug", help_text="The slug of an institution of yours.")
     kind = serializers.ChoiceField(choices=Contribution.Kind.choices)
     base_model = NewestBaseModel()
     title = serializers.CharField(max_length=200)
@@ -66,7 +70,20 @@ class PartsSerializer(serializers.Serializer):
 
 
 class ReasonSerializer(serializers.Serializer):
-    reason = serializers.CharField(max_length=2000)
+    reason = serializers.CharField(max_length=2000, help_text="One sentence; it stays on record.")
+
+
+class SignedPartSerializer(serializers.Serializer):
+    """Where to PUT one part, and with which headers, within the time given."""
+
+    number = serializers.IntegerField()
+    url = serializers.URLField()
+    headers = serializers.DictField(child=serializers.CharField())
+
+
+class SignedPartsSerializer(serializers.Serializer):
+    urls = SignedPartSerializer(many=True)
+    expires_in_seconds = serializers.IntegerField()
 
 
 class FileSerializer(serializers.ModelSerializer):
@@ -93,7 +110,7 @@ class CheckResultSerializer(serializers.ModelSerializer):
         fields = ["number", "name", "verdict", "sentence", "fix", "evidence", "duration_seconds"]
 
 
-class SummarySerializer(serializers.ModelSerializer):
+class ContributionSummarySerializer(serializers.ModelSerializer):
     """A contribution in a list."""
 
     institution = serializers.SlugField(source="institution.slug")
@@ -108,22 +125,25 @@ class SummarySerializer(serializers.ModelSerializer):
         return self.context["request"].build_absolute_uri(contribution.get_absolute_url())
 
 
-class ContributionSerializer(SummarySerializer):
+class ContributionSerializer(ContributionSummarySerializer):
     """A contribution whole, with the results of the newest checks and what the person may do."""
 
     files = FileSerializer(many=True, read_only=True)
-    checks = serializers.SerializerMethodField()
+    checks = serializers.SerializerMethodField(help_text="Results of the newest checks.")
     available_actions = serializers.SerializerMethodField()
 
-    class Meta(SummarySerializer.Meta):
+    class Meta(ContributionSummarySerializer.Meta):
         fields = [
-            *SummarySerializer.Meta.fields,
+            *ContributionSummarySerializer.Meta.fields,
             "training_card", "manifest_sha256", "reason", "files", "checks", "available_actions",
         ]  # fmt: skip
 
+    @extend_schema_field(CheckResultSerializer(many=True))
     def get_checks(self, contribution: Contribution) -> Any:
         results, _ = services.latest_results(contribution)
         return CheckResultSerializer(results, many=True).data
 
-    def get_available_actions(self, contribution: Contribution) -> list[str]:
-        return services.available_actions(contribution, self.context["request"].user)
+    @extend_schema_field(ActionSerializer(many=True))
+    def get_available_actions(self, contribution: Contribution) -> Any:
+        available = actions.available(contribution, self.context["request"].user, now=timezone.now())
+        return ActionSerializer(available, many=True).data

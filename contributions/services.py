@@ -24,6 +24,7 @@ from portal.lifecycle import TransitionNotAllowed, verb
 from portal.live import announce
 from portal.notifications.services import notify
 from portal.notifications.types import Type
+from portal.programmes import services as programmes
 from portal.programmes.models import BaseModel
 from portal.queue import enqueue
 
@@ -63,6 +64,12 @@ class KindNotOpen(DomainError):
     """This kind of contribution cannot be made yet."""
 
     code = "kind_not_open"
+
+
+class OtherProgramme(DomainError):
+    """A contribution stays in the programme that it was begun in."""
+
+    code = "other_programme"
 
 
 class NotADraft(DomainError):
@@ -123,6 +130,7 @@ def draft(
     require_steward(by, institution)
     if kind != Contribution.Kind.WEIGHTS or base_model is None:
         raise KindNotOpen("Only generator weights, fine-tuned from a registered base model, can be contributed yet.")
+    programmes.require_takes(base_model.programme, kind)
     training_card = _valid(training_card)
     contribution = Contribution.objects.create(
         programme=base_model.programme,
@@ -155,6 +163,11 @@ def change(
     contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
     if contribution.status != Status.DRAFT:
         raise NotADraft(f"{contribution} is {contribution.get_status_display().lower()} and does not change any more.")
+    if base_model is not None and base_model.programme_id != contribution.programme_id:
+        raise OtherProgramme(
+            f"{base_model} belongs to {base_model.programme}, and {contribution} to {contribution.programme}. Begin "
+            "another contribution for it."
+        )
     if training_card is not None:
         training_card = _valid(training_card)
     given = {"title": title, "base_model": base_model, "training_card": training_card}

@@ -20,6 +20,7 @@ from portal.accounts.requests import SignedInRequest
 from portal.audit import services as audit
 from portal.errors import DomainError
 from portal.institutions import advice
+from portal.programmes import services as programmes
 
 PAGE_SIZE = 50
 STEPS = ["Details", "Training card", "Weights", "Review and submit"]
@@ -75,7 +76,13 @@ def list_(request: SignedInRequest) -> HttpResponse:
 def new(request: SignedInRequest) -> HttpResponse:
     """Step 1 of a new contribution: for whom, of which kind, what."""
     institutions = list(institutions_to_act_for(request.user))
-    form = NewForm(request.POST or None, user=request.user, initial={"institution": next(iter(institutions), None)})
+    offered = list(programmes.offering(Contribution.Kind.WEIGHTS))
+    wanted = request.GET.get("programme", "")
+    programme = offered[0] if len(offered) == 1 else next((row for row in offered if row.slug == wanted), None)
+    if institutions and len(offered) > 1 and programme is None:
+        return render(request, "contributions/programme_choose.html", {"programmes": offered})
+    initial = {"institution": next(iter(institutions), None)}
+    form = NewForm(request.POST or None, user=request.user, programme=programme, initial=initial)
     if form.is_valid():
         contribution = services.draft(
             **form.cleaned_data,
@@ -88,6 +95,8 @@ def new(request: SignedInRequest) -> HttpResponse:
     context = {
         "form": form,
         "steps": STEPS,
+        "programme": programme,
+        "several": len(offered) > 1,
         "advice": [(institution, advice.recommend(institution)) for institution in institutions],
     }
     return render(request, "contributions/contribution_new.html", context)
@@ -96,9 +105,8 @@ def new(request: SignedInRequest) -> HttpResponse:
 def edit(request: SignedInRequest, pk: int) -> HttpResponse:
     """Step 1 of a draft: title and base model."""
     contribution = _contribution(request, pk, action="change")
-    form = DetailsForm(
-        request.POST or None, initial={"title": contribution.title, "base_model": contribution.base_model}
-    )
+    initial = {"title": contribution.title, "base_model": contribution.base_model}
+    form = DetailsForm(request.POST or None, programme=contribution.programme, initial=initial)
     if form.is_valid():
         services.change(contribution, **form.cleaned_data, by=request.user)
         return redirect("contributions:card", contribution.pk)

@@ -42,11 +42,13 @@ def download(bucket: str, key: str, path: Path) -> str:
 
 def base_folder(base: BaseModel) -> Path:
     """Return a folder with config.json and model.safetensors of a base generator, as the kit reads it."""
-    folder = settings.DATA_DIR / "cache" / f"base-{base.sha256}"
+    config = json.dumps(base.effective_config(), sort_keys=True)
+    digest = hashlib.sha256(config.encode()).hexdigest()
+    folder = settings.DATA_DIR / "cache" / f"base-{base.sha256}-{digest[:16]}"  # a programme may change its thresholds
     if not (folder / "config.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         model = folder / "model.safetensors"
         if not model.exists():
             model.hardlink_to(fetch(base.storage_key, base.sha256))
-        (folder / "config.json").write_text(json.dumps(base.config), encoding="utf-8")
+        (folder / "config.json").write_text(config, encoding="utf-8")
     return folder

@@ -31,7 +31,7 @@ LIMITS = sandbox.Limits(
     scratch_bytes=64 * 2**20,
 )
 EVIDENCE_BYTES = 8 * 2**20
-EXPECTED = {1, 4, 5, 7}  # checks by the kit; without a word on each, nothing passes
+BY_KIT = {1, 4, 5, 7}  # without a word on each that the programme asks for, nothing passes
 FIELDS = {
     "number": int, "name": str, "verdict": str, "sentence": str, "fix": str, "evidence": dict, "duration_seconds": float
 }  # fmt: skip
@@ -123,8 +123,9 @@ def _transfer(attempt: Attempt, contribution: Contribution, file: ContributionFi
 
 
 def _in_sandbox(attempt: Attempt, contribution: Contribution, file: ContributionFile, path: Path, scratch: Path) -> str:
-    """Checks 1, 4, 5 and 7, by the kit, in a child that can reach nothing."""
+    """The checks by the kit that the programme asks for, in a child that can reach nothing."""
     assert contribution.base_model is not None  # a database constraint for weights
+    expected = BY_KIT & set(contribution.programme.checks)
     out = scratch / "out"
     out.mkdir(mode=0o777)
     report: dict[str, Any] = {"refusal": "", "files": [], "checks": set(), "ended": False}
@@ -143,8 +144,8 @@ def _in_sandbox(attempt: Attempt, contribution: Contribution, file: Contribution
         report["refusal"] = f"Checking the file {TOO_MUCH[outcome.kind]}. Send a file made by the kit."
     elif not report["ended"]:
         raise PlatformFault(f"The check ended as {outcome.kind} ({outcome.exit_code}): {outcome.stderr_tail[-2000:]}")
-    elif not report["refusal"] and report["checks"] != EXPECTED:
-        raise PlatformFault(f"The check ended without a word on {sorted(EXPECTED - report['checks'])}.")
+    elif not report["refusal"] and report["checks"] != expected:
+        raise PlatformFault(f"The check ended without a word on {sorted(expected - report['checks'])}.")
     for name, found in sandbox.collect(out, report["files"], max_bytes=EVIDENCE_BYTES).items():
         _keep(attempt, contribution, name, found.read_bytes())
     return report["refusal"]

@@ -35,4 +35,4 @@ def _roles(request: HttpRequest) -> set[str]:
         return set()
     standing = getattr(request, "standing", None) or standing_of(user)  # none on an error page
     roles = set(standing.consortium_roles)
-    return roles | {"board"} if roles & {"board_member", "chair"} else roles
+    return roles | {"board"} if standing.has_seat else roles

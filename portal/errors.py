@@ -6,6 +6,7 @@ from typing import Any
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.urls import reverse
 from rest_framework import exceptions as drf
 from rest_framework.response import Response
 
@@ -68,7 +69,7 @@ def _problem_of(exc: Exception) -> dict[str, Any] | None:
     if isinstance(exc, PermissionDenied):
         return problem(status=403, code="not_allowed", detail=str(exc) or "You may not do this.")
     if isinstance(exc, drf.NotAuthenticated | drf.AuthenticationFailed):
-        return problem(status=401, code="not_signed_in", detail=str(exc.detail))
+        return problem(status=401, code="not_signed_in", detail=str(exc.detail), next_url=reverse("accounts:tokens"))
     if isinstance(exc, drf.ValidationError):
         return problem(status=400, code="invalid", detail="Some fields need another look.", errors=exc.detail)
     if isinstance(exc, drf.APIException):
@@ -79,7 +80,8 @@ def _problem_of(exc: Exception) -> dict[str, Any] | None:
 def wants_json(request: HttpRequest) -> bool:
     """Test if the answer should be problem+json rather than a page."""
     return (
-        request.path.startswith(("/api/", "/dl/"))
+        request.path.startswith("/api/v1/")
+        or request.path.startswith("/dl/")
         and "text/html" not in request.headers.get("Accept", "")
         or "HTTP_AUTHORIZATION" in request.META
     )

@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "channels",
     "django_htmx",
     "rest_framework",
+    "drf_spectacular",
     "rules.apps.AutodiscoverRulesConfig",
     "portal",
     "portal.accounts",
@@ -253,8 +254,23 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
     "EXCEPTION_HANDLER": "portal.errors.problem_response",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "portal.negotiation.AlwaysJson",
+    "DEFAULT_SCHEMA_CLASS": "portal.openapi.AutoSchema",
     "NUM_PROXIES": TRUSTED_PROXY_COUNT,
     "DEFAULT_THROTTLE_RATES": {"device": "30/min"},
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Global RETFound portal",
+    "DESCRIPTION": "What people do on the pages of the portal, programs do here. The readable reference is at /api/.",
+    "VERSION": VERSION,
+    "LICENSE": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+    "SERVERS": [{"url": PORTAL_URL}],
+    "OAS_VERSION": "3.1.0",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "AUTHENTICATION_WHITELIST": ["portal.accounts.authentication.BearerAuthentication"],
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "POSTPROCESSING_HOOKS": [],  # enumerations stay where they are used: their names would collide
 }
 
 LOGGING = {

@@ -5,15 +5,17 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from contributions import api as contributions_api
 from governance.releases import api as releases_api
-from portal import styleguide, views
+from portal import reference, styleguide, views
 from portal.accounts import api as accounts_api
 from portal.accounts import urls as accounts_urls
 from portal.agreements import api as agreements_api
+from portal.institutions import api as institutions_api
 from portal.notifications import urls as notifications_urls
 from portal.programmes import api as programmes_api
 
 api_urlpatterns = [
     *accounts_api.urlpatterns,
+    *institutions_api.urlpatterns,
     *programmes_api.urlpatterns,
     *agreements_api.urlpatterns,
     *contributions_api.urlpatterns,
@@ -30,6 +32,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/", include("portal.accounts.urls")),
     path("", include([*accounts_urls.terms_urlpatterns, *accounts_urls.ops_urlpatterns])),
     path("institutions/", include("portal.institutions.urls")),
+    path("programmes/", include("portal.programmes.urls")),
     path("agreements/", include("portal.agreements.urls")),
     path("contributions/", include("contributions.urls")),
     path("board/", include("governance.board.urls")),
@@ -40,6 +43,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("mailbox/", include("portal.notifications.urls")),
     path("inbox/", include((notifications_urls.inbox_urlpatterns, "inbox"))),
     path("ops/outbox/", include((notifications_urls.outbox_urlpatterns, "outbox"))),
+    path("api/", reference.page, name="api_reference"),
+    path("api/v1/schema", reference.schema, name="api_schema"),
     path("api/v1/", include((api_urlpatterns, "api"))),
     path("admin/", admin.site.urls),
 ]

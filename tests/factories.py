@@ -237,7 +237,7 @@ def person_of(institution: Institution, role: str = Role.PRINCIPAL_INVESTIGATOR)
 
 def vote_all(motion: Any, choice: str = "for", reason: str = "") -> None:
     """Let every eligible member of the board vote, until the motion closes."""
-    for voter in boards.board():
+    for voter in boards.board(motion.programme):
         motion.refresh_from_db()
         if motion.status == "open" and boards.can_vote(voter, motion):
             boards.cast_vote(motion, choice=choice, reason=reason, by=voter, now=timezone.now())
@@ -265,7 +265,8 @@ CARD: dict[str, Any] = {
 
 
 def draft_contribution(institution: Institution, *, title: str = "Fine-tuned weights") -> Contribution:
-    base = BaseModel.objects.first() or base_model(Programme.objects.earliest("pk"))
+    programme = Programme.objects.earliest("pk")
+    base = programme.base_models.first() or base_model(programme)
     return contributions.draft(
         institution,
         kind=Contribution.Kind.WEIGHTS,

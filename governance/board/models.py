@@ -13,14 +13,16 @@ from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.audit.people import reference
 from portal.institutions.models import Institution
+from portal.programmes.models import Programme
 
 
 class MotionQuerySet(models.QuerySet["Motion"]):
     def visible_to(self, user: User) -> "MotionQuerySet":
-        """Motions are seen by the board, operators and auditors."""
+        """Motions are seen by the board, operators and auditors; by a programme's own board, those of the programme."""
         if accounts.has_role(user, "board_member", "chair", "operator", "auditor"):
             return self.all()
-        return self.none()
+        seats = accounts.programmes_seated(user)
+        return self.filter(Q(contribution__programme__in=seats) | Q(release__candidate__programme__in=seats))
 
 
 class Motion(models.Model):
@@ -101,6 +103,13 @@ class Motion(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("board:motion", args=[self.pk])
+
+    @property
+    def programme(self) -> Programme | None:
+        """The programme whose board votes; None: the question concerns them all."""
+        if self.contribution is not None:
+            return self.contribution.programme
+        return self.release.candidate.programme if self.release is not None else None
 
 
 class Vote(models.Model):

@@ -13,7 +13,8 @@ from governance.board.models import Motion, Recusal, Vote
 from governance.board.tally import Result, Rule, Tally, tally
 from governance.releases import services as releases
 from governance.releases.models import Candidate, License, Release
-from portal.accounts.models import ConsortiumRole, User
+from portal.accounts import services as accounts
+from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import services as institutions
@@ -22,13 +23,13 @@ from portal.institutions.models import Institution
 from portal.lifecycle import verb
 from portal.notifications.services import notify
 from portal.notifications.types import Type
+from portal.programmes.models import Programme
 from portal.queue import enqueue
 
 Kind = Motion.Kind
 OPEN_DAYS = 14
 # kind: (quorum, threshold in percent of for + against). The consortium's defaults; frozen into each motion.
 RULES = {Kind.ADMIT_INSTITUTION: (3, 50), Kind.APPROVE_CONTRIBUTION: (3, 50), Kind.RELEASE_MODEL: (3, 66)}
-SEATED = ["board_member", "chair"]
 
 
 class VoteRefused(DomainError):
@@ -37,31 +38,30 @@ class VoteRefused(DomainError):
     code = "vote_refused"
 
 
-def board() -> QuerySet[User]:
-    """Return the people who hold a seat today."""
-    seats = ConsortiumRole.objects.current().filter(role__in=SEATED)
-    return User.objects.filter(consortium_roles__in=seats, is_active=True).distinct().order_by("name")
+def board(programme: Programme | None = None) -> QuerySet[User]:
+    """Return who votes on a programme's questions; without one, on those of the consortium, such as admissions."""
+    return accounts.seated(programme)
 
 
 def recused(motion: Motion) -> dict[int, str]:
     """Return who may not vote and why, by user id: people of the subject's institution, and who stepped aside."""
     reasons = {row.member_id: row.reason for row in motion.recusals.all()}
     if motion.institution is not None:
-        own = board().filter(pk__in=institutions.people(motion.institution))
+        own = board(motion.programme).filter(pk__in=institutions.people(motion.institution))
         reasons |= {pk: f"belongs to {motion.institution}" for pk in own.values_list("pk", flat=True)}
     return reasons
 
 
 def can_vote(user: User, motion: Motion) -> bool:
     """Test if the person holds a seat and is not recused. Being a superuser does not help."""
-    return board().filter(pk=user.pk).exists() and user.pk not in recused(motion)
+    return board(motion.programme).filter(pk=user.pk).exists() and user.pk not in recused(motion)
 
 
 def count(motion: Motion, *, now: datetime) -> Tally:
     """Return the arithmetic of a motion as it stands."""
     rule = Rule(motion.quorum, motion.threshold_percent, motion.closes_at)
     choices = [vote.choice for vote in motion.votes.all()]
-    eligible = set(board().values_list("pk", flat=True)) - recused(motion).keys() | {
+    eligible = set(board(motion.programme).values_list("pk", flat=True)) - recused(motion).keys() | {
         v.voter_id for v in motion.votes.all()
     }
     return tally(rule, choices, eligible=len(eligible), now=now)
@@ -93,7 +93,7 @@ def _open(kind: str, title: str, *, by: User | None, now: datetime, **subject: A
     )
     audit.record("motion.opened", motion, by=by, quorum=quorum, threshold_percent=threshold_percent)
     notify(
-        board().exclude(pk__in=recused(motion)),
+        board(motion.programme).exclude(pk__in=recused(motion)),
         type=Type.BALLOT,
         subject=f"Your vote: {motion.title}",
         text=f"The ballot is open until {motion.closes_at:%d %B %Y, %H:%M} UTC.",
@@ -178,8 +178,9 @@ def cast_vote(motion: Motion, *, choice: str, reason: str, by: User, now: dateti
 
 
 def _require_eligible(motion: Motion, user: User) -> None:
-    if not board().filter(pk=user.pk).exists():
-        raise NotAllowed("Only members of the board vote.")
+    if not board(motion.programme).filter(pk=user.pk).exists():
+        of_which = f" of {motion.programme}" if motion.programme else ""
+        raise NotAllowed(f"Only members of the board{of_which} vote.")
     reasons = recused(motion)
     if user.pk in reasons:
         raise NotAllowed(f"You are recused from this motion: {reasons[user.pk]}.")

@@ -30,9 +30,11 @@ from portal.institutions.countries import countries
 from portal.institutions.lifecycle import Status as InstitutionStatus
 from portal.institutions.models import Institution
 
+SUBJECTS = ["institution", "contribution__programme", "release__candidate__programme"]
+
 
 def _require_reader(request: SignedInRequest) -> None:
-    if not accounts.has_role(request.user, "board_member", "chair", "operator", "auditor"):
+    if not (accounts.has_role(request.user, "operator", "auditor") or accounts.programmes_seated(request.user)):
         raise NotAllowed("The docket is for the board, operators and auditors.")
 
 
@@ -40,7 +42,7 @@ def _require_reader(request: SignedInRequest) -> None:
 def docket(request: SignedInRequest) -> HttpResponse:
     """Show the open motions, oldest first, and which of them wait for this member's vote."""
     _require_reader(request)
-    now = timezone.now()
+    now, seats = timezone.now(), accounts.programmes_seated(request.user)
     motions = Motion.objects.visible_to(request.user).filter(status=Status.OPEN)
     rows = [
         {
@@ -49,16 +51,16 @@ def docket(request: SignedInRequest) -> HttpResponse:
             "days_open": (now - motion.opened_at).days,
             "my_vote": next((vote for vote in motion.votes.all() if vote.voter_id == request.user.pk), None),
             "recused": services.recused(motion).get(request.user.pk, ""),
+            "seated": None in seats or motion.programme is not None and motion.programme.pk in seats,
         }
-        for motion in motions.select_related("institution").prefetch_related("votes", "recusals")
+        for motion in motions.select_related(*SUBJECTS).prefetch_related("votes", "recusals")
     ]
     decided = Motion.objects.visible_to(request.user).exclude(status=Status.OPEN).order_by("-closed_at")[:5]
-    seated = services.board().filter(pk=request.user.pk).exists()
-    waiting = [row for row in rows if seated and not row["my_vote"] and not row["recused"]]
+    waiting = [row for row in rows if row["seated"] and not row["my_vote"] and not row["recused"]]
     return render(
         request,
         "board/docket.html",
-        {"rows": rows, "waiting": len(waiting), "seated": seated, "decided": decided},
+        {"rows": rows, "waiting": len(waiting), "seated": bool(seats), "decided": decided},
     )
 
 
@@ -83,7 +85,9 @@ def _motion(request: SignedInRequest, pk: int) -> Motion:
         "institution",
         "contribution__institution",
         "contribution__base_model",
+        "contribution__programme",
         "release__candidate__corpus",
+        "release__candidate__programme",
         "release__license",
     )
     return get_object_or_404(rows, pk=pk)
@@ -116,7 +120,9 @@ def _render_motion(
         "my_vote": mine,
         "may_vote": is_open and mine is None and services.can_vote(request.user, motion),
         "recused_because": reasons.get(request.user.pk, ""),
-        "recusals": [(member, reasons[member.pk]) for member in services.board() if member.pk in reasons],
+        "recusals": [
+            (member, reasons[member.pk]) for member in services.board(motion.programme) if member.pk in reasons
+        ],
         "vote_form": vote_form,
         "recusal_form": recusal_form,
         "timeline": _history(motion),

@@ -12,6 +12,47 @@ from rest_framework.response import Response
 from governance.releases import services
 from governance.releases.lifecycle import Status
 from governance.releases.models import LicenseAcceptance, Release
+from portal.openapi import operation
+
+GROUP = "Released models"
+
+
+class LicenceSerializer(serializers.Serializer):
+    spdx = serializers.CharField()
+    sha256 = serializers.CharField(help_text="Of the text: what you accept.")
+    title = serializers.CharField()
+    url = serializers.URLField()
+
+
+class ReleaseFileSerializer(serializers.Serializer):
+    name = serializers.CharField()
+    size_bytes = serializers.IntegerField()
+    sha256 = serializers.CharField()
+    url = serializers.CharField(help_text="Answers once the licence is accepted; resumable (Range).")
+
+
+class ReleaseSerializer(serializers.Serializer):
+    """A released model."""
+
+    slug = serializers.SlugField()
+    name = serializers.CharField()
+    version = serializers.CharField()
+    url = serializers.URLField()
+    licence = LicenceSerializer()
+    files = ReleaseFileSerializer(many=True)
+    accepted = serializers.BooleanField(help_text="You have accepted the licence of this release.")
+
+
+class AcceptLicenceSerializer(serializers.Serializer):
+    licence_sha256 = serializers.RegexField(r"^[0-9a-f]{64}$", help_text="Of the text that you have read.")
+    typed_name = serializers.CharField(max_length=200, help_text="Your name, as it stands on your account.")
+    purpose = serializers.CharField(max_length=2000, help_text="What you will do with it, not for profit.")
+    institution = serializers.CharField(max_length=250, help_text="Where you work; any name.")
+
+
+class AcceptedSerializer(serializers.Serializer):
+    release = serializers.SlugField()
+    accepted_at = serializers.DateTimeField()
 
 
 def _document(release: Release, request: Request) -> dict[str, object]:
@@ -40,6 +81,7 @@ def _document(release: Release, request: Request) -> dict[str, object]:
     }
 
 
+@operation("GET", "list_models", "List the released models.", group=GROUP, answers=ReleaseSerializer(many=True))
 @api_view(["GET"])
 @permission_classes([AllowAny])
 def models(request: Request) -> Response:
@@ -48,18 +90,20 @@ def models(request: Request) -> Response:
     return Response([_document(release, request) for release in rows])
 
 
-class AcceptSerializer(serializers.Serializer):
-    licence_sha256 = serializers.RegexField(r"^[0-9a-f]{64}$")
-    typed_name = serializers.CharField(max_length=200)
-    purpose = serializers.CharField(max_length=2000)
-    institution = serializers.CharField(max_length=250)
-
-
+@operation(
+    "POST",
+    "accept_licence",
+    "Accept the licence of a release, by the hash of its text.",
+    group=GROUP,
+    takes=AcceptLicenceSerializer,
+    answers=AcceptedSerializer,
+    status=201,
+)
 @api_view(["POST"])
 def accept(request: Request, slug: str) -> Response:
     """Accept the licence of a release; the hash must be that of its text."""
     release = get_object_or_404(Release.objects.filter(status=Status.RELEASED), slug=slug)
-    form = AcceptSerializer(data=request.data)
+    form = AcceptLicenceSerializer(data=request.data)
     form.is_valid(raise_exception=True)
     accepted = services.accept_license(
         release,

@@ -77,7 +77,7 @@ class ReleaseQuerySet(models.QuerySet["Release"]):
         public = Q(status__in=[Status.RELEASED, Status.RETRACTED])
         if user.is_authenticated and accounts.has_role(user, "board_member", "chair", "operator", "auditor"):
             return self.all()
-        return self.filter(public)
+        return self.filter(public | Q(candidate__programme__in=accounts.programmes_seated(user)))
 
 
 class Release(models.Model):

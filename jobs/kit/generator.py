@@ -74,6 +74,10 @@ class Base:
     def thresholds(self) -> dict[str, float]:
         return dict(self.config["checks"])
 
+    def asks_for(self, check: int) -> bool:
+        """Test if the programme wants this check; without a word on it (`checks_run`), every check runs."""
+        return check in self.config.get("checks_run", [check])
+
     @property
     def schema(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Return tensor name -> (dtype, shape)."""

@@ -72,6 +72,10 @@ class ConsortiumRoleQuerySet(models.QuerySet["ConsortiumRole"]):
     def current(self) -> "ConsortiumRoleQuerySet":
         return self.filter(ended_at__isnull=True)
 
+    def everywhere(self) -> "ConsortiumRoleQuerySet":
+        """Roles that are not limited to one programme."""
+        return self.filter(programme__isnull=True)
+
 
 class ConsortiumRole(models.Model):
     """A role in the consortium itself, with dates; roles in an institution are its memberships."""
@@ -85,6 +89,14 @@ class ConsortiumRole(models.Model):
 
     user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="consortium_roles")
     role = models.CharField(max_length=20, choices=Role)
+    programme = models.ForeignKey(
+        "programmes.Programme",
+        on_delete=models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="consortium_roles",
+        help_text="Empty: in every programme. Only seats of the board are limited to one.",
+    )
     started_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)
 
@@ -93,10 +105,20 @@ class ConsortiumRole(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["user", "role"], condition=Q(ended_at__isnull=True), name="one_current_role_per_person"
+                fields=["user", "role", "programme"],
+                condition=Q(ended_at__isnull=True),
+                nulls_distinct=False,
+                name="one_current_role_per_person",
             ),
             models.UniqueConstraint(
-                fields=["role"], condition=Q(ended_at__isnull=True, role="chair"), name="one_current_chair"
+                fields=["role", "programme"],
+                condition=Q(ended_at__isnull=True, role="chair"),
+                nulls_distinct=False,
+                name="one_current_chair",
+            ),
+            models.CheckConstraint(
+                condition=Q(programme__isnull=True) | Q(role__in=["board_member", "chair"]),
+                name="only_seats_are_of_one_programme",
             ),
             models.CheckConstraint(
                 condition=Q(role__in=["board_member", "chair", "operator", "auditor", "signatory"]),

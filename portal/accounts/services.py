@@ -11,8 +11,8 @@ from allauth.account.models import EmailAddress
 from allauth.usersessions.models import UserSession
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.sessions.models import Session
-from django.db import transaction
-from django.db.models import F, Q
+from django.db import models, transaction
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from portal import live
@@ -28,6 +28,7 @@ DEVICE_MINUTES = 15
 POLL_SECONDS = 3
 TITLES = {"dr", "prof", "professor", "md", "phd", "mr", "mrs", "ms"}
 Scope = ApiToken.Scope
+SEATED = ["board_member", "chair"]
 
 
 class DeviceLoginRefused(DomainError):
@@ -52,10 +53,13 @@ def digest_of(secret: str) -> str:
 
 
 @transaction.atomic
-def appoint(user: User, role: str, *, by: User | None, now: datetime) -> ConsortiumRole:
-    """Give a person a role in the consortium."""
-    row = ConsortiumRole.objects.create(user=user, role=role, started_at=now)
-    audit.record("role.given", user, by=by, role=role)
+def appoint(
+    user: User, role: str, *, programme: models.Model | None = None, by: User | None, now: datetime
+) -> ConsortiumRole:
+    """Give a person a role in the consortium: in every programme, or a seat on the board of one."""
+    programme_id = programme.pk if programme else None
+    row = ConsortiumRole.objects.create(user=user, role=role, programme_id=programme_id, started_at=now)
+    audit.record("role.given", user, by=by, role=role, programme=programme_id)
     return row
 
 
@@ -75,8 +79,24 @@ def end_role(role: ConsortiumRole, *, by: User | None, now: datetime) -> Consort
 
 
 def has_role(user: User | AnonymousUser, *roles: str) -> bool:
-    """Test if the person holds one of the consortium roles today."""
-    return user.is_authenticated and ConsortiumRole.objects.current().filter(user=user, role__in=roles).exists()
+    """Test if the person holds one of the consortium roles today, in every programme: a seat in one is not enough."""
+    held = ConsortiumRole.objects.current().everywhere()
+    return user.is_authenticated and held.filter(user=user, role__in=roles).exists()
+
+
+def programmes_seated(user: User | AnonymousUser) -> set[int | None]:
+    """Return the ids of the programmes on whose board the person has a seat today; None stands for every one."""
+    if not user.is_authenticated:
+        return set()
+    seats = ConsortiumRole.objects.current().filter(user=user, role__in=SEATED)
+    return set(seats.values_list("programme", flat=True))
+
+
+def seated(programme: models.Model | None) -> QuerySet[User]:
+    """Return the board of a programme: who holds a seat in it or in every one. None: only those with every one."""
+    seats = ConsortiumRole.objects.current().filter(role__in=SEATED)
+    own = Q(programme__isnull=True) | Q(programme=programme.pk) if programme else Q(programme__isnull=True)
+    return User.objects.filter(consortium_roles__in=seats.filter(own), is_active=True).distinct().order_by("name")
 
 
 def is_auditor(user: User) -> bool:
@@ -142,8 +162,8 @@ def create_token(user: User, *, name: str, now: datetime, scope: str = Scope.MAN
 @transaction.atomic
 def revoke_token(token: ApiToken, *, by: User, now: datetime) -> None:
     """End a token; the kit that holds it is signed out."""
-    ApiToken.objects.filter(pk=token.pk, revoked_at__isnull=True).update(revoked_at=now)
-    audit.record("token.revoked", token, by=by)
+    if ApiToken.objects.filter(pk=token.pk, revoked_at__isnull=True).update(revoked_at=now):
+        audit.record("token.revoked", token, by=by)
 
 
 def user_of_bearer(header: str) -> User | None:

@@ -12,14 +12,21 @@ FACTORS = [Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN]  # recovery cod
 
 # Roles whose holder binds an institution or the consortium (F004). Those of institutions are its memberships' roles.
 BINDING_ROLES = ["board_member", "chair", "operator", "signatory"]
+SEATS = {"board_member", "chair"}
 BINDING_MEMBERSHIPS = ["signing_official", "principal_investigator"]
 
 
 @dataclass(frozen=True)
 class Standing:
-    """consortium_roles: held today. owes_terms: the terms in force were published and are not accepted."""
+    """
+    What a page knows of its person.
+
+    consortium_roles: held today in every programme. has_seat: on the board of at least one programme.
+    owes_terms: the terms in force were published and are not accepted.
+    """
 
     consortium_roles: frozenset[str] = frozenset()
+    has_seat: bool = False
     needs_second_factor: bool = False
     has_second_factor: bool = False
     owes_terms: bool = False
@@ -32,11 +39,13 @@ class Standing:
 def standing_of(user: User) -> Standing:
     """Return how a person stands today, in one query."""
     newest = SiteTerms.objects.order_by("-version")
+    held = ConsortiumRole.objects.current().filter(user=OuterRef("pk"))
     row = (
         User.objects.filter(pk=user.pk)
         .values(
             "is_staff",
-            roles=ArraySubquery(ConsortiumRole.objects.current().filter(user=OuterRef("pk")).values("role")),
+            roles=ArraySubquery(held.values("role")),
+            everywhere=ArraySubquery(held.everywhere().values("role")),
             binds=Exists(
                 User.objects.filter(
                     pk=OuterRef("pk"), memberships__ended_at=None, memberships__role__in=BINDING_MEMBERSHIPS
@@ -53,7 +62,8 @@ def standing_of(user: User) -> Standing:
     if row is None:
         return Standing()
     return Standing(
-        consortium_roles=frozenset(row["roles"]),
+        consortium_roles=frozenset(row["everywhere"]),
+        has_seat=not SEATS.isdisjoint(row["roles"]),
         needs_second_factor=row["is_staff"] or row["binds"] or not set(BINDING_ROLES).isdisjoint(row["roles"]),
         has_second_factor=row["enrolled"],
         owes_terms=row["published"] and not row["accepted"],

@@ -9,9 +9,18 @@ from rest_framework.request import Request
 
 from portal import storage
 from portal.agreements import services
+from portal.openapi import operation
 from portal.programmes.models import BaseModel
 
 
+@operation(
+    "GET",
+    "download_base_model",
+    "Download the weights of a base generator.",
+    group="Programmes and base models",
+    status=307,
+    description="Answers 307 with a short-lived address of the file itself in Location.",
+)
 @api_view(["GET"])
 def base_model_download(request: Request, base_model_id: int) -> HttpResponse:
     """Answer with a short-lived address of the file itself, to people of institutions whose agreement is in force."""

@@ -37,13 +37,23 @@ class Entry(Reading):
 
 def entry(name: str) -> Entry:
     """Return a text of the library by its name: dua-1, dua-2, annex-images-1."""
-    notes = json.loads((TEXTS / f"{name}.notes.json").read_text(encoding="utf-8"))
+    return beside(TEXTS / f"{name}.md")
+
+
+def beside(path: Path) -> Entry:
+    """
+    Return the text in `name.md` with what lies beside it.
+
+    `name.notes.json` holds side notes by language and section, `name.es.md` the Spanish translation; none is needed.
+    """
+    file = path.with_suffix(".notes.json")
+    notes = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     translations = {
-        path.suffixes[-2].removeprefix("."): path.read_text(encoding="utf-8")
-        for path in sorted(TEXTS.glob(f"{name}.*.md"))
+        other.suffixes[-2].removeprefix("."): other.read_text(encoding="utf-8")
+        for other in sorted(path.parent.glob(f"{path.stem}.*.md"))
     }
     return Entry(
-        text=(TEXTS / f"{name}.md").read_text(encoding="utf-8"),
-        side_notes=notes[BINDING],
-        translations={language: Reading(text, notes[language]) for language, text in translations.items()},
+        text=path.read_text(encoding="utf-8"),
+        side_notes=notes.get(BINDING, {}),
+        translations={language: Reading(text, notes.get(language, {})) for language, text in translations.items()},
     )

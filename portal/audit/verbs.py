@@ -52,6 +52,7 @@ SENTENCES: dict[str, str] = {
     "webhook.added": "{actor} added {subject}",
     "webhook.disabled": "{actor} disabled {subject}",
     "programme.created": "{actor} created the programme {subject}",
+    "programme.changed": "{actor} changed the programme {subject}",
     "base_model.registered": "{actor} registered the base model {subject}",
     "agreement.published": "{actor} published {subject}",
     "agreement.created": "{actor} added the agreement {subject}",

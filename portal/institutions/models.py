@@ -40,7 +40,7 @@ class InstitutionQuerySet(models.QuerySet["Institution"]):
         if not user.is_authenticated:
             return self.filter(public)
         own = Q(pk__in=user.memberships.current().values("institution"))
-        if user.consortium_roles.current().exists():
+        if user.consortium_roles.current().everywhere().exists():
             return self.filter(~Q(status=Status.DRAFT) | own)
         return self.filter(public | own)
 

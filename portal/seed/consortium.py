@@ -19,6 +19,7 @@ from portal.accounts import terms
 from portal.accounts.models import User
 from portal.accounts.standing import standing_of
 from portal.agreements import services as agreements
+from portal.blueprint import applying
 from portal.institutions import memberships
 from portal.institutions import services as institutions
 from portal.institutions.models import Institution, Membership
@@ -30,7 +31,7 @@ from portal.seed.say import Say
 
 Role = Membership.Role
 ACCOUNTS_HEAD = "All demonstration accounts have the password"
-TEXTS = Path(agreements.__file__).parent / "texts"
+RETINA = Path(programmes.__file__).parent / "blueprints" / "retina"
 
 
 @dataclass
@@ -52,6 +53,7 @@ class People:
 def seed(say: Say) -> People:
     """Create the programme, the agreement, the people and the institutions; what an earlier start left is kept."""
     say.step("People, programme and data-use agreement")
+    applying.apply(RETINA, by=None, now=timezone.now())
     people = _people()
     for site in data.SITES:
         people.sites[site.key] = Institution.objects.filter(name=site.name).first() or _site(site, people)
@@ -67,7 +69,7 @@ def _people() -> People:
     hashed = make_password(password)
     people = People(
         password=password,
-        programme=Programme.objects.filter(slug="retina").first() or _programme(),
+        programme=Programme.objects.get(slug="retina"),
         operator=_user("Olu Adeyemi", hashed, email="operator@demo.example"),
         auditor=_user("Greta Vogel", hashed, email="auditor@demo.example"),
         researcher=_user("Noor Haddad", hashed, email="researcher@demo.example"),
@@ -89,27 +91,6 @@ def _password() -> str:
     path.touch(mode=0o600)
     path.write_text(f"{ACCOUNTS_HEAD} {password}\n", encoding="utf-8")
     return password
-
-
-def _programme() -> Programme:
-    now = timezone.now()
-    programme = programmes.create(
-        slug="retina",
-        name="Global RETFound: retina",
-        modality="colour fundus photography",
-        description="One foundation model of the retina, learnt from photographs of every continent.",
-        by=None,
-        now=now,
-    )
-    agreements.publish(
-        programme,
-        title="Data-use agreement",
-        text=(TEXTS / "dua-1.md").read_text(encoding="utf-8"),
-        change_note="The first version.",
-        by=None,
-        now=now,
-    )
-    return programme
 
 
 @transaction.atomic

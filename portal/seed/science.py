@@ -11,7 +11,6 @@ from contributions.corpora import services as corpora
 from contributions.corpora.models import Corpus, DataSet
 from contributions.models import Contribution
 from governance.benchmarks import services as benchmarks
-from governance.benchmarks.models import Task
 from governance.board import services as boards
 from governance.board.models import Motion
 from governance.releases import cards
@@ -21,15 +20,12 @@ from jobs import evaluate, pretrain
 from jobs.kit import dataset as kit_dataset
 from jobs.kit import encoder, phantom
 from jobs.models import Run
-from portal.programmes import services as programmes
-from portal.programmes.models import BaseModel
+from portal.blueprint import applying
 from portal.seed import sites
-from portal.seed.consortium import People, vote
+from portal.seed.consortium import RETINA, People, vote
 from portal.seed.say import Say
 
-BASE = Path(phantom.__file__).parent / "base" / "fundus-64"
 LICENCE = Path(releases.__file__).parent / "licences" / "CC-BY-NC-4.0.txt"
-TASKS = [("dr", "Diabetic retinopathy", "dr_any"), ("glaucoma", "Glaucoma", "glaucoma"), ("amd", "AMD", "amd")]
 # Phantoms are dealt out to countries so that the figures by region have something to show; no patient is anywhere.
 PHANTOM_COUNTRIES = [("IN", "SEARO"), ("IL", "EMRO"), ("CN", "WPRO"), ("KE", "AFRO"), ("PE", "AMRO")]
 STEPS = 240
@@ -38,28 +34,16 @@ SYNTHETIC = 64
 
 
 def register(people: People, say: Say) -> None:
-    """Register base model, licence, data set, tasks and the baseline encoder, and queue the baseline's evaluation."""
-    if not BaseModel.objects.filter(slug="fundus-64").exists():
-        programmes.register_base_model(people.programme, BASE, by=people.operator, now=timezone.now())
+    """Register licence, data set, tasks and the baseline encoder, and queue the baseline's evaluation."""
     if not License.objects.filter(spdx_id="CC-BY-NC-4.0").exists():
         _license(people)
-    dataset = DataSet.objects.filter(slug="sample").first() or _dataset(people, say)
-    for position, (slug, name, label) in enumerate(TASKS):
-        if not Task.objects.filter(slug=slug).exists():
-            benchmarks.register_task(
-                dataset,
-                slug=slug,
-                name=name,
-                label=label,
-                protocol={},
-                position=position,
-                by=people.operator,
-                now=timezone.now(),
-            )
+    if not DataSet.objects.filter(slug="sample").exists():
+        _dataset(people, say)
+    applying.apply(RETINA, by=people.operator, now=timezone.now())  # again: the tasks waited for the data set
     candidate = Candidate.objects.filter(kind=Candidate.Kind.BASELINE).first() or _baseline(people)
     if not candidate.evaluations.exists():
         evaluate.queue(candidate, by=people.operator)
-    say.step(f"Base model, licence, {len(TASKS)} tasks; the baseline's evaluation is queued")
+    say.step(f"Base model, licence, {people.programme.tasks.count()} tasks; the baseline's evaluation is queued")
 
 
 def _license(people: People) -> None:

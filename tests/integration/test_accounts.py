@@ -223,7 +223,7 @@ def test_base_models_are_listed_and_downloaded_from_the_store(client, sign_in, r
             "programme": "retina",
             "sha256": "a" * 64,
             "size_bytes": 7,
-            "config": {"sample_size": 64},
+            "config": {"sample_size": 64, "checks_run": [0, 1, 4, 5, 7]},
             "licence": "CC-BY-NC-4.0",
             "download_url": f"/api/v1/base-models/{row.pk}/download",
         }

@@ -53,6 +53,10 @@ def kit(steward) -> Kit:
     return Kit(steward)
 
 
+def can(document) -> list[str]:
+    return [row["name"] for row in document["available_actions"] if row["allowed"]]
+
+
 def announcement(content: bytes = WEIGHTS, name: str = "weights.safetensors") -> dict[str, object]:
     return {"name": name, "size_bytes": len(content), "sha256": sha256_hex(content)}
 
@@ -60,12 +64,18 @@ def announcement(content: bytes = WEIGHTS, name: str = "weights.safetensors") ->
 def test_the_whole_way_of_a_kit(kit, institution, base):
     wanted = {"institution": institution.slug, "kind": "weights", "base_model": "fundus-64", "title": "Our generator"}
     status, draft = kit.post("contributions", {**wanted, "training_card": CARD})
-    assert (status, draft["status"], draft["institution"], draft["base_model"], draft["available_actions"]) == (
+    assert (status, draft["status"], draft["institution"], draft["base_model"], can(draft)) == (
         201,
         "draft",
         institution.slug,
         "fundus-64",
-        ["change", "submit", "withdraw"],
+        ["change", "withdraw"],
+    )
+    blocked = next(row for row in draft["available_actions"] if row["name"] == "submit")
+    assert (blocked["reason"], blocked["url"], blocked["method"]) == (
+        "The weights have not arrived whole. Upload the file first.",
+        f"/api/v1/contributions/{draft['id']}/submit",
+        "post",
     )
     here = f"contributions/{draft['id']}"
     assert kit.call("PATCH", here, {"title": "Our better generator"})[1]["title"] == "Our better generator"
@@ -82,7 +92,7 @@ def test_the_whole_way_of_a_kit(kit, institution, base):
     assert kit.post(f"{here}/files/{file['id']}/complete") == (200, uploaded)
     assert kit.post(f"{here}/files/{file['id']}/complete") == (200, uploaded)
     status, submitted = kit.post(f"{here}/submit")
-    assert (status, submitted["status"], submitted["available_actions"]) == (200, "submitted", ["withdraw"])
+    assert (status, submitted["status"], can(submitted)) == (200, "submitted", ["withdraw"])
     assert kit.get(here)[1]["files"] == [{key: value for key, value in uploaded.items() if key != "parts_uploaded"}]
     assert kit.post(f"{here}/withdraw", {"reason": "A patient took consent back."})[1]["status"] == "withdrawn"
 
@@ -241,7 +251,7 @@ def test_the_list_asks_the_database_as_often_for_three_as_for_one(
 
 
 def test_the_list_goes_on_where_the_page_ends(kit, institution, base, steward, monkeypatch):
-    monkeypatch.setattr("contributions.api.PAGE_SIZE", 2)
+    monkeypatch.setattr("portal.paging.PAGE_SIZE", 2)
     for number in range(3):
         contributing.draft(institution, base, by=steward, title=str(number))
     _, first = kit.get("contributions")

@@ -13,6 +13,8 @@ from governance.board.models import Motion
 from jobs import engine, tasks
 from jobs.models import Run
 from portal.audit.models import AuditEvent
+from portal.programmes import services as programmes
+from portal.programmes.models import Programme
 from tests import factories
 
 pytestmark = pytest.mark.services
@@ -103,6 +105,14 @@ def test_bad_files_are_rejected_with_the_reason_and_never_reach_the_board(instit
     assert [result.verdict for result in results] == ["pass"] * (len(results) - 1) + ["fail"]
     assert Motion.objects.filter(contribution=contribution).count() == 0
     assert contribution.files.get().size_bytes == len(content())  # nothing is lost
+
+
+@pytest.mark.django_db(transaction=True)  # as below
+def test_a_programme_decides_which_checks_run(institution, board):
+    programmes.change(Programme.objects.get(), checks=[0, 1, 4, 5], by=None)
+    contribution = check(factories.submitted_contribution(institution, honest()))
+    assert contribution.status == "review"
+    assert [result.number for result in contribution.check_results.all()] == [0, 1, 4, 5]
 
 
 @pytest.mark.django_db(transaction=True)  # the heartbeat has a connection of its own, and must see the run

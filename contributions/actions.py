@@ -1,0 +1,40 @@
+"""What a person can do with a contribution now, and why not, where not."""
+
+from datetime import datetime
+
+from django.urls import reverse
+
+from contributions import services
+from contributions.lifecycle import Status
+from contributions.models import Contribution
+from portal.accounts.models import User
+from portal.actions import Action
+from portal.errors import DomainError
+from portal.institutions import services as institutions
+
+# name: (label, name of its address in the API, method)
+ACTIONS = {
+    "change": ("Change", "api:contribution", "patch"),
+    "submit": ("Submit", "api:contribution_submit", "post"),
+    "withdraw": ("Withdraw", "api:contribution_withdraw", "post"),
+    "replace": ("Replace by a corrected one", "api:contribution_replace", "post"),
+}
+
+
+def available(contribution: Contribution, user: User, *, now: datetime) -> list[Action]:
+    """Return every action; blocked ones say why. Nobody but the institution's stewards is offered any."""
+    if not institutions.manages(user, contribution.institution):
+        return []
+    possible = services.available_actions(contribution, user)
+    obstacles = services.obstacles(contribution) if contribution.status == Status.DRAFT else []
+    return [_action(name, contribution, possible, obstacles) for name in ACTIONS]
+
+
+def _action(name: str, contribution: Contribution, possible: list[str], obstacles: list[DomainError]) -> Action:
+    label, address, method = ACTIONS[name]
+    reason = ""
+    if name not in possible:
+        reason = f"{contribution} is {contribution.get_status_display().lower()}, so this is not possible now."
+    elif name == "submit" and obstacles:
+        reason = str(obstacles[0])
+    return Action(name, label, not reason, reason, reverse(address, args=[contribution.pk]), method)
