@@ -3,7 +3,7 @@
 from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.contrib.auth.models import AbstractBaseUser
-from django.db.models import Prefetch, QuerySet
+from django.db.models import F, Prefetch, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -151,7 +151,7 @@ def _add(request: SignedIn, form: WebhookForm) -> HttpResponse:
 
 
 def _webhook_page(request: SignedIn, form: WebhookForm, *, secret: str = "") -> HttpResponse:
-    rows = Webhook.objects.filter(owner_id=request.user.pk).order_by("disabled_at", "-pk")
+    rows = Webhook.objects.filter(owner_id=request.user.pk).order_by(F("disabled_at").asc(nulls_first=True), "-pk")
     context = {"form": form, "secret": secret, "webhooks": rows[:50], "limit": webhooks.LIMIT}
     return render(request, "notifications/webhooks.html", context, status=422 if form.errors else 200)
 

@@ -28,8 +28,17 @@ def absolute(path: str) -> str:
     return f"{settings.PORTAL_URL}{path}"
 
 
-def frame(text: str, *, subject: str, url: str, label: str = "", why: str = "", code: str = "") -> Rendered:
-    """Set a text into the mail's frame. `url` is the one button; `why` says why the reader gets this."""
+def frame(
+    text: str, *, subject: str, url: str, label: str = "", why: str = "", code: str = "", choice: bool = False
+) -> Rendered:
+    """
+    Set a text into the mail's frame.
+
+    Args:
+        url: where the one button leads.
+        why: why the reader gets this.
+        choice: whether the reader can choose what comes by mail: who has no account cannot.
+    """
     context = {
         "subject": subject,
         "text": text,
@@ -37,7 +46,7 @@ def frame(text: str, *, subject: str, url: str, label: str = "", why: str = "", 
         "label": label or "Open the page",
         "why": why,
         "code": code,
-        "settings_url": absolute(reverse("inbox:settings")),
+        "settings_url": absolute(reverse("inbox:settings")) if choice else "",
     }
     return _both("notice", context)
 
@@ -72,7 +81,7 @@ def compose(message: OutboxMessage, *, connection: BaseEmailBackend | None = Non
     body = Rendered(message.text, message.html)
     if message.path:
         why = f"You get this because of: {Type(message.type).label}."
-        body = frame(text, subject=subject, url=absolute(message.path), why=why)
+        body = frame(text, subject=subject, url=absolute(message.path), why=why, choice=message.user_id is not None)
     host = urlsplit(settings.PORTAL_URL).hostname
     headers = {"Message-ID": f"<outbox-{message.pk}@{host}>", "Auto-Submitted": "auto-generated"}
     mail = EmailMultiAlternatives(subject, body.text, to=[message.address], headers=headers, connection=connection)

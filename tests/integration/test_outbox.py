@@ -84,7 +84,7 @@ def test_a_name_in_a_mail_is_the_one_of_today_and_escaped(server, people):
     people[1].save()
     outbox.send_due(now=timezone.now())
     assert server.messages[0]["Subject"] == "B & <i> has signed"
-    assert "<h1>B &amp; &lt;i&gt; has signed</h1>" in server.messages[0].get_body(("html",)).get_content()
+    assert "<h2>B &amp; &lt;i&gt; has signed</h2>" in server.messages[0].get_body(("html",)).get_content()
 
 
 def test_a_secret_link_is_forgotten_once_the_mail_is_handed_over(server, db):
