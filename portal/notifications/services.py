@@ -54,7 +54,7 @@ def notify_address(address: str, *, type: Type, subject: str, text: str, path: s
 
 def erase(user: AbstractBaseUser, addresses: set[str]) -> None:
     """Take a person's mail out of the mailbox of the embedded default, and mail to others that names the person."""
-    names = models.Q(recipient__in=addresses)
+    names = models.Q(pk__in=[])
     for text in {user.name, *addresses} - {""}:  # type: ignore[attr-defined]
-        names |= models.Q(subject__icontains=text) | models.Q(body__icontains=text)
+        names |= models.Q(recipient__iexact=text) | models.Q(subject__icontains=text) | models.Q(body__icontains=text)
     Mail.objects.filter(names).delete()
