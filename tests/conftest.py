@@ -46,6 +46,11 @@ def institution(programme) -> Institution:
 
 
 @pytest.fixture
+def investigator(institution) -> User:
+    return factories.person_of(institution, Role.PRINCIPAL_INVESTIGATOR)
+
+
+@pytest.fixture
 def steward(institution) -> User:
     return factories.person_of(institution, Role.STEWARD)
 

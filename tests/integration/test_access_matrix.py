@@ -1,30 +1,33 @@
-"""Who gets which answer from every address. The expected table is access_matrix.csv; an unlisted address fails."""
+"""
+Who gets which answer from every address. The expected table is access_matrix.csv; an unlisted address fails.
+
+Each row is asked three times where its address names an object: for an object of the people's own institution, for the
+same kind of object of another institution, and for one that does not exist. `WRITE_MATRIX=1` writes what the site
+answers now into the table, for a person to read before it is committed.
+"""
 
 import csv
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from django.db import transaction
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
-from django.utils import timezone
 
-from contributions import services as contributions
-from governance.benchmarks import services as benchmarks
-from governance.board.models import Motion
-from jobs import tasks
-from jobs.models import Run
-from portal.accounts import services as accounts
-from portal.agreements.models import Signature
-from portal.institutions import services as institutions
-from portal.institutions.models import Membership
-from portal.notifications.models import Mail
-from tests import factories
+from tests.integration.world import missing, shared_objects, site_objects
 
 TABLE = Path(__file__).with_name("access_matrix.csv")
-CONTENT_TYPES = {True: "application/json", False: "application/x-www-form-urlencoded"}
-PERSONAS = ["anonymous", "researcher", "outsider", "member", "steward", "board_member", "operator", "auditor"]
+PERSONAS = [
+    "anonymous", "researcher", "member", "investigator", "signing_official", "steward", "board_member", "chair",
+    "operator", "auditor",
+]  # fmt: skip
+TARGETS = ["own", "other", "missing"]
+COLUMNS = ["method", "route", "path", "target", *PERSONAS]
+PLACEHOLDER = re.compile(r"{(\w+)}")
+Row = dict[str, str]
 
 
 def routes(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
@@ -36,7 +39,7 @@ def routes(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
             yield from routes(entry, prefix + str(entry.pattern))
 
 
-def expected_rows() -> list[dict[str, str]]:
+def expected_rows() -> list[Row]:
     with TABLE.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -45,84 +48,91 @@ def test_every_address_is_in_the_table():
     assert {row["route"] for row in expected_rows()} == set(routes(get_resolver()))
 
 
+def test_every_address_of_an_object_is_asked_for_own_others_and_missing():
+    """A row whose address names an object has its two sisters beside it."""
+    rows = expected_rows()
+    targets = {(row["method"], row["path"], row["target"]) for row in rows}
+    wanted = {
+        (row["method"], row["path"], target)
+        for row in rows
+        for target in (TARGETS if PLACEHOLDER.search(row["path"]) else ["own"])
+    }
+    assert targets == wanted
+
+
 @pytest.fixture
-def world(institution, steward, member, outsider, board, operator, auditor, researcher, settings) -> dict[str, object]:
-    """One of everything, owned by `institution`; every placeholder of the table by name."""
+def people(request) -> dict[str, object]:
+    return {name: request.getfixturevalue(name) for name in PERSONAS if name != "anonymous"}
+
+
+@pytest.fixture
+def worlds(institution, programme, outsider, people, settings) -> dict[str, dict[str, object]]:
+    """One of everything of `institution`, the same of another one, and what exists nowhere, by placeholder."""
     settings.MAILBOX_PAGE = True
     settings.ACCOUNT_RATE_LIMITS = False
-    now = timezone.now()
-    reviewed = factories.reviewed_contribution(institution)
-    evidence = contributions.add_evidence(
-        reviewed, run_id=1, attempt=1, name="samples.png", content=b"\x89PNG\r\n\x1a\n"
-    )
-    draft = factories.draft_contribution(institution)
-    file = factories.upload(draft, b"more bytes")
-    submitted = factories.submitted_contribution(institution, b"third bytes")
-    tasks.validate_contribution(contribution_id=submitted.pk)
-    invitation, secret = institutions.invite(
-        institution, email="new@example.org", role=Membership.Role.MEMBER, by=steward, now=now
-    )
-    release = factories.released_model(operator)
-    task = factories.benchmark_task(release.candidate.programme)
-    evaluation = benchmarks.record_evaluation(
-        task, release.candidate, run_id=1, report=factories.evaluation_report(), now=now
-    )
-    unreleased = factories.candidate(release.candidate.programme, slug="waiting")
-    accounts.create_token(steward, name="kit", now=now)
-    mail = Mail.objects.create(recipient="a@example.org", subject="Hello", body="http://localhost/")
-    return {
-        "slug": institution.slug,
-        "release": release.slug,
-        "candidate": unreleased.slug,
-        "name": "SHA256SUMS",
-        "spdx_id": release.license.spdx_id,
-        "contribution": reviewed.pk,
-        "draft": draft.pk,
-        "file": file.pk,
-        "evidence": evidence.pk,
-        "motion": Motion.objects.get(contribution=reviewed).pk,
-        "evaluation": evaluation.pk,
-        "run": Run.objects.get(subject_id=submitted.pk).pk,
-        "submitted": submitted.pk,
-        "secret": secret,
-        "invitation": invitation.pk,
-        "membership": Membership.objects.get(user=member).pk,
-        "token": steward.api_tokens.get().pk,
-        "code": Signature.objects.get(institution=institution).receipt_code,
-        "base_model": reviewed.base_model_id,
-        "mail": mail.pk,
-        "programme": institution.signatures.get().agreement.programme.slug,
-    }
+    shared = shared_objects(programme, operator=people["operator"])
+    own = shared | site_objects(institution)
+    other = shared | site_objects(outsider.memberships.current().first().institution)
+    return {"own": own, "other": other, "missing": missing(own)}
 
 
 @pytest.fixture
-def clients(sign_in, researcher, outsider, member, steward, board_member, operator, auditor) -> dict[str, Client]:
-    people = [researcher, outsider, member, steward, board_member, operator, auditor]
-    return {"anonymous": Client(), **dict(zip(PERSONAS[1:], map(sign_in, people), strict=True))}
+def clients(sign_in, people) -> dict[str, Client]:
+    return {"anonymous": Client(), **{name: sign_in(person) for name, person in people.items()}}
 
 
 def answer(client: Client, method: str, path: str) -> str:
     """Return the status, or `sign in` for a redirect to the sign-in page; whatever it changed is rolled back."""
+    is_api = path.startswith("/api/v1/")
     with transaction.atomic():
-        accept = "*/*" if path.startswith("/api/") else "text/html"
         response = client.generic(
-            method, path, content_type=CONTENT_TYPES[path.startswith("/api/")], HTTP_ACCEPT=accept
+            method,
+            path,
+            content_type="application/json" if is_api else "application/x-www-form-urlencoded",
+            HTTP_ACCEPT="*/*" if is_api else "text/html",
         )
         transaction.set_rollback(True)
     location = response.headers.get("Location", "")
     return "sign in" if "/accounts/login/" in location else str(response.status_code)
 
 
-def test_everybody_gets_the_expected_answer(world, clients):
-    rows = expected_rows()
-    found = [
-        {**row, **{name: answer(clients[name], row["method"], row["path"].format(**world)) for name in PERSONAS}}
-        for row in rows
-    ]
+def ask(rows: list[Row], worlds, clients) -> list[Row]:
+    """Return the rows with what the site answers."""
+    fill: Callable[[Row], str] = lambda row: row["path"].format(**worlds[row["target"]])  # noqa: E731
+    return [{**row, **{name: answer(clients[name], row["method"], fill(row)) for name in PERSONAS}} for row in rows]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_everybody_gets_the_expected_answer(worlds, clients, target):
+    if "WRITE_MATRIX" in os.environ:
+        write(target, worlds, clients)
+    rows = [row for row in expected_rows() if row["target"] == target]
     differing = [
         (row["method"], row["path"], name, f"expected {row[name]}, got {got[name]}")
-        for row, got in zip(rows, found, strict=True)
+        for row, got in zip(rows, ask(rows, worlds, clients), strict=True)
         for name in PERSONAS
         if row[name] != got[name]
     ]
     assert differing == []
+
+
+def write(target: str, worlds, clients) -> None:
+    """Put what the site answers now into the rows of `target`, and add the rows that are missing."""
+    rows = expected_rows()
+    known = {(row["method"], row["path"], row["target"]): row for row in rows}
+    asked = dict.fromkeys((row["method"], row["route"], row["path"]) for row in rows)
+    wanted = [
+        {"method": method, "route": route, "path": path, "target": name}
+        for method, route, path in asked
+        for name in (TARGETS if PLACEHOLDER.search(path) else ["own"])
+    ]
+    answered = {
+        (row["method"], row["path"]): row
+        for row in ask([row for row in wanted if row["target"] == target], worlds, clients)
+    }
+    with TABLE.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        for row in wanted:
+            before = known.get((row["method"], row["path"], row["target"]), row)
+            writer.writerow(answered[row["method"], row["path"]] if row["target"] == target else before)
