@@ -196,14 +196,13 @@ SOCIALACCOUNT_STORE_TOKENS = False
 if ORCID_CLIENT_ID:
     SOCIALACCOUNT_PROVIDERS = {
         "openid_connect": {
-            "OAUTH_PKCE_ENABLED": True,
             "APPS": [
                 {
                     "provider_id": "orcid",
                     "name": "ORCID",
                     "client_id": ORCID_CLIENT_ID,
                     "secret": ORCID_CLIENT_SECRET,
-                    "settings": {"server_url": ORCID_ISSUER, "scope": ["openid"]},
+                    "settings": {"server_url": ORCID_ISSUER, "scope": ["openid"], "oauth_pkce_enabled": True},
                 }
             ],
         }

@@ -28,7 +28,8 @@ class AccountAdapter(DefaultAccountAdapter):
         """Sign out; open pages of the person learn it."""
         user_id = request.user.pk
         super().logout(request)
-        live.recheck(user_id)
+        if user_id is not None:
+            live.recheck(user_id)
 
     def set_password(self, user: User, password: str) -> None:
         """Set it; every other session ends by it, and its open pages learn it."""

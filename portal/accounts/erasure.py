@@ -72,7 +72,7 @@ def _relations(on_delete: object) -> Iterator[tuple[type[models.Model], str]]:
     """Return the models and fields that refer to a person in this way, hidden ones too."""
     for field in User._meta.get_fields(include_hidden=True):
         if isinstance(field, models.ManyToOneRel) and field.on_delete is on_delete:
-            yield field.related_model, field.field.name  # type: ignore[misc]
+            yield field.related_model, field.field.name
 
 
 def stays(user: User) -> list[tuple[str, int]]:

@@ -15,8 +15,10 @@ from portal.accounts.standing import Standing, standing_of
 from portal.errors import PROBLEM_JSON, DomainError, problem, wants_json
 
 # Views that stay open: by name, or by the beginning of one. Signing in and out, one's own account, what anybody reads.
-OPEN = ("account_", "mfa_", "usersessions_", "accounts:profile", "accounts:second_factor", "accounts:delete", "terms")
-OPEN += ("healthz", "readyz", "notifications:", "openid_connect_", "socialaccount_")
+OPEN = (
+    *("account_", "mfa_", "usersessions_", "openid_connect_", "socialaccount_"),
+    *("accounts:profile", "accounts:second_factor", "accounts:delete", "terms", "healthz", "readyz", "notifications:"),
+)
 
 
 class SecondFactorRequired(DomainError):

@@ -6,8 +6,10 @@ Only the iD is kept: neither ORCID's tokens nor what else it tells. An address f
 
 import re
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
+import requests
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialAccount, SocialLogin
@@ -16,10 +18,12 @@ from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from portal.accounts.models import User
 from portal.audit import services as audit
+from portal.errors import DomainError
 
 PROVIDER = "orcid"
 _SHAPE = re.compile(r"\d{4}-\d{4}-\d{4}-\d{3}[\dX]", re.ASCII)
@@ -50,8 +54,33 @@ def url_of(orcid: str) -> str:
     return f"{settings.ORCID_ISSUER}/{orcid}"
 
 
+class OrcidUnreachable(DomainError):
+    """ORCID's server is down, slow, or answers nonsense."""
+
+    code = "orcid_unreachable"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class _Session(requests.Session):
+    """A session that waits ten seconds at most and fails with a sentence."""
+
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        try:
+            return super().request(*args, **{"timeout": 10, **kwargs})
+        except requests.RequestException as error:
+            raise OrcidUnreachable(
+                _(
+                    "ORCID does not answer just now, so nothing was changed. Try again in a few minutes, or another way."
+                ),
+                next_url=reverse("account_login"),
+            ) from error
+
+
 class SocialAdapter(DefaultSocialAccountAdapter):
     """Refuse what is no iD, keep the iD only, and one for each person."""
+
+    def get_requests_session(self) -> requests.Session:
+        return _Session()
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
         account = sociallogin.account
