@@ -62,7 +62,7 @@ def read(request: HttpRequest, programme: str, agreement: str, version: int) -> 
     shown = translation or row
     versions = list(row.agreement.versions.defer("text", "side_notes"))
     context = {
-        "version": row,
+        "agreement_version": row,
         "agreement": row.agreement,
         "translation": translation,
         "clauses": clauses(shown.text, shown.side_notes),
@@ -95,7 +95,7 @@ def changes(request: HttpRequest, programme: str, agreement: str, version: int, 
     blocks = diff.compare(before.text, new.text)
     between = new.agreement.versions.filter(version__gt=old, version__lte=version).order_by("version")
     context = {
-        "version": new,
+        "agreement_version": new,
         "old": before,
         "agreement": new.agreement,
         "stretches": diff.folded(blocks),

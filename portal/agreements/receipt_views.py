@@ -11,6 +11,7 @@ from portal.agreements import pdf, receipts
 from portal.agreements.models import SigningRequest
 from portal.signing import canonical
 
+TONES = {receipts.State.ACTIVE: "good", receipts.State.EXPIRING: "warn"}
 PRIVATE = {"Cache-Control": "private, no-store"}
 
 
@@ -35,13 +36,15 @@ def show(request: HttpRequest, code: str) -> HttpResponse:
     """Show what was signed, by which institution, when and in which state; no personal data beyond the roles."""
     case = _public(code)
     now = timezone.now()
+    state = receipts.state_of(case, now=now)
     context = {
         "case": case,
         "agreement": case.agreement,
-        "version": case.agreement_version,
+        "agreement_version": case.agreement_version,
         "signatures": list(case.signatures.all()),
         "covered": case.covered.filter(confirmed_at__isnull=False).select_related("institution"),
-        "state": receipts.state_of(case, now=now),
+        "state": state,
+        "tone": TONES.get(state, "ended"),
         "text_matches": receipts.text_matches(case),
         "chain_holds": receipts.chain_holds(case),
         "looked_at": now,

@@ -77,6 +77,7 @@ def _agreements(programme: Programme, wanted: list[reading.Agreement], *, by: Us
             programme,
             slug=row.slug,
             title=row.title,
+            summary=row.summary,
             covers=row.covers,
             signing_order=row.signing_order,
             months_valid=row.months_valid or None,

@@ -28,6 +28,7 @@ class Agreement:
 
     slug: str
     title: str
+    summary: str
     texts: Entry  # the binding text, its side notes and translations
     change_note: str
     is_material: bool
@@ -148,6 +149,7 @@ def _agreement(table: Table, folder: Path, kinds: list[str]) -> Agreement:
     agreement = Agreement(
         slug=_slug(table, "slug"),
         title=table.text("title", max_length=200),
+        summary=table.text("summary", "", max_length=600),
         texts=_texts(table, folder),
         change_note=table.text("change_note", "The first version."),
         is_material=table.flag("is_material", True),

@@ -2,6 +2,7 @@
 
 import secrets
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from allauth.account.models import EmailAddress
@@ -18,7 +19,6 @@ from portal.accounts import services as accounts
 from portal.accounts import terms
 from portal.accounts.models import User
 from portal.accounts.standing import standing_of
-from portal.agreements import services as agreements
 from portal.blueprint import applying
 from portal.institutions import memberships
 from portal.institutions import services as institutions
@@ -26,7 +26,7 @@ from portal.institutions.models import Institution, Membership
 from portal.notifications.authenticator import DEMO_DOMAIN
 from portal.programmes import services as programmes
 from portal.programmes.models import Programme
-from portal.seed import data
+from portal.seed import data, signing
 from portal.seed.say import Say
 
 Role = Membership.Role
@@ -43,6 +43,7 @@ class People:
     operator: User
     auditor: User
     researcher: User
+    signatory: User
     board: list[User]
     sites: dict[str, Institution] = field(default_factory=dict)
 
@@ -53,10 +54,12 @@ class People:
 def seed(say: Say) -> People:
     """Create the programme, the agreement, the people and the institutions; what an earlier start left is kept."""
     say.step("People, programme and data-use agreement")
-    applying.apply(RETINA, by=None, now=timezone.now())
+    applying.apply(RETINA, by=None, now=timezone.now() - timedelta(days=400))  # as the library stood a year ago
     people = _people()
     for site in data.SITES:
         people.sites[site.key] = Institution.objects.filter(name=site.name).first() or _site(site, people)
+    signed = [site.key for site in data.SITES if site.state == "signed"]
+    signing.sign_all(people.sites, signed, signatory=people.signatory)
     _secure()
     say.step(f"{len(data.SITES)} institutions, decided by the board's votes, signed by their officials")
     return people
@@ -73,10 +76,12 @@ def _people() -> People:
         operator=_user("Olu Adeyemi", hashed, email="operator@demo.example"),
         auditor=_user("Greta Vogel", hashed, email="auditor@demo.example"),
         researcher=_user("Noor Haddad", hashed, email="researcher@demo.example"),
+        signatory=_user("Prof. Inês Duarte", hashed, email="signatory@demo.example"),
         board=[_user(name, hashed) for name in data.BOARD],
     )
     _appoint(people.operator, "operator")
     _appoint(people.auditor, "auditor")
+    _appoint(people.signatory, "signatory")
     for number, member in enumerate(people.board):
         _appoint(member, "board_member" if number else "chair")
     return people
@@ -149,8 +154,6 @@ def _site(site: data.Site, people: People) -> Institution:
     elif motion is not None and site.state in {"member", "signed"}:
         vote(motion, people)
     institution.refresh_from_db()
-    if site.state == "signed":
-        _sign(institution, people)
     return institution
 
 
@@ -158,22 +161,6 @@ def _join(institution: Institution, person: User, role: str, *, by: User) -> Non
     """Invite, and accept with the secret that the invitation's mail will carry."""
     _, secret = memberships.invite(institution, email=person.email, role=role, by=by, now=timezone.now())
     memberships.accept_invitation(secret, by=person, verified_emails={person.email}, now=timezone.now())
-
-
-def _sign(institution: Institution, people: People) -> None:
-    agreement = agreements.current(people.programme)
-    assert agreement is not None
-    signer = institutions.people(institution, Role.SIGNING_OFFICIAL).earliest("pk")
-    agreements.sign(
-        agreement,
-        institution,
-        by=signer,
-        typed_name=signer.name,
-        authentication="demonstration",
-        ip_address=None,
-        user_agent="seed_demo",
-        now=timezone.now(),
-    )
 
 
 def vote(motion: Motion, people: People, *, choice: str = "for", reason: str = "", voters: int = 0) -> None:
@@ -192,6 +179,7 @@ def write_accounts(people: People) -> None:
         ("Board member, and investigator of Ganga Retina Institute (recused there)", people.board[4]),
         ("Data steward of Ganga Retina Institute", people.of("ganga", Role.STEWARD)),
         ("Signing official of Volta Teaching Hospital (has not signed yet)", people.of("volta", Role.SIGNING_OFFICIAL)),
+        ("Signatory of the consortium (countersigns agreements)", people.signatory),
         ("Operator", people.operator),
         ("Auditor", people.auditor),
         ("Researcher", people.researcher),

@@ -49,6 +49,7 @@ def test_a_text_without_sections_is_one_clause():
 def test_anybody_reads_the_agreement_with_notes_and_can_hash_its_bytes(client, agreement):
     page = client.get(address("read", 1))
     assert page.context["language"] == "en"
+    assert "portal Data-use agreement" not in page.text  # the footer names the portal's own version
     assert "Machines check first, then the board decides" in page.text
     assert agreement.versions.get().sha256 in page.text
     raw = client.get(address("text", 1))
@@ -61,7 +62,7 @@ def test_a_translation_says_that_the_english_text_binds(client, agreement):
     assert "Translation: the English text binds" in page.text
     assert "Acuerdo de uso de datos" in page.text
     assert "Primero comprueban las máquinas" in page.text
-    assert '<div class="clauses" lang="es">' in page.text
+    assert '<div class="document" lang="es">' in page.text
     translation = agreement.versions.get().translations.get(language="es")
     assert translation.sha256 in page.text
     assert agreement.versions.get().sha256 in page.text
