@@ -40,7 +40,8 @@ def show(request: HttpRequest, slug: str) -> HttpResponse:
 
 def _agreements(programme: Programme) -> list[Any]:
     """Return the version in force of each agreement. Agreements stand above programmes: by the reverse relation."""
-    return list(programme.agreement_versions.order_by("-version")[:1])
+    library = programme.agreements.prefetch_related("versions__agreement").order_by("pk")
+    return [version for agreement in library for version in list(agreement.versions.all())[:1]]
 
 
 def _figures(programme: Programme) -> dict[str, int]:

@@ -101,13 +101,14 @@ def live(person: User, institution, operator, board) -> None:
         memberships.accept_invitation(secret, by=person, verified_emails={EMAIL}, now=now)
     memberships.invite(institution, email=SECOND, role=Membership.Role.MEMBER, by=manager, now=now)
     memberships.invite(institution, email="other@example.org", role=Membership.Role.MEMBER, by=person, now=now)
-    agreement = agreements.current(institution_programme())
+    case = factories.sent_case(institution, factories.agreement(institution_programme(), slug="annex"))
+    factories.sign_next(case)
     agreements.sign(
-        agreement,
-        institution,
+        case,
         by=person,
         typed_name=NAME,
-        authentication="password",
+        authority=agreements.AUTHORITY["signing_official"],
+        authentication=["password"],
         ip_address=IP,
         user_agent="Browser",
         now=now,

@@ -290,15 +290,19 @@ def test_a_folder_without_the_file_is_no_programme(tmp_path):
 # Tenants do not touch each other
 
 
+def allows(institution, programme) -> bool:
+    action = agreements.Action.CONTRIBUTE_WEIGHTS
+    return agreements.may(institution, action, programme=programme, now=timezone.now()).allowed
+
+
 def test_the_agreement_of_one_programme_counts_for_no_other(chest, institution):
     retina = Programme.objects.get(slug="retina")
-    assert agreements.active_signature(institution, retina) is not None
-    assert agreements.active_signature(institution, chest) is None
+    assert [allows(institution, row) for row in (retina, chest)] == [True, False]
     draft = chest_draft(chest, institution)
     assert [type(problem).__name__ for problem in obstacles(draft)][:1] == ["AgreementRequired"]
     factories.sign_agreement(institution, programme=chest)
     assert [problem.code for problem in obstacles(draft)] == ["files_incomplete"]
-    assert agreements.active_signature(institution, chest).agreement.title == "Chest agreement"
+    assert [allows(institution, row) for row in (retina, chest)] == [True, True]
 
 
 def test_only_the_own_board_votes_on_a_contribution(chest, institution, board):

@@ -11,8 +11,8 @@ from jobs import tasks
 from jobs.models import Run
 from portal.accounts import services as accounts
 from portal.accounts.models import User
-from portal.agreements.models import Signature
-from portal.institutions import memberships
+from portal.agreements.models import Agreement
+from portal.institutions import documents, joining, memberships
 from portal.institutions.models import Institution, Membership
 from portal.notifications import webhooks
 from portal.notifications.models import Mail
@@ -30,6 +30,9 @@ def shared_objects(programme: Programme, *, operator: User) -> dict[str, object]
     evaluation = benchmarks.record_evaluation(
         task, release.candidate, run_id=1, report=factories.evaluation_report(), now=timezone.now()
     )
+    applicant = factories.applied_institution("Khmer Eye Hospital", country="KH")
+    declined = factories.declined_institution("Prairie Images", country="US")
+    annex = factories.agreement(programme, slug="annex", covers=["images"])
     mail = Mail.objects.create(recipient="a@example.org", subject="Hello", body="http://localhost/")
     return {
         "release": release.slug,
@@ -40,6 +43,11 @@ def shared_objects(programme: Programme, *, operator: User) -> dict[str, object]
         "mail": mail.pk,
         "failed": factories.failed_mail("gone@example.org", by=operator).pk,
         "programme": programme.slug,
+        "agreement": programme.agreements.earliest("pk").slug,
+        "annex": annex.slug,
+        "applicant": applicant.slug,
+        "declined": declined.slug,
+        "role": operator.consortium_roles.get().pk,
         "base_model": factories.base_model(programme).pk,
     }
 
@@ -61,6 +69,16 @@ def site_objects(institution: Institution) -> dict[str, object]:
         institution, email=f"new-{number}@example.org", role=Role.MEMBER, by=steward, now=now
     )
     accounts.create_token(steward, name="kit", now=now)
+    annex = Agreement.objects.get(slug="annex")
+    case = factories.sent_case(institution, annex)
+    partner = factories.admitted_institution(f"Partner of {institution}", country=institution.country)
+    cover_case = factories.draft_case(
+        institution, factories.agreement(annex.programme, slug=f"group-{number}", covers=["images"]), covered=[partner]
+    )
+    document, _, _ = documents.announce(
+        institution, name="approval.pdf", size_bytes=9, sha256="a" * 64, by=steward, now=now
+    )
+    request = joining.ask(institution, role=Role.MEMBER, message="", by=factories.user("Asking Person"), now=now)
     return {
         "slug": institution.slug,
         "contribution": reviewed.pk,
@@ -76,7 +94,12 @@ def site_objects(institution: Institution) -> dict[str, object]:
         "token": steward.api_tokens.get().pk,
         "told": factories.told(steward, deadline_at=now).pk,
         "hook": webhooks.add(steward, url="https://hook.example.org/", now=now).pk,
-        "code": Signature.objects.get(institution=institution).receipt_code,
+        "case": case.pk,
+        "cover_case": cover_case.pk,
+        "cover": cover_case.covered.get().pk,
+        "document": document.pk,
+        "request": request.pk,
+        "code": institution.signing_requests.get(status="active").receipt_code,
     }
 
 
