@@ -70,7 +70,7 @@ class _Session(requests.Session):
         except requests.RequestException as error:
             raise OrcidUnreachable(
                 _(
-                    "ORCID does not answer just now, so nothing was changed. Try again in a few minutes, or another way."
+                    "ORCID does not answer just now, so nothing was changed. Try again in a few minutes or another way."
                 ),
                 next_url=reverse("account_login"),
             ) from error

@@ -35,7 +35,7 @@ DELETE = reverse("accounts:delete")
 
 # The legal record: who signed and who accepted a licence, under the name that was typed, and from where.
 LEGAL_RECORD = {
-    ("agreements_signature", "typed_name"),
+    ("agreements_signature", "printed_name"),
     ("agreements_signature", "ip_address"),
     ("releases_licenseacceptance", "typed_name"),
 }
@@ -177,9 +177,9 @@ def test_what_was_signed_voted_and_accepted_stays(lived, client):
     signature = lived.signatures.get()
     erasure.erase(lived, by=lived, now=timezone.now())
     signature.refresh_from_db()
-    assert (signature.signer_id, signature.typed_name) == (lived.pk, NAME)
-    assert signature.text_sha256 == agreements.text_sha256(signature.agreement.text)
-    assert Client().get(signature.get_absolute_url()).status_code == 200
+    assert (signature.signer_id, signature.printed_name) == (lived.pk, NAME)
+    assert signature.text_sha256 == agreements.text_sha256(signature.request.text)
+    assert Client().get(signature.request.receipt_url).status_code == 200
     assert Motion.objects.get(votes__voter=lived).votes.count() == 1
     assert not Invitation.objects.filter(email__icontains="zwelt").exists()
 
