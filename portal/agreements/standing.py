@@ -67,7 +67,8 @@ REASON_OF = {
     State.SIGNING: "The {title} of {institution} waits for signatures. It counts once the last one is there.",
     State.ACTIVE: "{institution} has the {title} in force.",
     State.EXPIRING: "The {title} of {institution} expires after {due_on}. Renew it in time.",
-    State.RECONSENT_DUE: "A new version of the {title} changes what matters. {institution} signs it by {due_on}.",
+    State.RECONSENT_DUE: "A new version of the {title} changes what matters. {institution} has until {due_on} to "
+    "sign it.",
     State.GRACE: "{institution} was to sign the new version of the {title} by {due_on}. New work stops on "
     "{blocked_on}.",
     State.BLOCKED: "{institution} has not signed the new version of the {title}; it was due on {due_on}. New uploads "

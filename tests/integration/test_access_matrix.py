@@ -16,8 +16,7 @@ from governance.board.models import Motion
 from jobs import tasks
 from jobs.models import Run
 from portal.accounts import services as accounts
-from portal.agreements.models import Signature
-from portal.institutions import services as institutions
+from portal.institutions import memberships
 from portal.institutions.models import Membership
 from portal.notifications.models import Mail
 from tests import factories
@@ -59,7 +58,7 @@ def world(institution, steward, member, outsider, board, operator, auditor, rese
     file = factories.upload(draft, b"more bytes")
     submitted = factories.submitted_contribution(institution, b"third bytes")
     tasks.validate_contribution(contribution_id=submitted.pk)
-    invitation, secret = institutions.invite(
+    invitation, secret = memberships.invite(
         institution, email="new@example.org", role=Membership.Role.MEMBER, by=steward, now=now
     )
     release = factories.released_model(operator)
@@ -69,6 +68,9 @@ def world(institution, steward, member, outsider, board, operator, auditor, rese
     )
     unreleased = factories.candidate(release.candidate.programme, slug="waiting")
     accounts.create_token(steward, name="kit", now=now)
+    case = institution.signing_requests.get()
+    annex = factories.agreement(case.agreement.programme, slug="annex", covers=[])
+    open_case = factories.sent_case(factories.admitted_institution("Volta Teaching Hospital"), annex)
     mail = Mail.objects.create(recipient="a@example.org", subject="Hello", body="http://localhost/")
     return {
         "slug": institution.slug,
@@ -88,10 +90,15 @@ def world(institution, steward, member, outsider, board, operator, auditor, rese
         "invitation": invitation.pk,
         "membership": Membership.objects.get(user=member).pk,
         "token": steward.api_tokens.get().pk,
-        "code": Signature.objects.get(institution=institution).receipt_code,
+        "code": case.receipt_code,
+        "case": case.pk,
+        "open_case": open_case.pk,
+        "draft_case": factories.draft_case(institution, annex).pk,
+        "cover": 1,
+        "agreement": case.agreement.slug,
         "base_model": reviewed.base_model_id,
         "mail": mail.pk,
-        "programme": institution.signatures.get().agreement.programme.slug,
+        "programme": case.agreement.programme.slug,
     }
 
 
