@@ -87,7 +87,7 @@ class PrepareForm(forms.Form):
             field = forms.CharField(max_length=1000, widget=forms.Textarea(attrs={"rows": 3}), **given)
         else:
             field = forms.CharField(max_length=250, **given)
-        field.why = why  # type: ignore[attr-defined]
+        vars(field)["why"] = why
         return field
 
     def _initial(self, name: str) -> Any:
