@@ -8,6 +8,7 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 
 from portal import storage
+from portal.accounts.models import User
 from portal.agreements import services
 from portal.openapi import operation
 from portal.programmes.models import BaseModel
@@ -25,6 +26,7 @@ from portal.programmes.models import BaseModel
 def base_model_download(request: Request, base_model_id: int) -> HttpResponse:
     """Answer with a short-lived address of the file itself, to people of institutions whose agreement is in force."""
     base = get_object_or_404(BaseModel.objects.select_related("programme"), pk=base_model_id)
+    assert isinstance(request.user, User)  # IsAuthenticated has let the request in
     decision = services.may_download(request.user, base.programme, now=timezone.now())
     if not decision.allowed:
         raise services.AgreementRequired(decision)

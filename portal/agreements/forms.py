@@ -23,6 +23,7 @@ KINDS = {
 PURPOSES = "Training, evaluation and publication of models within the programme, for non-commercial research"
 # What the form asks for each variable: label, help, why.
 WORDS = {
+    "covered": (_("Further hospitals"), "", ""),
     "institution": (_("Legal name of the institution"), _("As it stands in its register or statutes."), ""),
     "principal_investigator": (
         _("Principal investigator"),
@@ -49,6 +50,11 @@ WORDS = {
 }
 
 
+def label_of(name: str) -> str:
+    """Return what a variable of a text is called on the pages."""
+    return str(WORDS[name][0]) if name in WORDS else name.replace("_", " ").capitalize()
+
+
 class PrepareForm(forms.Form):
     """The particulars that the text of one version needs, and the further hospitals under it."""
 
@@ -65,8 +71,8 @@ class PrepareForm(forms.Form):
             self._add_covered()
 
     def _field(self, name: str, version: AgreementVersion) -> forms.Field:
-        label, help_text, why = WORDS.get(name, (name.replace("_", " ").capitalize(), "", ""))
-        given: dict[str, Any] = {"label": label, "help_text": help_text, "initial": self._initial(name)}
+        _label, help_text, why = WORDS.get(name, ("", "", ""))
+        given: dict[str, Any] = {"label": label_of(name), "help_text": help_text, "initial": self._initial(name)}
         field: forms.Field
         if name == "principal_investigator":
             people = institutions.people(self.institution, Membership.Role.PRINCIPAL_INVESTIGATOR).order_by("name")
@@ -81,7 +87,7 @@ class PrepareForm(forms.Form):
             field = forms.CharField(max_length=1000, widget=forms.Textarea(attrs={"rows": 3}), **given)
         else:
             field = forms.CharField(max_length=250, **given)
-        field.why = why  # type: ignore[attr-defined]
+        vars(field)["why"] = why
         return field
 
     def _initial(self, name: str) -> Any:

@@ -13,7 +13,7 @@ from django.db import models
 
 from portal import signing
 from portal.agreements.lifecycle import ONCE_ACTIVE, Status
-from portal.agreements.models import Signature, SigningRequest
+from portal.agreements.models import Signature, SigningRequest, SigningRequestQuerySet
 from portal.agreements.rendering import text_sha256
 
 SCHEMA = "consortium-receipt/1"
@@ -28,7 +28,7 @@ class State(models.TextChoices):
     SUPERSEDED = "superseded", "Replaced by a later one"
 
 
-def receipted() -> "models.QuerySet[SigningRequest]":
+def receipted() -> SigningRequestQuerySet:
     """Return the cases that have a receipt: those that were in force at some time."""
     rows = SigningRequest.objects.filter(status__in=ONCE_ACTIVE)
     return rows.select_related("agreement__programme", "agreement_version", "institution")

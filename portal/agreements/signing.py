@@ -156,8 +156,10 @@ def move(
     for field, value in changes.items():
         setattr(case, field, value)
     case.save(update_fields=["status", "status_since", *changes])
-    reason = {"reason": case.reason} if "reason" in changes else {}
-    audit.record(name, case, by=by, before=before, text_sha256=case.text_sha256, **reason, **(facts or {}))
+    told: dict[str, Any] = {"before": before, "text_sha256": case.text_sha256, **(facts or {})}
+    if "reason" in changes:
+        told["reason"] = case.reason
+    audit.record(name, case, by=by, **told)
     return case
 
 

@@ -67,7 +67,8 @@ REASON_OF = {
     State.SIGNING: "The {title} of {institution} waits for signatures. It counts once the last one is there.",
     State.ACTIVE: "{institution} has the {title} in force.",
     State.EXPIRING: "The {title} of {institution} expires after {due_on}. Renew it in time.",
-    State.RECONSENT_DUE: "A new version of the {title} changes what matters. {institution} signs it by {due_on}.",
+    State.RECONSENT_DUE: "A new version of the {title} changes what matters. {institution} has until {due_on} to "
+    "sign it.",
     State.GRACE: "{institution} was to sign the new version of the {title} by {due_on}. New work stops on "
     "{blocked_on}.",
     State.BLOCKED: "{institution} has not signed the new version of the {title}; it was due on {due_on}. New uploads "
@@ -185,8 +186,8 @@ def _cases_by_party(
     covered = covers.values_list("request", "institution")
     by_key = {case.pk: case for case in rows.filter(covered__in=covers)} if covered else {}
     for request_id, institution_id in covered:
-        if case := by_key.get(request_id):
-            found[institution_id, case.agreement_id].append(case)
+        if request_id in by_key:
+            found[institution_id, by_key[request_id].agreement_id].append(by_key[request_id])
     return found
 
 
@@ -213,8 +214,10 @@ def _standing(
     if living:
         state, due_on, blocked_on, case = living[0]
     elif opened:
-        case = max(opened, key=lambda row: (row.status == Status.SIGNING, row.pk))
-        state, due_on, blocked_on = State(case.status), None, None
+        state, due_on, blocked_on, case = max(
+            ((State(row.status), None, None, row) for row in opened),
+            key=lambda found: (found[0] == State.SIGNING, found[3].pk),
+        )
     elif judgements:
         state, due_on, blocked_on, case = judgements[-1]
     else:

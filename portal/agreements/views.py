@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
@@ -17,9 +17,10 @@ from django.views.decorators.http import require_GET, require_POST
 from portal.accounts.requests import SignedInRequest
 from portal.accounts.services import has_role
 from portal.agreements import actions, services
-from portal.agreements.forms import PrepareForm, ReasonForm, TerminateForm
+from portal.agreements.forms import PrepareForm, ReasonForm, TerminateForm, label_of
 from portal.agreements.lifecycle import OPEN, Status
 from portal.agreements.models import Agreement, AgreementVersion, Party, Signature, SigningRequest
+from portal.agreements.rendering import variables_of
 from portal.agreements.standing import next_url
 from portal.audit import services as audit
 from portal.errors import NotAllowed
@@ -64,7 +65,9 @@ def list_(request: HttpRequest) -> HttpResponse:
         .defer("text", "side_notes")
         .order_by("agreement__programme__name", "agreement", "-version")
     )
-    newest = {row.agreement_id: row for row in reversed(versions)}
+    newest: dict[int, AgreementVersion] = {}
+    for row in versions:
+        newest.setdefault(row.agreement_id, row)
     own = list(institutions.institutions_of(request.user).order_by("name")) if request.user.is_authenticated else []
     context = {
         "versions": [(row, newest[row.agreement_id] == row) for row in versions],
@@ -165,7 +168,8 @@ def prepare(request: SignedInRequest, slug: str, programme: str, agreement: str)
     version = services.newest_of(row)
     assert version is not None  # _agreement returns only published ones
     before = SigningRequest.objects.filter(institution=institution, agreement=row).exclude(status="withdrawn").first()
-    form = PrepareForm(request.POST or None, version=version, institution=institution, before=before)
+    data = request.POST if request.method == "POST" else None
+    form = PrepareForm(data, version=version, institution=institution, before=before)
     may_prepare = services.may_prepare(request.user, institution)
     if request.method == "POST" and not may_prepare:
         raise NotAllowed(f"Only a principal investigator, data steward or signing official of {institution} can do it.")
@@ -217,7 +221,8 @@ def case(request: SignedInRequest, pk: int) -> HttpResponse:
         "version": row.agreement_version,
         "stops": stops,
         "since": since if row.status in OPEN else row.status_since,
-        "target": since + timedelta(days=SIGN_WITHIN_DAYS) if row.status == Status.SIGNING else row.expires_on,
+        "target": since + timedelta(days=SIGN_WITHIN_DAYS) if row.status == Status.SIGNING else _last_day(row),
+        "is_open": row.status in OPEN,
         "next_party": services.next_party(row),
         "place": place if place.request == row else None,
         "newest": newest if newest and newest.version > row.agreement_version.version else None,
@@ -228,6 +233,10 @@ def case(request: SignedInRequest, pk: int) -> HttpResponse:
         "timeline": audit.with_sentences(audit.of(row).order_by("pk")),
     }
     return render(request, "agreements/case_show.html", context)
+
+
+def _last_day(row: SigningRequest) -> date | None:
+    return row.expires_on if row.activated_at or row.status == Status.DRAFT else None
 
 
 def route(row: SigningRequest) -> list[Stop]:
@@ -258,9 +267,12 @@ def _covered(request: SignedInRequest, row: SigningRequest) -> list[dict[str, ob
 
 
 def _particulars(row: SigningRequest) -> list[tuple[str, str]]:
+    """Return what was filled in, in the order of the text; its last day is shown by itself."""
+    given = [(name, row.variables[name]) for name in variables_of(row.agreement_version.text) if name in row.variables]
     return [
-        (name.replace("_", " ").capitalize(), value if isinstance(value, str) else "; ".join(value))
-        for name, value in row.variables.items()
+        (label_of(name), value if isinstance(value, str) else "; ".join(value))
+        for name, value in given
+        if name != "expires_on"
     ]
 
 

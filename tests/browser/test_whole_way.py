@@ -54,10 +54,21 @@ def sign_in(page: Page, email: str, password: str) -> Page:
     return page
 
 
-def prove_identity(page: Page) -> None:
+def sign_case(page: Page, case: str, name: str, password: str) -> None:
+    """Read and sign a case: state the authority, type the name, give the password again."""
+    page.goto(case)
+    page.get_by_role("link", name="Read and sign").click()
+    page.locator("input[name=authority]").check()
+    page.locator("input[name=typed_name]").fill(name)
+    page.get_by_role("button", name="Sign", exact=True).click()
+    prove_identity(page, password)
+    expect(page.locator("body")).to_contain_text("Signed.")
+
+
+def prove_identity(page: Page, password: str = PASSWORD) -> None:
     """Give the password again, as signing and making a token ask."""
     expect(page.get_by_role("heading", name="Show that it is you")).to_be_visible()
-    page.locator("input[name=password]").fill(PASSWORD)
+    page.locator("input[name=password]").fill(password)
     page.locator("main form button[type=submit]").first.click()
 
 
@@ -95,7 +106,7 @@ def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, t
     investigator.goto("/institutions/harbour-eye-hospital/")
     expect(investigator.locator("main")).to_contain_text("Member")
 
-    # Agree: the signing official is invited, signs after proving identity again
+    # Agree: the signing official is invited; three people sign in turn, each after proving identity again
     investigator.goto("/institutions/harbour-eye-hospital/people/")
     investigate = investigator.locator("form[action$='/people/invite/']")
     investigate.locator("input[name=email]").fill("official@harbour.example")
@@ -105,14 +116,23 @@ def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, t
     sign_up(official, "Sipho Nkosi", "official@harbour.example")
     official.goto(link_of_mail(official, "official@harbour.example", "/institutions/invitations/"))
     official.get_by_role("button", name="Accept").click()
-    official.goto("/agreements/sign/harbour-eye-hospital/")
-    official.locator("input[name=typed_name]").fill("Sipho Nkosi")
-    official.locator("input[name=agree]").check()
-    official.locator("form:has(input[name=agree]) button[type=submit]").click()
-    prove_identity(official)
-    expect(official).to_have_url(re.compile("/agreements/receipts/"))
+    investigator.goto("/agreements/sign/harbour-eye-hospital/")
+    investigator.locator("input[name=ethics_reference]").fill("HREC/2026/9")
+    investigator.locator("textarea[name=transfer_limits]").fill("None")
+    investigator.get_by_role("button", name="Show me the text").click()
+    expect(investigator).to_have_url(re.compile(r"/agreements/cases/\d+/$"))
+    case = investigator.url
+    investigator.get_by_role("button", name="Send it to be signed").click()
+    signatory = sign_in(new_page(), "signatory@demo.example", portal.password)
+    for page, name, password in (
+        (investigator, "Zanele Dube", PASSWORD),
+        (official, "Sipho Nkosi", PASSWORD),
+        (signatory, "Prof. Inês Duarte", portal.password),
+    ):
+        sign_case(page, case, name, password)
+    expect(signatory).to_have_url(re.compile("/agreements/receipts/"))
     receipt = new_page()
-    receipt.goto(official.url)
+    receipt.goto(signatory.url)
     expect(receipt.locator("main")).to_contain_text("Harbour Eye Hospital")
     expect(receipt.locator("main")).not_to_contain_text("Sipho")
 

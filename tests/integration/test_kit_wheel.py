@@ -17,7 +17,8 @@ from tests import loopback
 
 SOURCE = Path(kit.__file__).parent
 BASE = SOURCE / "base" / "fundus-64"
-DEPENDENCIES = ["numpy", "pillow", "safetensors", "urllib3", "click", "tqdm", "cryptography", "cffi", "pycparser"]
+DEPENDENCIES = ["numpy", "pillow", "safetensors", "urllib3", "click", "tqdm", "cryptography"]
+THEIRS = ["cffi", "pycparser"]  # what cryptography needs
 
 
 def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +46,7 @@ def binaries(wheel, tmp_path_factory) -> Path:
     venv = tmp_path_factory.mktemp("site") / "venv"
     assert run(sys.executable, "-m", "venv", "--without-pip", venv).returncode == 0
     packages = next(venv.glob("lib/python*/site-packages"))
-    for name in DEPENDENCIES:
+    for name in DEPENDENCIES + THEIRS:
         installed = metadata.distribution(name)
         for top in {file.parts[0] for file in installed.files or []} - {"..", "__pycache__"}:
             (packages / top).symlink_to(Path(str(installed.locate_file(top))).resolve())

@@ -49,5 +49,5 @@ def grant(role: str) -> None:
             cursor.execute(sql.SQL(command).format(role=sql.Identifier(role)))
         for rights, names in (("UPDATE, DELETE", tables), ("DELETE", NEVER_DELETED)):
             for name in names:
-                command = sql.SQL("REVOKE {} ON {} FROM {}")
-                cursor.execute(command.format(sql.SQL(rights), sql.Identifier(name), sql.Identifier(role)))
+                revoke = sql.SQL("REVOKE {} ON {} FROM {}")
+                cursor.execute(revoke.format(sql.SQL(rights), sql.Identifier(name), sql.Identifier(role)))
