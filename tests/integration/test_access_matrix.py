@@ -17,7 +17,7 @@ from jobs import tasks
 from jobs.models import Run
 from portal.accounts import services as accounts
 from portal.agreements.models import Signature
-from portal.institutions import memberships
+from portal.institutions import documents, joining, memberships
 from portal.institutions.models import Membership
 from portal.notifications.models import Mail
 from tests import factories
@@ -62,6 +62,10 @@ def world(institution, steward, member, outsider, board, operator, auditor, rese
     invitation, secret = memberships.invite(
         institution, email="new@example.org", role=Membership.Role.MEMBER, by=steward, now=now
     )
+    join_request = joining.ask(institution, role="member", message="", by=factories.user("Asks"), now=now)
+    document, *_ = documents.announce(
+        institution, name="approval.pdf", size_bytes=3, sha256="0" * 64, by=steward, now=now
+    )
     release = factories.released_model(operator)
     task = factories.benchmark_task(release.candidate.programme)
     evaluation = benchmarks.record_evaluation(
@@ -86,6 +90,8 @@ def world(institution, steward, member, outsider, board, operator, auditor, rese
         "submitted": submitted.pk,
         "secret": secret,
         "invitation": invitation.pk,
+        "join_request": join_request.pk,
+        "document": document.pk,
         "membership": Membership.objects.get(user=member).pk,
         "token": steward.api_tokens.get().pk,
         "code": Signature.objects.get(institution=institution).receipt_code,
