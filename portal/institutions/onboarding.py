@@ -8,7 +8,7 @@ from django.urls import reverse
 
 from portal.accounts.models import User
 from portal.institutions import profile
-from portal.institutions.lifecycle import Outcome, Status
+from portal.institutions.lifecycle import ENDED, Outcome, Status, is_editable
 from portal.institutions.models import Institution, Membership, Review
 
 Role = Membership.Role
@@ -90,11 +90,12 @@ def checklist(institution: Institution) -> list[Step]:
     sent = status in {Status.APPLIED, Status.MEMBER, Status.MERGED, Status.DECLINED}
     member = status in {Status.MEMBER, Status.MERGED}
     signed = has_agreement(institution)
+    review_url = _at("review", slug) if status in {Status.DRAFT, Status.RETURNED} else ""
     return [
         Step("address", "E-mail address verified", True, "Everybody here has a verified address.", MANAGERS),
         _profile_step(institution),
         _people_step(institution),
-        Step("sent", "Application sent", sent, "Read your answers back, then send.", MANAGERS, _at("review", slug)),
+        Step("sent", "Application sent", sent, "Read your answers back, then send.", MANAGERS, review_url),
         _review_step(institution),
         Step("admitted", "Admitted by the board", member, "The board votes; a mail tells you the result."),
         _factor_step(institution),
@@ -125,15 +126,19 @@ def _profile_step(institution: Institution) -> Step:
     gaps = len(profile.missing(institution))
     word = "One answer is" if gaps == 1 else f"{gaps} answers are"
     detail = f"{word} still open. “Not known yet” is an answer too." if gaps else "Every question has an answer."
-    return Step("profile", "Profile complete", not gaps, detail, MANAGERS, _at("edit", institution.slug))
+    url = _at("edit", institution.slug) if is_editable(Status(institution.status)) else ""
+    return Step("profile", "Profile complete", not gaps, detail, MANAGERS, url)
 
 
 def _people_step(institution: Institution) -> Step:
     held = set(institution.memberships.current().values_list("role", flat=True))
+    open_ = institution.status not in ENDED
     wanted = [Role.PRINCIPAL_INVESTIGATOR, Role.SIGNING_OFFICIAL]
     lacking = [role.label.lower() for role in wanted if role not in held]
     detail = f"Still to come: {' and '.join(lacking)}." if lacking else "Investigator and signing official are here."
-    return Step("people", "People are here", not lacking, detail, MANAGERS, _at("team", institution.slug))
+    return Step(
+        "people", "People are here", not lacking, detail, MANAGERS, _at("team", institution.slug) if open_ else ""
+    )
 
 
 def _review_step(institution: Institution) -> Step:

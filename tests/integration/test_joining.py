@@ -196,7 +196,7 @@ def test_the_only_manager_hands_over_and_leaves_in_one_step(sign_in, programme):
         memberships.end_membership(membership, by=lead, now=timezone.now())
     url = reverse("institutions:hand_over", args=[institution.slug])
     assert sign_in(heir).post(url, {"person": heir.pk}).status_code == 403
-    answer = sign_in(lead).post(url, {"person": heir.pk})
+    answer = sign_in(lead).post(url, {"person": heir.pk, "sure": "on"})
     assert answer.headers["Location"] == reverse("institutions:mine")
     assert services.is_member(heir, institution, Role.PRINCIPAL_INVESTIGATOR)
     assert not services.is_member(lead, institution)
@@ -205,7 +205,7 @@ def test_the_only_manager_hands_over_and_leaves_in_one_step(sign_in, programme):
 
 def test_a_hand_over_to_the_signing_official_changes_nothing(sign_in, institution, investigator, signing_official):
     url = reverse("institutions:hand_over", args=[institution.slug])
-    sign_in(investigator).post(url, {"person": signing_official.pk})
+    sign_in(investigator).post(url, {"person": signing_official.pk, "sure": "on"})
     assert services.is_member(investigator, institution, Role.PRINCIPAL_INVESTIGATOR)
     assert not services.is_member(signing_official, institution, Role.PRINCIPAL_INVESTIGATOR)
 
