@@ -69,6 +69,7 @@ def checklist(request: SignedInRequest, slug: str) -> HttpResponse:
         "review": reviews.latest(institution),
         "comment_count": sum(map(len, reviews.comments_on(institution).values())),
         "serves": serves_consortium(request.user),
+        "unreachable": onboarding.unreachable(institution),
     }
     return render(request, "institutions/institution_onboarding.html", context)
 

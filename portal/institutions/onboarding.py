@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
+from importlib import import_module
 
 from allauth.mfa.models import Authenticator
 from django.urls import reverse
@@ -78,6 +79,16 @@ def lacks_second_factor(institution: Institution) -> list[User]:
     people = _people(institution, Role.PRINCIPAL_INVESTIGATOR, Role.SIGNING_OFFICIAL)
     enrolled = set(Authenticator.objects.filter(user__in=people).values_list("user", flat=True))
     return [person for person in people if person.pk not in enrolled]
+
+
+def unreachable(institution: Institution) -> list[User]:
+    """Return the investigators and signing officials whose mail comes back, where the mail server tells us."""
+    try:
+        outbox = import_module("portal.notifications.outbox")
+    except ModuleNotFoundError:  # mail is sent without an outbox: nobody knows
+        return []
+    people = _people(institution, Role.PRINCIPAL_INVESTIGATOR, Role.SIGNING_OFFICIAL)
+    return [person for person in people if outbox.bounced_address(person) is not None]
 
 
 def _review(institution: Institution) -> Review | None:
