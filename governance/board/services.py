@@ -260,7 +260,7 @@ def _carry_out(motion: Motion, *, now: datetime) -> None:
 def _turn_down(motion: Motion, *, now: datetime) -> None:
     subject_id = _subject_id(motion)
     reasons = [vote.reason for vote in motion.votes.all() if vote.choice == Vote.Choice.AGAINST]
-    reason = "The board voted against it. " + " ".join(reasons)
+    reason = "The board voted against it. " + " ".join(dict.fromkeys(reasons))
     match motion.kind:
         case Kind.ADMIT_INSTITUTION:
             institutions.decline(subject_id, by=None, reason=reason, now=now)

@@ -1,7 +1,16 @@
 from django.contrib import admin
 
 from portal.admin import ReadOnlyAdmin
-from portal.institutions.models import Institution, Invitation, Membership
+from portal.institutions.models import (
+    Document,
+    Institution,
+    Invitation,
+    JoinRequest,
+    Membership,
+    PathwayChoice,
+    Review,
+    RorOrganisation,
+)
 
 
 @admin.register(Institution)
@@ -22,4 +31,36 @@ class MembershipAdmin(ReadOnlyAdmin):
 class InvitationAdmin(ReadOnlyAdmin):
     list_display = ["email", "institution", "role", "invited_at", "accepted_at", "withdrawn_at"]
     list_select_related = ["institution"]
-    exclude = ["digest"]
+    exclude = ["digest", "code_hmac"]
+
+
+@admin.register(Review)
+class ReviewAdmin(ReadOnlyAdmin):
+    list_display = ["institution", "number", "reviewer", "sent_at", "target_on", "outcome"]
+    list_filter = ["outcome"]
+    list_select_related = ["institution", "reviewer"]
+
+
+@admin.register(JoinRequest)
+class JoinRequestAdmin(ReadOnlyAdmin):
+    list_display = ["institution", "person", "role", "state", "asked_at"]
+    list_filter = ["state"]
+    list_select_related = ["institution", "person"]
+
+
+@admin.register(Document)
+class DocumentAdmin(ReadOnlyAdmin):
+    list_display = ["institution", "version", "size_bytes", "state", "uploaded_at"]
+    list_select_related = ["institution"]
+
+
+@admin.register(PathwayChoice)
+class PathwayChoiceAdmin(ReadOnlyAdmin):
+    list_display = ["institution", "kind", "chosen_at", "ended_at"]
+    list_select_related = ["institution"]
+
+
+@admin.register(RorOrganisation)
+class RorOrganisationAdmin(ReadOnlyAdmin):
+    list_display = ["name", "ror_id", "country", "city"]
+    search_fields = ["key"]

@@ -125,7 +125,7 @@ def team(request: SignedInRequest, slug: str) -> HttpResponse:
         "steps": STEPS,
         "standing": onboarding.standing(institution),
         "memberships": institution.memberships.current().select_related("user").order_by("user__name", "pk"),
-        "lacking": [role for role in services.Role if role not in held and role != services.Role.MEMBER],
+        "lacking": [role.label for role in services.Role if role not in held and role != services.Role.MEMBER],
         "invitations": institution.invitations.filter(accepted_at=None, withdrawn_at=None),
         "now": timezone.now(),
         "invitation_form": InvitationForm(initial={"role": request.GET.get("role", "")}),

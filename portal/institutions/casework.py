@@ -39,6 +39,16 @@ def _reviewed(request: SignedInRequest, slug: str) -> Institution:
     return institution
 
 
+def _too_late(request: SignedInRequest, institution: Institution, name: str) -> HttpResponse | None:
+    """Send on who opens the form of a step that is not possible now; None where it is."""
+    can = actions.named(actions.available(institution, request.user, now=timezone.now())).get(name)
+    if request.method != "GET" or (can and can.allowed):
+        return None
+    label = institution.get_status_display().lower()
+    messages.error(request, can.reason if can else f"{institution} is {label}, so this is not possible now.")
+    return redirect("institutions:onboarding", institution.slug)
+
+
 def _head(request: SignedInRequest, institution: Institution) -> dict[str, Any]:
     can = actions.available(institution, request.user, now=timezone.now())
     return described(institution) | {"standing": onboarding.standing(institution), "can": actions.named(can)}
@@ -59,6 +69,7 @@ def checklist(request: SignedInRequest, slug: str) -> HttpResponse:
         "review": reviews.latest(institution),
         "comment_count": sum(map(len, reviews.comments_on(institution).values())),
         "serves": serves_consortium(request.user),
+        "unreachable": onboarding.unreachable(institution),
     }
     return render(request, "institutions/institution_onboarding.html", context)
 
@@ -160,6 +171,8 @@ def reassign(request: SignedInRequest, slug: str) -> HttpResponse:
 def decline(request: SignedInRequest, slug: str) -> HttpResponse:
     """Decline on formal grounds, with a reason that the applicants read."""
     institution = _reviewed(request, slug)
+    if late := _too_late(request, institution, "decline"):
+        return late
     form = DeclineForm(
         request.POST if request.method == "POST" else None,
         label="Reason in your own words",
@@ -182,6 +195,8 @@ def merge(request: SignedInRequest, slug: str) -> HttpResponse:
     institution = _with_file(request, slug)
     if not has_role(request.user, "operator"):
         raise PermissionDenied("Only an operator merges institutions.")
+    if late := _too_late(request, institution, "merge"):
+        return late
     form = MergeForm(request.POST if request.method == "POST" else None, institution=institution)
     if request.method == "POST" and form.is_valid():
         into = form.cleaned_data["into"]
@@ -197,6 +212,8 @@ def merge(request: SignedInRequest, slug: str) -> HttpResponse:
 def reopen(request: SignedInRequest, slug: str) -> HttpResponse:
     """Fix it and ask again, after asking."""
     institution = managed(request, slug)
+    if late := _too_late(request, institution, "reopen"):
+        return late
     if request.method == "POST":
         services.reopen(institution, by=request.user, now=timezone.now())
         messages.success(request, "The application is a draft again. Fix what the reason names, then send it.")
@@ -207,6 +224,8 @@ def reopen(request: SignedInRequest, slug: str) -> HttpResponse:
 def appeal(request: SignedInRequest, slug: str) -> HttpResponse:
     """Appeal against a decision, with grounds."""
     institution = managed(request, slug)
+    if late := _too_late(request, institution, "appeal"):
+        return late
     form = ReasonForm(
         request.POST if request.method == "POST" else None,
         label="Grounds",

@@ -196,6 +196,7 @@ class HandOverForm(forms.Form):
     person = forms.ModelChoiceField(
         queryset=User.objects.none(), empty_label="Choose a person", label="New principal investigator"
     )
+    sure = forms.BooleanField(label="I know that my own role ends at once")
 
     def __init__(self, *args: Any, institution: Institution, leaving: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

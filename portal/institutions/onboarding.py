@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import date
+from importlib import import_module
 
 from allauth.mfa.models import Authenticator
 from django.urls import reverse
 
 from portal.accounts.models import User
 from portal.institutions import profile
-from portal.institutions.lifecycle import Outcome, Status
+from portal.institutions.lifecycle import ENDED, Outcome, Status, is_editable
 from portal.institutions.models import Institution, Membership, Review
 
 Role = Membership.Role
@@ -77,6 +78,16 @@ def lacks_second_factor(institution: Institution) -> list[User]:
     return [person for person in people if person.pk not in enrolled]
 
 
+def unreachable(institution: Institution) -> list[User]:
+    """Return the investigators and signing officials whose mail comes back, where the mail server tells us."""
+    try:
+        outbox = import_module("portal.notifications.outbox")
+    except ModuleNotFoundError:  # mail is sent without an outbox: nobody knows
+        return []
+    people = _people(institution, Role.PRINCIPAL_INVESTIGATOR, Role.SIGNING_OFFICIAL)
+    return [person for person in people if outbox.bounced_address(person) is not None]
+
+
 def _review(institution: Institution) -> Review | None:
     return institution.reviews.filter(outcome=Outcome.OPEN).select_related("reviewer").first()
 
@@ -87,11 +98,12 @@ def checklist(institution: Institution) -> list[Step]:
     sent = status in {Status.APPLIED, Status.MEMBER, Status.MERGED, Status.DECLINED}
     member = status in {Status.MEMBER, Status.MERGED}
     signed = has_agreement(institution)
+    review_url = _at("review", slug) if status in {Status.DRAFT, Status.RETURNED} else ""
     return [
         Step("address", "E-mail address verified", True, "Everybody here has a verified address.", MANAGERS),
         _profile_step(institution),
         _people_step(institution),
-        Step("sent", "Application sent", sent, "Read your answers back, then send.", MANAGERS, _at("review", slug)),
+        Step("sent", "Application sent", sent, "Read your answers back, then send.", MANAGERS, review_url),
         _review_step(institution),
         Step("admitted", "Admitted by the board", member, "The board votes; a mail tells you the result."),
         _factor_step(institution),
@@ -122,15 +134,19 @@ def _profile_step(institution: Institution) -> Step:
     gaps = len(profile.missing(institution))
     word = "One answer is" if gaps == 1 else f"{gaps} answers are"
     detail = f"{word} still open. “Not known yet” is an answer too." if gaps else "Every question has an answer."
-    return Step("profile", "Profile complete", not gaps, detail, MANAGERS, _at("edit", institution.slug))
+    url = _at("edit", institution.slug) if is_editable(Status(institution.status)) else ""
+    return Step("profile", "Profile complete", not gaps, detail, MANAGERS, url)
 
 
 def _people_step(institution: Institution) -> Step:
     held = set(institution.memberships.current().values_list("role", flat=True))
+    open_ = institution.status not in ENDED
     wanted = [Role.PRINCIPAL_INVESTIGATOR, Role.SIGNING_OFFICIAL]
     lacking = [role.label.lower() for role in wanted if role not in held]
     detail = f"Still to come: {' and '.join(lacking)}." if lacking else "Investigator and signing official are here."
-    return Step("people", "People are here", not lacking, detail, MANAGERS, _at("team", institution.slug))
+    return Step(
+        "people", "People are here", not lacking, detail, MANAGERS, _at("team", institution.slug) if open_ else ""
+    )
 
 
 def _review_step(institution: Institution) -> Step:

@@ -143,7 +143,7 @@ def hand_over(request: SignedInRequest, slug: str) -> HttpResponse:
     own = institution.memberships.current().filter(user=request.user, role__in=["principal_investigator", "steward"])
     form = HandOverForm(request.POST, institution=institution, leaving=request.user)
     if not form.is_valid():
-        messages.error(request, "Choose who leads the work from now on: somebody who is here already.")
+        messages.error(request, "Choose who leads from now on, somebody who is here, and confirm that your role ends.")
         return redirect("institutions:people", slug)
     person = form.cleaned_data["person"]
     try:

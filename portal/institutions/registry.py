@@ -23,6 +23,7 @@ SHORTEST = 2  # characters that are worth a search
 # Scripts that write without spaces: a word is found from each of its characters.
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR")
 _SUFFIXES = 24
+_CANDIDATES = 200
 COLUMNS = ["ror_id", "name", "local_name", "country", "city", "website", "key", "words"]
 
 
@@ -66,20 +67,26 @@ def by_id(ror_id: str) -> RorOrganisation | None:
 
 
 def _from_table(key: str, limit: int) -> list[RorOrganisation]:
+    """Ask the index of whole names, which is sorted; then, unsorted and bounded, the index of words."""
     pattern = key.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_") + "%"
-    first = list(RorOrganisation.objects.extra(where=["key LIKE %s"], params=[pattern]).order_by("key")[:limit])
-    if len(first) == limit:
+    whole = RorOrganisation.objects.extra(where=['key COLLATE "C" LIKE %s'], params=[pattern])
+    first = list(whole.extra(select={"begins": 'key COLLATE "C"'}, order_by=["begins"])[:limit])
+    long = [word for word in key.split() if len(word) > 1 or word > "\u2e80"]
+    if len(first) == limit or not long:
         return first
-    query = " & ".join(f"'{word}':*" for word in key.split())  # a key holds letters, digits and spaces only
-    where = "array_to_tsvector(string_to_array(words, ' ')) @@ %s::tsquery"
-    more = RorOrganisation.objects.extra(where=[where], params=[query]).order_by("key")[: 2 * limit]
+    query = " & ".join(f"'{word}':*" for word in long)  # a key holds letters, digits and spaces only
+    found = RorOrganisation.objects.extra(where=["lexemes @@ %s::tsquery"], params=[query]).order_by()[:_CANDIDATES]
     seen = {row.ror_id for row in first}
-    return first + [row for row in more if row.ror_id not in seen]
+    more = [row for row in found if row.ror_id not in seen and _holds(row, key)]
+    return first + sorted(more, key=lambda row: (len(row.key), row.key))
+
+
+def _holds(row: RorOrganisation, key: str) -> bool:
+    return all(f" {word}" in f" {row.words}" for word in key.split())
 
 
 def _from_file(key: str, limit: int) -> list[RorOrganisation]:
-    wanted = [f" {word}" for word in key.split()]
-    rows = [row for row in shipped() if all(word in f" {row.words}" for word in wanted)]
+    rows = [row for row in shipped() if _holds(row, key)]
     return sorted(rows, key=lambda row: (not row.key.startswith(key), row.key))[:limit]
 
 

@@ -20,7 +20,7 @@ from portal.accounts import terms
 from portal.accounts.models import User
 from portal.accounts.standing import standing_of
 from portal.blueprint import applying
-from portal.institutions import memberships
+from portal.institutions import joining, memberships, pathways
 from portal.institutions import services as institutions
 from portal.institutions.models import Institution, Membership
 from portal.notifications.authenticator import DEMO_DOMAIN
@@ -60,6 +60,7 @@ def seed(say: Say) -> People:
         people.sites[site.key] = Institution.objects.filter(name=site.name).first() or _site(site, people)
     signed = [site.key for site in data.SITES if site.state == "signed"]
     signing.sign_all(people.sites, signed, signatory=people.signatory)
+    _choose_and_ask(people)
     _secure()
     say.step(f"{len(data.SITES)} institutions, decided by the board's votes, signed by their officials")
     return people
@@ -149,12 +150,29 @@ def _site(site: data.Site, people: People) -> Institution:
     if motion is not None and site.state == "withdrawn":
         institutions.withdraw(institution, by=investigator, now=timezone.now())
         boards.close_moot(now=timezone.now())
+    elif motion is not None and site.state == "returned":
+        institutions.return_for_changes(
+            institution, comments=data.RETURNED_WITH, note=data.RETURNED_NOTE, by=people.operator, now=timezone.now()
+        )
+        boards.close_moot(now=timezone.now())
     elif motion is not None and site.state == "declined":
         vote(motion, people, choice="against", reason=data.DECLINED_BECAUSE)
     elif motion is not None and site.state in {"member", "signed"}:
         vote(motion, people)
     institution.refresh_from_db()
     return institution
+
+
+@transaction.atomic
+def _choose_and_ask(people: People) -> None:
+    """Let institutions choose what they contribute, and the researcher ask to join one."""
+    now = timezone.now()
+    for key, kinds in data.CHOSEN.items():
+        if not people.sites[key].pathway_choices.exists():
+            pathways.choose(people.sites[key], kinds, by=people.of(key), now=now)
+    key, role, message = data.JOINS
+    if not people.researcher.join_requests.exists():
+        joining.ask(people.sites[key], role=role, message=message, by=people.researcher, now=now)
 
 
 def _join(institution: Institution, person: User, role: str, *, by: User) -> None:

@@ -13,7 +13,7 @@ class Site:
     country: str
     city: str
     kind: str
-    state: str  # draft, withdrawn, applied, declined, member (not signed), signed
+    state: str  # draft, withdrawn, applied, returned, declined, member (not signed), signed
     investigator: str
     profile: dict[str, Any] = field(default_factory=dict)
 
@@ -24,16 +24,23 @@ TRAINS: dict[str, Any] = {
 }  # fmt: skip
 SENDS: dict[str, Any] = {"gpu": "none", "expertise": "none", "images_may_leave": "yes", "weights_may_leave": "unknown"}
 ASKS: dict[str, Any] = {"gpu": "unknown", "expertise": "some"}
+DESCRIBED: dict[str, Any] = {
+    "population_served": "Adults with diabetes of two districts, most of them from villages.",
+    "care_settings": ["screening", "clinic"], "cameras": "Topcon TRC-NW400\nRemidio FOP", "years_from": 2014,
+    "years_to": 2026, "labels": ["dr", "dme"], "sex_recorded": "yes", "age_recorded": "yes",
+    "ethnicity_recorded": "no", "legal_basis": "approval",
+}  # fmt: skip
 
 SITES = [
     Site("ganga", "Ganga Retina Institute", "IN", "Varanasi", "institute", "signed", "Dr Meera Nair",
-         {**TRAINS, "image_count": 48_000, "local_name": "गंगा रेटिना संस्थान", "ethics_reference": "IEC/2026/118"}),
+         {**TRAINS, **DESCRIBED, "image_count": 48_000, "local_name": "गंगा रेटिना संस्थान",
+          "ethics_reference": "IEC/2026/118"}),
     Site("galilee", "Galilee Vision Centre", "IL", "Nazareth", "hospital", "signed", "Dr Yael Barak",
          {**TRAINS, "image_count": 21_500, "ethics_reference": "HMC-26-0441"}),
     Site("yangtze", "Yangtze Eye Hospital", "CN", "Wuhan", "hospital", "signed", "Dr Lin Zhao",
          {**TRAINS, "gpu": "large", "expertise": "team", "image_count": 310_000, "local_name": "长江眼科医院"}),
     Site("savanna", "Savanna Eye Hospital", "KE", "Eldoret", "hospital", "signed", "Dr Wanjiru Kamau",
-         {**SENDS, "image_count": 12_400, "ethics_reference": "IREC/2026/77"}),
+         {**SENDS, **DESCRIBED, "image_count": 12_400, "ethics_reference": "IREC/2026/77"}),
     Site("vltava", "Vltava Eye Clinic", "CZ", "Brno", "hospital", "signed", "Dr Tereza Havlová",
          {**TRAINS, "image_count": 9_800}),
     Site("thames", "Thames Screening Programme", "GB", "Reading", "screening", "signed", "Dr Alice Hartley",
@@ -52,6 +59,8 @@ SITES = [
          {**ASKS, "image_count": 64_000}),
     Site("meridian", "Meridian Imaging Brokers", "CH", "Zug", "company", "declined", "Markus Frei",
          {**SENDS, "image_count": 900_000}),
+    Site("mekong", "Mekong Eye Hospital", "KH", "Kampong Cham", "hospital", "returned", "Dr Sokha Chea",
+         {**SENDS, **DESCRIBED, "image_count": 3_900, "local_name": "មន្ទីរពេទ្យភ្នែកមេគង្គ"}),
     Site("niger", "Niger Delta Eye Foundation", "NG", "Port Harcourt", "hospital", "draft", "Dr Amaka Obi",
          {**ASKS, "image_count": None}),
     Site("fjord", "Fjord Regional Hospital", "NO", "Bergen", "hospital", "withdrawn", "Dr Ingrid Dahl",
@@ -59,4 +68,13 @@ SITES = [
 ]  # fmt: skip
 
 BOARD = ["Prof. Adaeze Okafor", "Prof. Henrik Lund", "Prof. Sofia Marino", "Prof. Daniel Reyes", "Dr Meera Nair"]
+RETURNED_WITH = {
+    "website": "Please give an address at which we can see that the hospital exists.",
+    "legal_basis": "You wrote “approval”, and no reference stands below. Which committee approved it?",
+    "image_count": "3 900 since 2014 seems few for two districts. Is it patients or images?",
+}
+RETURNED_NOTE = "Nearly complete. Three fields need another look; then the board can vote."
+# What institutions have chosen to contribute.
+CHOSEN = {"ganga": ["weights"], "galilee": ["weights"], "yangtze": ["weights", "synthetic"], "savanna": ["images"]}
+JOINS = ("ganga", "member", "I am a doctoral student in Dr Nair's group and would like to see the runs.")
 DECLINED_BECAUSE = "It would resell the photographs; the agreement lets nobody do that."

@@ -1,7 +1,9 @@
 """People of an institution: asking to join, codes of invitations, handing over, roles that exclude each other."""
 
 import re
+import sys
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -196,7 +198,7 @@ def test_the_only_manager_hands_over_and_leaves_in_one_step(sign_in, programme):
         memberships.end_membership(membership, by=lead, now=timezone.now())
     url = reverse("institutions:hand_over", args=[institution.slug])
     assert sign_in(heir).post(url, {"person": heir.pk}).status_code == 403
-    answer = sign_in(lead).post(url, {"person": heir.pk})
+    answer = sign_in(lead).post(url, {"person": heir.pk, "sure": "on"})
     assert answer.headers["Location"] == reverse("institutions:mine")
     assert services.is_member(heir, institution, Role.PRINCIPAL_INVESTIGATOR)
     assert not services.is_member(lead, institution)
@@ -205,9 +207,17 @@ def test_the_only_manager_hands_over_and_leaves_in_one_step(sign_in, programme):
 
 def test_a_hand_over_to_the_signing_official_changes_nothing(sign_in, institution, investigator, signing_official):
     url = reverse("institutions:hand_over", args=[institution.slug])
-    sign_in(investigator).post(url, {"person": signing_official.pk})
+    sign_in(investigator).post(url, {"person": signing_official.pk, "sure": "on"})
     assert services.is_member(investigator, institution, Role.PRINCIPAL_INVESTIGATOR)
     assert not services.is_member(signing_official, institution, Role.PRINCIPAL_INVESTIGATOR)
+
+
+def test_the_checklist_says_whose_mail_comes_back(sign_in, institution, investigator, signing_official, monkeypatch):
+    outbox = SimpleNamespace(bounced_address=lambda person: "x" if person == signing_official else None)
+    monkeypatch.setitem(sys.modules, "portal.notifications.outbox", outbox)
+    page = sign_in(investigator).get(reverse("institutions:onboarding", args=[institution.slug]))
+    assert page.context["unreachable"] == [signing_official]
+    assert "comes back" in page.text
 
 
 # Constraints of the database

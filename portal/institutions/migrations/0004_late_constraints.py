@@ -2,7 +2,8 @@
 
 from django.db import migrations, models
 
-WORDS = "array_to_tsvector(string_to_array(words, ' '))"
+TABLE = "institutions_rororganisation"
+WORDS = "array_to_tsvector(string_to_array(words, ' '))"  # lexemes as they are: no parser, no language
 
 
 class Migration(migrations.Migration):
@@ -21,10 +22,9 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(condition=models.Q(('ended_at__isnull', True), ('role__in', ['principal_investigator', 'signing_official'])), fields=('user', 'institution'), name='investigator_is_not_signing_official'),
         ),
         migrations.RunSQL(
-            f"CREATE INDEX ror_words ON institutions_rororganisation USING gin ({WORDS})",
-            "DROP INDEX ror_words",
+            f"ALTER TABLE {TABLE} ADD COLUMN lexemes tsvector GENERATED ALWAYS AS ({WORDS}) STORED",
+            f"ALTER TABLE {TABLE} DROP COLUMN lexemes",
         ),
-        migrations.RunSQL(
-            "CREATE INDEX ror_key ON institutions_rororganisation (key text_pattern_ops)", "DROP INDEX ror_key"
-        ),
+        migrations.RunSQL(f"CREATE INDEX ror_words ON {TABLE} USING gin (lexemes)", "DROP INDEX ror_words"),
+        migrations.RunSQL(f'CREATE INDEX ror_key ON {TABLE} (key COLLATE "C")', "DROP INDEX ror_key"),
     ]
