@@ -2,6 +2,7 @@
 
 import itertools
 
+from allauth.usersessions.models import UserSession
 from django.utils import timezone
 
 from contributions import services as contributions
@@ -37,6 +38,7 @@ def shared_objects(programme: Programme, *, operator: User) -> dict[str, object]
         "spdx_id": release.license.spdx_id,
         "evaluation": evaluation.pk,
         "mail": mail.pk,
+        "role": operator.consortium_roles.get().pk,
         "programme": programme.slug,
         "base_model": factories.base_model(programme).pk,
     }
@@ -72,6 +74,7 @@ def site_objects(institution: Institution) -> dict[str, object]:
         "invitation": invitation.pk,
         "membership": Membership.objects.get(user=member, institution=institution).pk,
         "token": steward.api_tokens.get().pk,
+        "session": UserSession.objects.create(user=steward, ip="127.0.0.1", session_key=f"session-{number}").pk,
         "code": Signature.objects.get(institution=institution).receipt_code,
     }
 
