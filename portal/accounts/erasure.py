@@ -27,7 +27,7 @@ LAST_OF = {"chair": "the chair of the board", "operator": "the only operator"}
 
 @dataclass(frozen=True)
 class Hold:
-    """Why an account cannot be erased yet, and where that changes."""
+    """Why an account cannot be erased yet, and where the person can change that (empty: somebody else must)."""
 
     reason: str
     url: str
@@ -65,7 +65,7 @@ def _roles_that_need_somebody(user: User) -> Iterator[Hold]:
         holders = ConsortiumRole.objects.current().filter(role=role)
         if holders.filter(user=user).exists() and not holders.exclude(user=user).exists():
             reason = f"You are {words}. Somebody else must take the role over first: ask an operator."
-            yield Hold(reason, reverse("people"), "People and roles")
+            yield Hold(reason, reverse("people") if role == "operator" else "", "People and roles")
 
 
 def _relations(on_delete: object) -> Iterator[tuple[type[models.Model], str]]:

@@ -69,9 +69,7 @@ class _Session(requests.Session):
             return super().request(*args, **{"timeout": 10, **kwargs})
         except requests.RequestException as error:
             raise OrcidUnreachable(
-                _(
-                    "ORCID does not answer just now, so nothing was changed. Try again in a few minutes or another way."
-                ),
+                _("ORCID does not answer just now, so nothing was changed. Try again later, or another way."),
                 next_url=reverse("account_login"),
             ) from error
 

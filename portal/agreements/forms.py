@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from portal.accounts.models import User
+from portal.accounts.proofs import ProofForm
 from portal.agreements import duo, services
 from portal.agreements.cases import AUTOMATIC
 from portal.agreements.models import AgreementVersion, Party, SigningRequest
@@ -139,8 +139,8 @@ class PrepareForm(forms.Form):
         return list(self.cleaned_data.get("covered", []))
 
 
-class SignForm(forms.Form):
-    """A signature: name, authority, and the hash of the text that was on the page."""
+class SignForm(ProofForm):
+    """A signature: authority, name, a fresh proof of who signs, and the hash of the text that was on the page."""
 
     text_sha256 = forms.CharField(widget=forms.HiddenInput)
     authority = forms.BooleanField()
@@ -151,9 +151,9 @@ class SignForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
     )
 
-    def __init__(self, *args: Any, case: SigningRequest, party: Party, signer: User, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, case: SigningRequest, party: Party, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.case, self.signer = case, signer
+        self.case, self.signer = case, self.request.user
         self.fields["text_sha256"].initial = case.text_sha256
         self.fields["authority"].label = services.AUTHORITY[party]
 

@@ -1,11 +1,6 @@
 """The page on which a person signs: the exact text, what the signature means, who one is, again."""
 
-import time
-
 from allauth.account.adapter import get_adapter
-from allauth.account.authentication import get_authentication_records
-from allauth.account.decorators import reauthentication_required
-from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -26,11 +21,11 @@ def sign(request: SignedInRequest, pk: int) -> HttpResponse:
     if party is None or case.signatures.filter(signer=request.user).exists():
         return redirect(case)
     may_sign = services.may_sign(request.user, case)
-    form = SignForm(request.POST or None, case=case, party=party, signer=request.user)
+    form = SignForm(request.POST or None, request=request, case=case, party=party)
     if request.method == "POST" and not may_sign:
         raise services.NotYourTurn(f"{party.label} signs next, and that is not you.", next_url=case.get_absolute_url())
     if request.method == "POST" and form.is_valid():
-        return _sign(request, case, party, request.POST.get("typed_name", ""))
+        return _sign(request, case, party, form)
     context = {
         "case": case,
         "version": case.agreement_version,
@@ -44,17 +39,15 @@ def sign(request: SignedInRequest, pk: int) -> HttpResponse:
     return render(request, "agreements/case_sign.html", context, status=422 if form.errors else 200)
 
 
-@reauthentication_required
-def _sign(request: SignedInRequest, case: SigningRequest, party: Party, typed_name: str) -> HttpResponse:
-    """Ask who the person is, again, then sign. allauth keeps the form meanwhile and calls the view once more."""
+def _sign(request: SignedInRequest, case: SigningRequest, party: Party, form: SignForm) -> HttpResponse:
     services.sign(
         case,
         by=request.user,
-        typed_name=typed_name,
+        typed_name=form.cleaned_data["typed_name"],
         authority=services.AUTHORITY[party],
-        authentication=_fresh_proof(request),
+        authentication=form.methods,
         ip_address=get_adapter().get_client_ip(request),
-        user_agent=request.META.get("HTTP_USER_AGENT", ""),  # of the form that was kept, as the address is
+        user_agent=request.META.get("HTTP_USER_AGENT", ""),
         now=timezone.now(),
     )
     case.refresh_from_db()
@@ -62,15 +55,3 @@ def _sign(request: SignedInRequest, case: SigningRequest, party: Party, typed_na
     after = f"Next: {following.label.lower()}." if following else "The agreement is in force."
     messages.success(request, f"Signed. {after}")
     return redirect(case if following else case.receipt_url)
-
-
-def _fresh_proof(request: SignedInRequest) -> list[str]:
-    """Return the methods by which the person just proved again who they are; allauth lets some pass with none."""
-    since = time.time() - settings.ACCOUNT_REAUTHENTICATION_TIMEOUT
-    records = get_authentication_records(request, request.user)
-    proofs = [record for record in records if record.get("reauthenticated") and record["at"] >= since]
-    if not proofs:
-        raise services.NotProved(
-            "A signature needs a fresh proof of who you are. Set a password or a passkey on your account."
-        )
-    return list(dict.fromkeys(record.get("type") or record["method"] for record in proofs))

@@ -11,47 +11,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import APIResponse, Page, expect
 
+from tests.browser.people import PASSWORD, link_of_mail, prove_identity, set_up_app, sign_in, sign_up
 from tests.running_portal import ROOT, RunningPortal, wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-PASSWORD = "a long walk along the optic nerve"
 BOARD = ["adaeze-okafor", "henrik-lund", "sofia-marino", "daniel-reyes"]
 MINUTES = 60_000
-
-
-def sign_up(page: Page, name: str, email: str) -> None:
-    page.goto("/accounts/signup/")
-    page.get_by_label("Your name").fill(name)
-    page.get_by_label(re.compile("e-?mail", re.IGNORECASE)).first.fill(email)
-    page.locator("input[name=password1]").fill(PASSWORD)
-    page.locator("main form button[type=submit]").first.click()
-    expect(page.locator("main")).to_contain_text(re.compile("mail", re.IGNORECASE))
-    page.goto(link_of_mail(page, email, "/accounts/confirm-email/"))
-    page.locator("main form button[type=submit]").first.click()
-
-
-def link_of_mail(page: Page, email: str, path: str) -> str:
-    """Return the newest link that leads to `path` in the mails to an address; the worker sends them in a moment."""
-    return wait_until(lambda: _link_in_mailbox(page, email, path), seconds=15, what=f"a mail with {path} to {email}")
-
-
-def _link_in_mailbox(page: Page, email: str, path: str) -> str:
-    page.goto(f"/mailbox/?to={email}")
-    for mail in [link.get_attribute("href") or "" for link in page.locator("ul.rows a").all()]:
-        page.goto(mail)
-        links = page.locator(f"main a[href*='{path}']")
-        if links.count():
-            return links.first.get_attribute("href") or ""
-    return ""
-
-
-def sign_in(page: Page, email: str, password: str) -> Page:
-    page.goto("/accounts/login/")
-    page.locator("input[name=login]").fill(email)
-    page.locator("input[name=password]").fill(password)
-    page.locator("main form button[type=submit]").first.click()
-    page.wait_for_url(lambda url: "/accounts/login/" not in url)
-    return page
 
 
 def sign_case(page: Page, case: str, name: str, password: str) -> None:
@@ -63,13 +28,6 @@ def sign_case(page: Page, case: str, name: str, password: str) -> None:
     page.get_by_role("button", name="Sign", exact=True).click()
     prove_identity(page, password)
     expect(page.locator("body")).to_contain_text("Signed.")
-
-
-def prove_identity(page: Page, password: str = PASSWORD) -> None:
-    """Give the password again, as signing and making a token ask."""
-    expect(page.get_by_role("heading", name="Show that it is you")).to_be_visible()
-    page.locator("input[name=password]").fill(password)
-    page.locator("main form button[type=submit]").first.click()
 
 
 def vote_for(new_page, portal: RunningPortal, title: str, *, voters: int = 3) -> None:
@@ -99,6 +57,7 @@ def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, t
     investigator.locator("select[name=expertise]").select_option("some")
     investigator.locator("select[name=weights_may_leave]").select_option("yes")
     investigator.get_by_role("button", name="Save and read back").click()
+    set_up_app(investigator)  # whoever binds an institution needs a second factor
     expect(investigator.locator("main")).to_contain_text("Share weights")
     expect(investigator.locator("main")).to_contain_text("Southern Africa")
     investigator.get_by_role("button", name="Send the application").click()
@@ -220,8 +179,8 @@ def verify_by_curl(portal: RunningPortal, page: Page, folder: Path, by_browser: 
     """Make a token, fetch the file and SHA256SUMS with curl as the page says, and verify."""
     page.goto("/account/tokens/")
     page.locator("input[name=name]").fill("curl")
-    page.locator("form:has(input[name=name]) button[type=submit]").first.click()
-    prove_identity(page)
+    page.locator("input[name=password]").fill(PASSWORD)
+    page.get_by_role("button", name="Make it").click()
     expect(page.locator("main")).to_contain_text("grf_")
     token = re.search(r"grf_[\w-]+", page.locator("main").inner_text())
     assert token

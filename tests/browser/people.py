@@ -1,0 +1,103 @@
+"""What people do in every browser test: sign up, sign in, set up an authenticator app, prove who they are."""
+
+import re
+import time
+
+from allauth.mfa.totp.internal import auth as totp
+from playwright.sync_api import Page, expect
+
+from tests.running_portal import wait_until
+
+PASSWORD = "a long walk along the optic nerve"
+_used: set[tuple[str, str]] = set()  # each code is good once
+
+
+def sign_up(page: Page, name: str, email: str) -> None:
+    page.goto("/accounts/signup/")
+    page.get_by_label("Your name").fill(name)
+    page.get_by_label(re.compile("e-?mail", re.IGNORECASE)).first.fill(email)
+    page.locator("input[name=password1]").fill(PASSWORD)
+    page.locator("input[name=agree]").check()
+    page.locator("main form:has(input[name=password1]) button[type=submit]").click()
+    expect(page.locator("main")).to_contain_text(re.compile("mail", re.IGNORECASE))
+    page.goto(link_of_mail(page, email, "/accounts/confirm-email/"))
+    page.locator("main form button[type=submit]").first.click()
+
+
+def link_of_mail(page: Page, email: str, path: str) -> str:
+    """Return the newest link that leads to `path` in the mails to an address; the worker sends them in a moment."""
+    return wait_until(lambda: _link_in_mailbox(page, email, path), seconds=20, what=f"a mail with {path} to {email}")
+
+
+def _link_in_mailbox(page: Page, email: str, path: str) -> str:
+    page.goto(f"/mailbox/?to={email}")
+    for mail in [link.get_attribute("href") or "" for link in page.locator("ul.rows a").all()]:
+        page.goto(mail)
+        links = page.locator(f"main a[href*='{path}']")
+        if links.count():
+            return links.first.get_attribute("href") or ""
+    return ""
+
+
+def sign_in(page: Page, email: str, password: str, *, secret: str = "") -> Page:
+    """Sign in; the code comes from the secret, or from the page where the demonstration's codes are."""
+    page.goto("/accounts/login/")
+    page.locator("input[name=login]").fill(email)
+    page.locator("input[name=password]").fill(password)
+    page.locator("main form:has(input[name=login]) button[type=submit]").first.click()
+    page.wait_for_url(lambda url: "/accounts/login/" not in url)
+    if "/2fa/authenticate/" in page.url:
+        page.locator("input[name=code]").fill(code_of(secret) if secret else demo_code(page, email))
+        page.locator("main form:has(input[name=code]) button[type=submit]").first.click()
+        page.wait_for_url(lambda url: "/2fa/authenticate/" not in url)
+    return page
+
+
+def demo_code(page: Page, email: str) -> str:
+    """Return a code of a demonstration account that was not used yet."""
+
+    def fresh() -> str:
+        text = page.request.get("/mailbox/authenticator/").text()
+        found = re.search(rf"{re.escape(email)}<.*?mono\">(\d{{6}})<", text, re.DOTALL)
+        return _unused(email, found[1]) if found else ""
+
+    return wait_until(fresh, seconds=35, what=f"a code of {email}")
+
+
+def code_of(secret: str) -> str:
+    """Return a code of an authenticator app that was not used yet and holds for some seconds more."""
+
+    def fresh() -> str:
+        if time.time() % 30 > 25:
+            return ""
+        counter = next(totp.yield_hotp_counters_from_time())
+        return _unused(secret, totp.format_hotp_value(totp.hotp_value(secret, counter)))
+
+    return wait_until(fresh, seconds=40, what="a code that was not used")
+
+
+def _unused(owner: str, code: str) -> str:
+    if (owner, code) in _used:
+        return ""
+    _used.add((owner, code))
+    return code
+
+
+def set_up_app(page: Page) -> str:
+    """Set up an authenticator app from the page that asks for a second factor; go on; return its secret."""
+    expect(page.get_by_role("heading", name="Set up a second factor")).to_be_visible()
+    page.get_by_role("link", name="Use an app").click()
+    prove_identity(page)
+    secret = page.locator("[data-copy]").first.get_attribute("data-copy") or ""
+    page.locator("input[name=code]").fill(code_of(secret))
+    page.get_by_role("button", name="Activate").click()
+    expect(page.get_by_role("heading", name="Recovery codes")).to_be_visible()
+    page.get_by_role("link", name="go on").click()
+    return secret
+
+
+def prove_identity(page: Page) -> None:
+    """Give the password again on the page that asks for it."""
+    expect(page.get_by_role("heading", name="Show that it is you")).to_be_visible()
+    page.locator("input[name=password]").fill(PASSWORD)
+    page.locator("main form button[type=submit]").first.click()
