@@ -22,7 +22,10 @@ from portal.errors import DomainError
 from portal.notifications import services as notifications
 
 ERASED_NAME = "Former member"
-LAST_OF = {"chair": "the chair of the board", "operator": "the only operator"}
+LAST_OF = {
+    "chair": "You are the chair of the board. Somebody else must take the chair first: ask an operator.",
+    "operator": "You are the only operator. Appoint another one first: else nobody could appoint anybody.",
+}
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,9 @@ def holds(user: User) -> list[Hold]:
 
 
 def _roles_that_need_somebody(user: User) -> Iterator[Hold]:
-    for role, words in LAST_OF.items():
+    for role, reason in LAST_OF.items():
         holders = ConsortiumRole.objects.current().filter(role=role)
         if holders.filter(user=user).exists() and not holders.exclude(user=user).exists():
-            reason = f"You are {words}. Somebody else must take the role over first: ask an operator."
             yield Hold(reason, reverse("people") if role == "operator" else "", "People and roles")
 
 
