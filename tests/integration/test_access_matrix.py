@@ -10,6 +10,7 @@ import csv
 import os
 import re
 from collections.abc import Callable, Iterator
+from http.cookies import SimpleCookie
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,7 @@ def answer(client: Client, method: str, path: str) -> str:
             HTTP_ACCEPT="*/*" if is_api else "text/html",
         )
         transaction.set_rollback(True)
+    client.cookies = SimpleCookie(cookies)  # who was signed out by the answer is signed in for the next question
     client.cookies = cookies  # of a session that the request ended and the rollback brought back
     location = response.headers.get("Location", "")
     return "sign in" if "/accounts/login/" in location else str(response.status_code)

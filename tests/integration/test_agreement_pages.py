@@ -38,20 +38,19 @@ def given(**changes):
 
 
 def signing_form(case, person, **changes):
-    return {"text_sha256": case.text_sha256, "typed_name": person.name, "authority": "on"} | changes
+    """Return what a person types, password and code of the second factor included."""
+    proof = {"password": factories.PASSWORD, "code": factories.totp_code(person)}
+    return {"text_sha256": case.text_sha256, "typed_name": person.name, "authority": "on"} | proof | changes
 
 
-def sign_through_the_page(client, case, person, **changes):
-    """Post the form, prove identity on allauth's page, and return the final answer."""
-    url = reverse("agreements:sign_case", args=[case.pk])
-    answer = client.post(url, signing_form(case, person, **changes))
-    if answer.status_code == 302 and "reauthenticate" in answer.headers["Location"]:
-        answer = client.post(answer.headers["Location"], {"password": factories.PASSWORD}, follow=True)
-    return answer
+def with_password(person):
+    person.set_password(factories.PASSWORD)
+    person.save()
+    return person
 
 
 def test_three_people_bring_an_agreement_in_force_through_the_pages(sign_in, agreement, volta):
-    investigator = factories.person_of(volta)
+    investigator = with_password(factories.person_of(volta))
     client = sign_in(investigator)
     page = client.get(reverse("agreements:sign", args=[volta.slug, "retina", "full"]), follow=True)
     assert "Legal name of the institution" in page.text
@@ -59,22 +58,25 @@ def test_three_people_bring_an_agreement_in_force_through_the_pages(sign_in, agr
     case = SigningRequest.objects.get(institution=volta)
     assert "HMB (health or medical or biomedical research, DUO:0000006)" in page.text
     client.post(reverse("agreements:send", args=[case.pk]))
-    signers = [investigator, factories.person_of(volta, Role.SIGNING_OFFICIAL), factories.signatory()]
-    factories.signatory()
-    signers[2].set_password(factories.PASSWORD)
-    signers[2].save()
-    for person in signers:
-        page = sign_through_the_page(sign_in(person), case, person)
+    signers = [with_password(factories.person_of(volta, Role.SIGNING_OFFICIAL)), with_password(factories.signatory())]
+    for person in [investigator, *signers]:
+        url = reverse("agreements:sign_case", args=[case.pk])
+        page = sign_in(person).post(url, signing_form(case, person), follow=True)
         assert page.status_code == 200
     case.refresh_from_db()
-    assert (case.status, [row.authentication for row in case.signatures.all()]) == ("active", [["password"]] * 3)
+    methods = [row.authentication for row in case.signatures.all()]
+    assert (case.status, methods) == ("active", [["password", "totp"]] * 3)
     assert page.redirect_chain[-1][0] == case.receipt_url
 
 
-def test_a_signature_without_a_fresh_proof_changes_nothing(sign_in, case, volta):
-    person = factories.person_of(volta)
-    answer = sign_in(person).post(reverse("agreements:sign_case", args=[case.pk]), signing_form(case, person))
-    assert "/accounts/reauthenticate/" in answer.headers["Location"]
+@pytest.mark.parametrize(
+    ("field", "wrong"), [("password", "wrong"), ("password", ""), ("code", "000000"), ("code", "")]
+)
+def test_a_signature_without_both_proofs_changes_nothing(sign_in, case, volta, field, wrong):
+    person = with_password(factories.person_of(volta))
+    url = reverse("agreements:sign_case", args=[case.pk])
+    page = sign_in(person).post(url, signing_form(case, person) | {field: wrong})
+    assert (page.status_code, list(page.context["form"].errors)) == (422, [field])
     assert case.signatures.count() == 0
 
 

@@ -46,7 +46,7 @@ def test_every_event_reads_as_a_sentence(sign_in, auditor, institution):
     sentences = {event.verb: event.sentence for event in events}
     assert sentences["institution.admitted"] == "system admitted Moi Eye Clinic"
     assert sentences["agreement.signed"] == (
-        "Signing official of Moi Eye Clinic signed Data-use agreement, version 1 for Moi Eye Clinic"
+        "Principal Investigator of Moi Eye Clinic signed Data-use agreement, version 1 for Moi Eye Clinic"
     )
 
 
@@ -123,7 +123,7 @@ def test_the_log_needs_the_same_queries_for_any_number(sign_in, auditor, item_co
         record("institution.drafted", auditor, by=auditor)
     client = sign_in(auditor)
     client.get(LOG)
-    with django_assert_num_queries(7):  # session, person, standing, right, institutions, events, names
+    with django_assert_num_queries(8):  # session, person, standing, right, unread, institutions, events, names
         client.get(LOG, {"verb": "institution.drafted"})
 
 

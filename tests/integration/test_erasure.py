@@ -113,6 +113,7 @@ def live(person: User, institution, operator, board) -> None:
         user_agent="Browser",
         now=now,
     )
+    factories.sign_next(case)
     services.appoint(person, "board_member", by=None, now=now)
     applicant = factories.applied_institution("Lake Hospital", country="UG")
     motion = boards.refer_institution(applicant.pk, now=now)

@@ -126,7 +126,7 @@ def test_a_role_is_given_and_ended_after_asking(sign_in, operator, researcher):
     assert client.post(url).status_code == 404
     events = AuditEvent.objects.filter(verb__startswith="role.", subject_id=researcher.pk).order_by("pk")
     assert [(event.verb, event.actor_id, event.facts) for event in events] == [
-        ("role.given", operator.pk, {"role": "auditor"}),
+        ("role.given", operator.pk, {"role": "auditor", "programme": None}),
         ("role.ended", operator.pk, {"role": "auditor"}),
     ]
 
@@ -164,7 +164,7 @@ def test_the_list_costs_the_same_for_any_number(sign_in, operator, item_count, d
     for number in range(item_count):
         factories.consortium_person(f"Person {number}", "auditor")
     client = sign_in(operator)
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(11):
         page = client.get(PEOPLE)
     assert len(page.context["people"]) == item_count + 1
 
