@@ -12,7 +12,7 @@ from portal.actions import Action
 from portal.errors import DomainError
 from portal.institutions import services as institutions
 
-# name: (label, name of its address in the API, method)
+# name: (label, name of its address in the API, method, code)
 ACTIONS = {
     "change": ("Change", "api:contribution", "patch"),
     "submit": ("Submit", "api:contribution_submit", "post"),
@@ -32,9 +32,10 @@ def available(contribution: Contribution, user: User, *, now: datetime) -> list[
 
 def _action(name: str, contribution: Contribution, possible: list[str], obstacles: list[DomainError]) -> Action:
     label, address, method = ACTIONS[name]
-    reason = ""
+    reason = code = ""
     if name not in possible:
         reason = f"{contribution} is {contribution.get_status_display().lower()}, so this is not possible now."
+        code = "transition_not_allowed"
     elif name == "submit" and obstacles:
-        reason = str(obstacles[0])
+        reason, code = str(obstacles[0]), obstacles[0].code
     return Action(name, label, not reason, reason, reverse(address, args=[contribution.pk]), method)

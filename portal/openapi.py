@@ -47,6 +47,9 @@ class ActionSerializer(serializers.Serializer):
     label = serializers.CharField()  # type: ignore[assignment]  # a field named like an attribute of fields
     allowed = serializers.BooleanField()
     reason = serializers.CharField(allow_blank=True, help_text="Why it is not allowed now.")
+    code = serializers.CharField(
+        allow_blank=True, help_text="For programs: the code of the error that doing it now would give."
+    )
     url = serializers.CharField(allow_blank=True, help_text="Where to do it.")
     method = serializers.CharField()
 

@@ -35,9 +35,13 @@ def _signing(case: SigningRequest, user: User) -> Iterator[Action]:
     if services.may_sign(user, case):
         yield Action("sign", "Read and sign", True, url=url, method="get")
     elif case.signatures.filter(signer=user).exists():
-        yield Action("sign", "Sign", False, f"You have signed. Next: {party.label.lower()}.", url, "get")
+        yield _blocked_sign(f"You have signed. Next: {party.label.lower()}.", url)
     elif any(services.signers(case, role).filter(pk=user.pk).exists() for role in services.order_of(case)):
-        yield Action("sign", "Sign", False, f"It is not your turn. Next: {party.label.lower()}.", url, "get")
+        yield _blocked_sign(f"It is not your turn. Next: {party.label.lower()}.", url)
+
+
+def _blocked_sign(reason: str, url: str) -> Action:
+    return Action("sign", "Sign", False, reason, url, "get", services.NotYourTurn.code)
 
 
 def _preparing(case: SigningRequest, user: User) -> Iterator[Action]:
@@ -45,7 +49,8 @@ def _preparing(case: SigningRequest, user: User) -> Iterator[Action]:
         return
     if case.status == Status.DRAFT:
         found = services.obstacles(case)
-        yield Action("send", "Send it to be signed", not found, str(found[0]) if found else "", _to("send", case))
+        reason, code = (str(found[0]), found[0].code) if found else ("", "")
+        yield Action("send", "Send it to be signed", not found, reason, _to("send", case), code=code)
         yield Action("prepare", "Change the particulars", True, url=services.prepare_url(case), method="get")
     yield Action("withdraw", "Withdraw", True, url=_to("withdraw", case), method="get")
 
