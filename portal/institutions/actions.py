@@ -58,7 +58,14 @@ def _of_manager(institution: Institution, user: User) -> Iterator[Action]:
 def _send(institution: Institution) -> Action:
     led = services.people(institution, services.Role.PRINCIPAL_INVESTIGATOR).exists()
     reason = "" if led else "An application needs a principal investigator, and nobody has that role yet."
-    return _action(institution, "submit", "Send the application", reason=reason, code=services.ApplicationIncomplete.code, method="post")
+    return _action(
+        institution,
+        "submit",
+        "Send the application",
+        reason=reason,
+        code=services.ApplicationIncomplete.code,
+        method="post",
+    )
 
 
 def _appeal(institution: Institution) -> Action:
