@@ -10,8 +10,9 @@ from portal.accounts.models import User
 from portal.actions import Action
 from portal.agreements import services
 from portal.agreements.lifecycle import OPEN, Status
-from portal.agreements.models import SigningRequest
+from portal.agreements.models import CoveredInstitution, SigningRequest
 from portal.agreements.standing import State
+from portal.institutions import services as institutions
 
 RENEWABLE = {State.EXPIRING, State.RECONSENT_DUE, State.GRACE, State.BLOCKED, State.EXPIRED, State.TERMINATED}
 
@@ -70,3 +71,13 @@ def _ending(case: SigningRequest, user: User) -> Iterator[Action]:
         yield Action("decline", "Decline", True, url=_to("decline", case), method="get")
     if case.status == Status.ACTIVE and services.may_terminate(user, case):
         yield Action("terminate", "Terminate", True, url=_to("terminate", case), method="get")
+
+
+def of_cover(cover: CoveredInstitution, user: User | AnonymousUser) -> list[Action]:
+    """Return what the person may do for a further hospital that a case names: confirm, where they manage it."""
+    if cover.confirmed_at is not None or not institutions.manages(user, cover.institution):
+        return []
+    case = cover.request
+    late = "" if case.status == Status.DRAFT else f"{case} is {case.get_status_display().lower()}: it is too late."
+    url = reverse("agreements:confirm", args=[case.pk, cover.pk])
+    return [Action("confirm", "Confirm", not late, late, url, code=services.CannotPrepare.code if late else "")]
