@@ -19,10 +19,10 @@ from portal.agreements.case_serializers import (
     CaseFilterSerializer,
     CaseSerializer,
     CoverSerializer,
+    DeclineCaseSerializer,
     EffectsSerializer,
     PrepareSerializer,
-    ReasonSerializer,
-    TerminationSerializer,
+    TerminateCaseSerializer,
 )
 from portal.agreements.forms import PrepareForm
 from portal.agreements.models import Agreement, SigningRequest
@@ -154,12 +154,12 @@ def send(request: Request, case_id: int) -> Response:
     return _answer(request, services.send(_case(request, case_id), by=person_of(request), now=timezone.now()))
 
 
-@_step("decline_case", "Refuse to sign, with a reason: the case ends.", ReasonSerializer)
+@_step("decline_case", "Refuse to sign, with a reason: the case ends.", DeclineCaseSerializer)
 @api_view(["POST"])
 def decline(request: Request, case_id: int) -> Response:
     """Refuse to sign."""
     row = _case(request, case_id)
-    reason = valid(ReasonSerializer(data=request.data))["reason"]
+    reason = valid(DeclineCaseSerializer(data=request.data))["reason"]
     return _answer(request, services.decline(row, by=person_of(request), reason=reason, now=timezone.now()))
 
 
@@ -180,7 +180,7 @@ def withdraw(request: Request, case_id: int) -> Response:
 @_step(
     "terminate_case",
     "End an agreement in force, with a reason.",
-    TerminationSerializer,
+    TerminateCaseSerializer,
     "Read what it does first, with GET; then send the title back with the reason.",
 )
 @api_view(["GET", "POST"])
@@ -192,7 +192,7 @@ def terminate(request: Request, case_id: int) -> Response:
     if request.method == "GET":
         document = {"title": row.agreement.title, "effects": services.effects_of_termination(row)}
         return Response(EffectsSerializer(document).data)
-    given = valid(TerminationSerializer(data=request.data))
+    given = valid(TerminateCaseSerializer(data=request.data))
     if given["title"].strip().casefold() != row.agreement.title.casefold():
         raise serializers.ValidationError({"title": ["That is not the title of the agreement."]})
     return _answer(request, services.terminate(row, by=by, reason=given["reason"], now=timezone.now()))
@@ -218,6 +218,7 @@ def confirm_cover(request: Request, case_id: int, cover_id: int) -> Response:
     "sign_case",
     "Refuse: a program cannot sign. next_url is the page on which a person does.",
     group=GROUP,
+    status=None,
     description="Always 403 with the code signing_needs_a_person, for a token and for a session alike: a signature "
     "needs a fresh proof of who signs (21 CFR 11.200), which only the page takes.",
 )

@@ -156,11 +156,11 @@ class PrepareSerializer(serializers.Serializer):
     )
 
 
-class ReasonSerializer(serializers.Serializer):
+class DeclineCaseSerializer(serializers.Serializer):
     reason = serializers.CharField(max_length=2000, help_text="Everybody in the case reads it; it stays on record.")
 
 
-class TerminationSerializer(ReasonSerializer):
+class TerminateCaseSerializer(DeclineCaseSerializer):
     title = serializers.CharField(
         max_length=200, help_text="The title of the agreement, so that nothing ends by a slip."
     )
