@@ -1,4 +1,4 @@
-"""API: one's own inbox, how to hear of each kind, and webhooks. A webhook is added on its page, which shows its secret."""
+"""API: inbox, how to hear of each kind, and webhooks. A webhook is added on its page, which shows its secret."""
 
 from typing import Any
 
