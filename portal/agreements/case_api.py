@@ -25,6 +25,7 @@ from portal.agreements.case_serializers import (
     TerminateCaseSerializer,
 )
 from portal.agreements.forms import PrepareForm
+from portal.agreements.lifecycle import OPEN
 from portal.agreements.models import Agreement, SigningRequest
 from portal.errors import NotAllowed
 from portal.institutions.api_access import with_file
@@ -159,6 +160,8 @@ def send(request: Request, case_id: int) -> Response:
 def decline(request: Request, case_id: int) -> Response:
     """Refuse to sign."""
     row = _case(request, case_id)
+    if row.status in OPEN and not services.may_decline(person_of(request), row):
+        raise NotAllowed(f"Only those who are to sign {row} can decline it.", next_url=row.get_absolute_url())
     reason = valid(DeclineCaseSerializer(data=request.data))["reason"]
     return _answer(request, services.decline(row, by=person_of(request), reason=reason, now=timezone.now()))
 

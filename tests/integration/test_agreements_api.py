@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from portal.agreements import services as agreements
 from portal.agreements.models import Agreement, Signature, SigningRequest
-from portal.institutions.models import Membership
+from portal.institutions.models import Institution, Membership
 from portal.signing import canonical
 from tests import factories
 from tests.integration.test_contributions_api import Kit
@@ -223,15 +223,24 @@ def test_an_anonymous_reader_sees_no_case(institution):
     assert Client().get("/api/v1/agreements/cases").status_code == 401
 
 
-def test_the_list_costs_the_same_with_ten_cases_and_with_a_thousand(institution, annex, operator, now):
-    api, case = Kit(operator), factories.draft_case(institution, annex)
-    agreements.withdraw(case, by=factories.person_of(institution), now=now)
+def test_the_list_costs_the_same_with_ten_cases_and_with_a_thousand(institution, annex, operator):
+    api, case = Kit(operator), factories.sent_case(institution, annex)
+    party = Institution.objects.filter(pk=institution.pk).values().get()
     template = SigningRequest.objects.filter(pk=case.pk).values().get()
-    template.pop("id")
-    template.pop("receipt_code")
+    for row, names in (
+        (party, ["id", "slug", "ror_id"]),
+        (template, ["id", "receipt_code", "institution_id", "status"]),
+    ):
+        for name in names:
+            row.pop(name)
 
     def add(number: int) -> None:
-        SigningRequest.objects.bulk_create(SigningRequest(**template) for _ in range(number))
+        begin = Institution.objects.count()
+        rows = [Institution(**party, slug=f"copy-{n}") for n in range(begin, begin + number)]
+        SigningRequest.objects.bulk_create(
+            SigningRequest(**template, institution=row) for row in Institution.objects.bulk_create(rows)
+        )
+        SigningRequest.objects.filter(status="draft").update(status="signing")
 
     def cost() -> int:
         with CaptureQueriesContext(connection) as queries:

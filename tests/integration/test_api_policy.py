@@ -78,12 +78,12 @@ class World:
     people: list[User] = field(default_factory=list)
 
 
-def draw(number: int, *, now) -> World:
+def draw(number: int, *, board: list[User], now) -> World:
     """Make the world of this number: some institutions, cases, invitations and requests, and people of every kind."""
     chance, world = random.Random(number), World()
     programme = Programme.objects.get()
     annexes = [factories.agreement(programme, slug=f"annex-{n}", covers=["images"]) for n in range(2)]
-    for state in [*chance.sample(sorted(STATES), 4), "admitted"]:
+    for state in [*chance.sample(sorted(STATES), 3), "admitted"]:
         row = STATES[state](f"{state.title()} {number}-{len(world.institutions)}", now=now)
         world.institutions.append(row)
         world.people.append(institutions.people(row).earliest("pk"))
@@ -97,9 +97,11 @@ def draw(number: int, *, now) -> World:
         joining.ask(row, role=Role.MEMBER, message="", by=asking, now=now)
         memberships.invite(row, email="new@example.org", role=Role.MEMBER, by=factories.person_of(row), now=now)
         world.people.append(asking)
-    servants = ["chair", "board_member", "operator", "auditor"]
-    world.people += [factories.consortium_person(role.title(), role) for role in chance.sample(servants, 2)]
+    servants = [*board[:2], *(factories.consortium_person(role.title(), role) for role in ("operator", "auditor"))]
+    world.people += chance.sample(servants, 2)
     world.people += [factories.signatory(), factories.user("Stranger")]
+    leader = institutions.people(world.institutions[-1]).earliest("pk")
+    world.people = [leader, *chance.sample([row for row in world.people if row != leader], 4)]
     return world
 
 
@@ -131,9 +133,9 @@ def try_all(api: Kit, document: dict, given: dict[str, object]) -> list[tuple]:
     return wrong
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(3))
 def test_lists_answers_and_actions_agree(programme, board, number, now):
-    world = draw(number, now=now)
+    world = draw(number, board=board, now=now)
     slugs = list(Institution.objects.values_list("slug", flat=True))
     cases = {row.pk: row for row in SigningRequest.objects.select_related("institution", "agreement")}
     wrong, tried = [], 0
@@ -150,7 +152,7 @@ def test_lists_answers_and_actions_agree(programme, board, number, now):
             tried += len(document["available_actions"])
             wrong += [(str(person), *row) for row in try_all(api, document, given)]
     assert wrong == []
-    assert tried >= 30
+    assert tried >= 10
 
 
 def _opened(api: Kit, path: str) -> dict | None:

@@ -47,7 +47,7 @@ def test_the_whole_way_of_an_application(researcher):
     assert api.call("PATCH", here, {"city": "Ho", "expertise": "some"})[1]["city"] == "Ho"
     assert Institution.objects.get().gpu == "small"  # what was not given stays
     sent = api.post(f"{here}/send")[1]
-    assert (sent["status"], sent["file"]["holder"]) == ("applied", "The board")
+    assert (sent["status"], sent["file"]["holder"]) == ("applied", "The board; an operator reviews it")
     assert can(sent) == {"withdraw": True, "people": True, "pathway": True}
     status, again = api.post(f"{here}/send")
     assert (status, again["code"]) == (409, "transition_not_allowed")
