@@ -12,7 +12,7 @@ from portal.actions import Action
 from portal.errors import DomainError
 from portal.institutions import services as institutions
 
-# name: (label, name of its address in the API, method, code)
+# name: (label, name of its address in the API, method)
 ACTIONS = {
     "change": ("Change", "api:contribution", "patch"),
     "submit": ("Submit", "api:contribution_submit", "post"),
@@ -38,4 +38,4 @@ def _action(name: str, contribution: Contribution, possible: list[str], obstacle
         code = "transition_not_allowed"
     elif name == "submit" and obstacles:
         reason, code = str(obstacles[0]), obstacles[0].code
-    return Action(name, label, not reason, reason, reverse(address, args=[contribution.pk]), method)
+    return Action(name, label, not reason, reason, reverse(address, args=[contribution.pk]), method, code)
