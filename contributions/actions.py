@@ -11,6 +11,7 @@ from portal.accounts.models import User
 from portal.actions import Action
 from portal.errors import DomainError
 from portal.institutions import services as institutions
+from portal.lifecycle import TransitionNotAllowed
 
 # name: (label, name of its address in the API, method)
 ACTIONS = {
@@ -19,6 +20,8 @@ ACTIONS = {
     "withdraw": ("Withdraw", "api:contribution_withdraw", "post"),
     "replace": ("Replace by a corrected one", "api:contribution_replace", "post"),
 }
+# What a step that is not possible in this state is refused with, where it is not `transition_not_allowed`.
+CODES = {"change": services.NotADraft.code, "replace": services.CannotReplace.code}
 
 
 def available(contribution: Contribution, user: User, *, now: datetime) -> list[Action]:
@@ -32,9 +35,10 @@ def available(contribution: Contribution, user: User, *, now: datetime) -> list[
 
 def _action(name: str, contribution: Contribution, possible: list[str], obstacles: list[DomainError]) -> Action:
     label, address, method = ACTIONS[name]
-    reason = ""
+    reason = code = ""
     if name not in possible:
         reason = f"{contribution} is {contribution.get_status_display().lower()}, so this is not possible now."
+        code = CODES.get(name, TransitionNotAllowed.code)
     elif name == "submit" and obstacles:
-        reason = str(obstacles[0])
-    return Action(name, label, not reason, reason, reverse(address, args=[contribution.pk]), method)
+        reason, code = str(obstacles[0]), obstacles[0].code
+    return Action(name, label, not reason, reason, reverse(address, args=[contribution.pk]), method, code)

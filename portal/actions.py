@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Action:
-    """One thing that can be done; where it is not allowed now, `reason` says why."""
+    """One thing that can be done; where it is not allowed now, `reason` says why and `code` says it to programs."""
 
     name: str
     label: str
@@ -13,3 +13,4 @@ class Action:
     reason: str = ""
     url: str = ""
     method: str = "post"
+    code: str = ""

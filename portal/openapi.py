@@ -47,6 +47,9 @@ class ActionSerializer(serializers.Serializer):
     label = serializers.CharField()  # type: ignore[assignment]  # a field named like an attribute of fields
     allowed = serializers.BooleanField()
     reason = serializers.CharField(allow_blank=True, help_text="Why it is not allowed now.")
+    code = serializers.CharField(
+        allow_blank=True, help_text="For programs: the code of the error that doing it now would give."
+    )
     url = serializers.CharField(allow_blank=True, help_text="Where to do it.")
     method = serializers.CharField()
 
@@ -90,7 +93,7 @@ def operation(
     group: str,
     takes: type[serializers.BaseSerializer] | None = None,
     answers: Any = None,
-    status: int = 200,
+    status: int | None = 200,
     also: dict[int, Any] | None = None,
     query: Iterable[OpenApiParameter | type[serializers.Serializer]] = (),
     description: str = "",
@@ -100,6 +103,7 @@ def operation(
 
     Args:
         answers: serializer (or a list of it with `many=True`) of the answer; None: an answer without a body.
+        status: of that answer; None: it is always refused.
         also: further answers that are no errors, by status.
     """
     return extend_schema(
@@ -109,9 +113,13 @@ def operation(
         description=description or summary,
         tags=[group],
         request=takes,
-        responses={status: answers or OpenApiResponse(description="Done; no body."), **(also or {})},
+        responses=_answers(status, answers) | (also or {}),
         parameters=[*query],
     )
+
+
+def _answers(status: int | None, answers: Any) -> dict[int, Any]:
+    return {} if status is None else {status: answers or OpenApiResponse(description="Done; no body.")}
 
 
 class AutoSchema(openapi.AutoSchema):

@@ -10,6 +10,7 @@ from portal.accounts import api as accounts_api
 from portal.accounts import urls as accounts_urls
 from portal.agreements import api as agreements_api
 from portal.institutions import api as institutions_api
+from portal.notifications import api as notifications_api
 from portal.notifications import urls as notifications_urls
 from portal.programmes import api as programmes_api
 
@@ -18,6 +19,7 @@ api_urlpatterns = [
     *institutions_api.urlpatterns,
     *programmes_api.urlpatterns,
     *agreements_api.urlpatterns,
+    *notifications_api.urlpatterns,
     *contributions_api.urlpatterns,
     *releases_api.urlpatterns,
 ]

@@ -11,6 +11,7 @@ from portal.errors import DomainError
 SAFE = {"GET", "HEAD", "OPTIONS"}
 CONTRIBUTING = re.compile(r"/api/v1/(contributions|device|models/[^/]+/accept)(/|$)")  # what the kit does
 SIGNING = re.compile(r"/(sign|countersign|vote)/?$")
+SIGN_PAGE = re.compile(r"/api/v1(/agreements/cases/\d+/sign)/?$")  # the page has the same address without /api/v1
 
 
 class ScopeMissing(DomainError):
@@ -32,7 +33,7 @@ def require(token: ApiToken, *, method: str, path: str) -> None:
     if method in SAFE:
         return
     if SIGNING.search(path):
-        raise _no_person()
+        raise no_person(path)
     may = token.scope == ApiToken.Scope.MANAGE
     may |= token.scope == ApiToken.Scope.CONTRIBUTE and CONTRIBUTING.match(path) is not None
     if not may:
@@ -46,10 +47,13 @@ def require(token: ApiToken, *, method: str, path: str) -> None:
 def require_person(request: Request) -> None:
     """Raise SigningNeedsAPerson where the request came with a token: call it wherever somebody signs or votes."""
     if isinstance(request.auth, ApiToken):
-        raise _no_person()
+        raise no_person(request.path)
 
 
-def _no_person() -> SigningNeedsAPerson:
+def no_person(path: str) -> SigningNeedsAPerson:
+    """Return the refusal of a signature over the API, with the page where a person gives it."""
+    page = SIGN_PAGE.fullmatch(path)
     return SigningNeedsAPerson(
-        "A program cannot sign or vote: it cannot prove who sits at the keyboard. Do it in the browser."
+        "A program cannot sign or vote: it cannot prove who sits at the keyboard. Do it in the browser.",
+        next_url=f"{page[1]}/" if page else "",
     )

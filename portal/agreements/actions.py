@@ -10,8 +10,9 @@ from portal.accounts.models import User
 from portal.actions import Action
 from portal.agreements import services
 from portal.agreements.lifecycle import OPEN, Status
-from portal.agreements.models import SigningRequest
+from portal.agreements.models import CoveredInstitution, SigningRequest
 from portal.agreements.standing import State
+from portal.institutions import services as institutions
 
 RENEWABLE = {State.EXPIRING, State.RECONSENT_DUE, State.GRACE, State.BLOCKED, State.EXPIRED, State.TERMINATED}
 
@@ -35,9 +36,13 @@ def _signing(case: SigningRequest, user: User) -> Iterator[Action]:
     if services.may_sign(user, case):
         yield Action("sign", "Read and sign", True, url=url, method="get")
     elif case.signatures.filter(signer=user).exists():
-        yield Action("sign", "Sign", False, f"You have signed. Next: {party.label.lower()}.", url, "get")
+        yield _blocked_sign(f"You have signed. Next: {party.label.lower()}.", url)
     elif any(services.signers(case, role).filter(pk=user.pk).exists() for role in services.order_of(case)):
-        yield Action("sign", "Sign", False, f"It is not your turn. Next: {party.label.lower()}.", url, "get")
+        yield _blocked_sign(f"It is not your turn. Next: {party.label.lower()}.", url)
+
+
+def _blocked_sign(reason: str, url: str) -> Action:
+    return Action("sign", "Sign", False, reason, url, "get", services.NotYourTurn.code)
 
 
 def _preparing(case: SigningRequest, user: User) -> Iterator[Action]:
@@ -45,7 +50,8 @@ def _preparing(case: SigningRequest, user: User) -> Iterator[Action]:
         return
     if case.status == Status.DRAFT:
         found = services.obstacles(case)
-        yield Action("send", "Send it to be signed", not found, str(found[0]) if found else "", _to("send", case))
+        reason, code = (str(found[0]), found[0].code) if found else ("", "")
+        yield Action("send", "Send it to be signed", not found, reason, _to("send", case), code=code)
         yield Action("prepare", "Change the particulars", True, url=services.prepare_url(case), method="get")
     yield Action("withdraw", "Withdraw", True, url=_to("withdraw", case), method="get")
 
@@ -65,3 +71,13 @@ def _ending(case: SigningRequest, user: User) -> Iterator[Action]:
         yield Action("decline", "Decline", True, url=_to("decline", case), method="get")
     if case.status == Status.ACTIVE and services.may_terminate(user, case):
         yield Action("terminate", "Terminate", True, url=_to("terminate", case), method="get")
+
+
+def of_cover(cover: CoveredInstitution, user: User | AnonymousUser) -> list[Action]:
+    """Return what the person may do for a further hospital that a case names: confirm, where they manage it."""
+    if cover.confirmed_at is not None or not institutions.manages(user, cover.institution):
+        return []
+    case = cover.request
+    late = "" if case.status == Status.DRAFT else f"{case} is {case.get_status_display().lower()}: it is too late."
+    url = reverse("agreements:confirm", args=[case.pk, cover.pk])
+    return [Action("confirm", "Confirm", not late, late, url, code=services.CannotPrepare.code if late else "")]

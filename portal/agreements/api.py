@@ -1,17 +1,24 @@
-"""API: what needs an agreement in force and belongs to no contribution: the files of base models."""
+"""
+API: what an agreement in force allows, and the files of base models.
+
+The library and receipts are in library_api.py, cases in case_api.py.
+"""
 
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404
 from django.urls import path
 from django.utils import timezone
+from rest_framework import serializers
 from rest_framework.decorators import api_view
 from rest_framework.request import Request
+from rest_framework.response import Response
 
 from portal import storage
 from portal.accounts.models import User
-from portal.agreements import services
-from portal.openapi import operation
-from portal.programmes.models import BaseModel
+from portal.agreements import case_api, library_api, services
+from portal.institutions.api_access import with_file
+from portal.openapi import operation, valid
+from portal.programmes.models import BaseModel, Programme
 
 
 @operation(
@@ -35,4 +42,42 @@ def base_model_download(request: Request, base_model_id: int) -> HttpResponse:
     return HttpResponse(status=307, headers={"Location": address, "Cache-Control": "no-store"})
 
 
-urlpatterns = [path("base-models/<int:base_model_id>/download", base_model_download, name="base_model_download")]
+class QuestionSerializer(serializers.Serializer):
+    action = serializers.ChoiceField(choices=services.Action.choices)
+    programme = serializers.SlugField(required=False, help_text="Left out: in any programme.")
+
+
+class DecisionSerializer(serializers.Serializer):
+    """Yes; or no with a code, a sentence, and where to settle it."""
+
+    allowed = serializers.BooleanField()
+    code = serializers.CharField(allow_blank=True)
+    reason = serializers.CharField(allow_blank=True)
+    next_url = serializers.CharField(allow_blank=True)
+
+
+@operation(
+    "GET",
+    "may",
+    "Say whether the institution may do this now, and why not, where not.",
+    group="Agreements",
+    answers=DecisionSerializer,
+    query=[QuestionSerializer],
+    description="For people of the institution and the consortium. The same answer that uploads and downloads get.",
+)
+@api_view(["GET"])
+def may(request: Request, slug: str) -> Response:
+    """Answer whether the institution may do this now."""
+    institution = with_file(request, slug)
+    asked = valid(QuestionSerializer(data=request.query_params))
+    programme = get_object_or_404(Programme, slug=asked["programme"]) if "programme" in asked else None
+    decision = services.may(institution, asked["action"], programme=programme, now=timezone.now())
+    return Response(DecisionSerializer(decision).data)
+
+
+urlpatterns = [
+    path("base-models/<int:base_model_id>/download", base_model_download, name="base_model_download"),
+    path("institutions/<slug:slug>/may", may, name="may"),
+    *case_api.urlpatterns,
+    *library_api.urlpatterns,
+]

@@ -1,5 +1,7 @@
-"""Institutions, their people and invitations as JSON."""
+"""Institutions and their cases as JSON."""
 
+from collections.abc import Iterable
+from datetime import date
 from typing import Any
 
 from django.urls import reverse
@@ -7,13 +9,15 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from portal.institutions import actions, advice, countries, onboarding, ror
-from portal.institutions.models import Institution, Invitation, Membership
+from portal.institutions import actions, advice, countries, onboarding, profile, reviews, ror
+from portal.institutions.lifecycle import Status
+from portal.institutions.models import Institution, Membership
+from portal.institutions.vocabulary import CARE_SETTINGS, LABELS, UNKNOWABLE
 from portal.openapi import ActionSerializer, offered
 
 PUBLIC = ["slug", "name", "local_name", "ror_id", "country", "subregion", "city", "website", "kind"]
-CAPACITY = ["image_count", "gpu", "expertise"]
-LIMITS = ["images_may_leave", "synthetic_may_leave", "weights_may_leave", "regulation_note", "ethics_reference"]
+FILE = [name for name in profile.FIELDS if name not in PUBLIC]
+TEXTS = ["population_served", "cameras", "regulation_note"]
 APPLICANTS = [Membership.Role.PRINCIPAL_INVESTIGATOR, Membership.Role.STEWARD]
 # Actions by name: the API's own address for each, and its method. Any other leads to its page.
 OPERATIONS = {
@@ -21,7 +25,20 @@ OPERATIONS = {
     "submit": ("api:institution_send", "post"),
     "withdraw": ("api:institution_withdraw", "post"),
     "people": ("api:invitations", "post"),
+    "pathway": ("api:pathway", "put"),
+    "reopen": ("api:institution_reopen", "post"),
+    "appeal": ("api:institution_appeal", "post"),
+    "return": ("api:institution_return", "post"),
+    "decline": ("api:institution_decline", "post"),
+    "ask": ("api:join_requests", "post"),
 }
+
+
+def chosen_from(choices: Iterable[tuple[str, str]], help_text: str = "") -> serializers.ListField:
+    """Return a field that holds some of the choices, each once."""
+    return serializers.ListField(
+        child=serializers.ChoiceField(choices=list(choices)), required=False, max_length=30, help_text=help_text
+    )
 
 
 class ProfileSerializer(serializers.ModelSerializer):
@@ -31,10 +48,17 @@ class ProfileSerializer(serializers.ModelSerializer):
     ror_id = serializers.CharField(
         max_length=60, required=False, allow_blank=True, help_text="As in ror.org/04cpxjv19."
     )
+    care_settings = chosen_from(CARE_SETTINGS)
+    labels = chosen_from(LABELS)
+    unknown = chosen_from([(name, name) for name in UNKNOWABLE], "Fields answered with “not known yet”.")
 
     class Meta:
         model = Institution
-        fields = [*(name for name in PUBLIC if name not in {"slug", "subregion"}), *CAPACITY, *LIMITS]
+        fields = [*profile.FIELDS, "unknown"]
+        extra_kwargs = {
+            **{name: {"max_length": 2000} for name in TEXTS},
+            **{name: {"min_value": 0, "max_value": 10**9} for name in profile.COUNTS},
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -46,14 +70,39 @@ class ProfileSerializer(serializers.ModelSerializer):
             raise serializers.ValidationError("This is not a ROR id: its check digits do not fit.")
         return ror_id
 
+    def _year(self, value: int | None) -> int | None:
+        this_year = timezone.now().year
+        if value is not None and not 1950 <= value <= this_year:
+            raise serializers.ValidationError(f"{value} is not a year between 1950 and {this_year}.")
+        return value
+
+    validate_years_from = validate_years_to = _year
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Hold the years in order, with the other year as it stands where only one of them is sent."""
+        first, last = (attrs.get(name, getattr(self.instance, name, None)) for name in ("years_from", "years_to"))
+        if first and last and first > last and {"years_from", "years_to"} & set(attrs):
+            raise serializers.ValidationError(
+                {"years_to": f"The images would end ({last}) before they begin ({first})."}
+            )
+        return attrs
+
 
 class ApplicationSerializer(ProfileSerializer):
     """A new application: the profile, and the applicant's own role."""
 
     role = serializers.ChoiceField(choices=[(role.value, role.label) for role in APPLICANTS])
+    is_another = serializers.BooleanField(
+        default=False, help_text="True: mine is another institution than the one of the same name that is here."
+    )
 
     class Meta(ProfileSerializer.Meta):
-        fields = [*ProfileSerializer.Meta.fields, "role"]
+        fields = [*ProfileSerializer.Meta.fields, "role", "is_another"]
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        attrs = super().validate(attrs)
+        ticked = attrs.get("unknown", [])
+        return attrs | {"unknown": sorted({name for name in ticked if attrs.get(name) in (None, "")})}
 
 
 class InstitutionSerializer(serializers.ModelSerializer):
@@ -77,26 +126,66 @@ class AdviceSerializer(serializers.Serializer):
     why = serializers.CharField()
 
 
+class CommentSerializer(serializers.Serializer):
+    """What the reviewer asks to change in one field."""
+
+    field = serializers.CharField()
+    text = serializers.CharField()
+    at = serializers.DateTimeField()
+
+
 class CaseFileSerializer(serializers.ModelSerializer):
-    """What only the institution's people and the consortium see: capacity, limits, who acts next."""
+    """What only the institution's people and the consortium see: the whole profile, and who has the case."""
 
     holder = serializers.SerializerMethodField(help_text="Who has it now.")
     next_step = serializers.SerializerMethodField()
+    target_on = serializers.SerializerMethodField(help_text="Until when; null where nothing is due.")
+    missing = serializers.SerializerMethodField(help_text="Fields without an answer; none stops an application.")
+    comments = serializers.SerializerMethodField(help_text="Of the review that returned it, while it is returned.")
+    note = serializers.SerializerMethodField(help_text="What the reviewer said beside the comments.")
     advice = serializers.SerializerMethodField()
+    chosen = serializers.SerializerMethodField(help_text="The kinds of contribution that it has chosen.")
 
     class Meta:
         model = Institution
-        fields = [*CAPACITY, *LIMITS, "decision_reason", "holder", "next_step", "advice"]
+        fields = [
+            *FILE, "unknown", "round", "decision_code", "decision_reason", "holder", "next_step", "target_on",
+            "missing", "comments", "note", "advice", "chosen",
+        ]  # fmt: skip
 
     def get_holder(self, institution: Institution) -> str:
-        return onboarding.standing(institution).holder
+        return self._standing(institution).holder
 
     def get_next_step(self, institution: Institution) -> str:
-        return onboarding.standing(institution).next_step
+        return self._standing(institution).next_step
+
+    def get_target_on(self, institution: Institution) -> date | None:
+        return self._standing(institution).target
+
+    def _standing(self, institution: Institution) -> onboarding.Standing:
+        """Ask once for all three."""
+        if not hasattr(self, "_found"):
+            self._found = onboarding.standing(institution)
+        return self._found
+
+    def get_missing(self, institution: Institution) -> list[str]:
+        return profile.missing(institution)
+
+    @extend_schema_field(CommentSerializer(many=True))
+    def get_comments(self, institution: Institution) -> Any:
+        rows = [row for comments in reviews.comments_on(institution).values() for row in comments]
+        return CommentSerializer(rows, many=True).data
+
+    def get_note(self, institution: Institution) -> str:
+        review = reviews.latest(institution) if institution.status == Status.RETURNED else None
+        return review.note if review else ""
 
     @extend_schema_field(AdviceSerializer)
     def get_advice(self, institution: Institution) -> Any:
         return AdviceSerializer(advice.recommend(institution)).data
+
+    def get_chosen(self, institution: Institution) -> list[str]:
+        return sorted(institution.chosen_kinds())
 
 
 class InstitutionDetailSerializer(InstitutionSerializer):
@@ -129,36 +218,3 @@ class FilterSerializer(serializers.Serializer):
     country = serializers.CharField(required=False, max_length=2, help_text="ISO 3166-1 alpha-2.")
     region = serializers.CharField(required=False, max_length=3, help_text="UN M49 code of a sub-region.")
     mine = serializers.BooleanField(default=False, help_text="Only institutions in which you hold a role.")
-
-
-class MembershipSerializer(serializers.ModelSerializer):
-    """One role of one person, with dates."""
-
-    person = serializers.IntegerField(source="user_id")
-    name = serializers.CharField(source="user.name")
-
-    class Meta:
-        model = Membership
-        fields = ["id", "person", "name", "role", "started_at", "ended_at"]
-
-
-class NewRoleSerializer(serializers.Serializer):
-    """One more role for somebody who is here."""
-
-    person = serializers.IntegerField(help_text="The id of a person of this institution.")
-    role = serializers.ChoiceField(choices=Membership.Role.choices)
-
-
-class InvitationSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Invitation
-        fields = ["id", "email", "role", "invited_at", "expires_at", "accepted_at", "withdrawn_at"]
-
-
-class NewInvitationSerializer(serializers.Serializer):
-    email = serializers.EmailField(help_text="Only who can read this mailbox can accept.")
-    role = serializers.ChoiceField(choices=Membership.Role.choices)
-
-
-class AcceptInvitationSerializer(serializers.Serializer):
-    secret = serializers.CharField(max_length=100, help_text="The last part of the link in the mail.")

@@ -12,7 +12,6 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from portal.audit.people import named_all
 from portal.notifications import calendar, outbox, services, webhooks
 from portal.notifications.forms import InboxFilter, PreferencesForm, WebhookForm
 from portal.notifications.models import Notification, OutboxMessage, Webhook
@@ -48,7 +47,7 @@ def inbox(request: SignedIn) -> HttpResponse:
     found = list(rows.order_by("-pk")[: PAGE_SIZE + 1])
     context = {
         "form": form,
-        "rows": _named(found[:PAGE_SIZE]),
+        "rows": services.with_names(found[:PAGE_SIZE]),
         "before": found[PAGE_SIZE - 1].pk if len(found) > PAGE_SIZE else 0,
         "type": type,
         "query": f"type={type}" if type else "",
@@ -56,14 +55,6 @@ def inbox(request: SignedIn) -> HttpResponse:
         "bounced": outbox.bounced_address(request.user),
     }
     return render(request, "notifications/inbox.html", context, status=422 if form.errors else 200)
-
-
-def _named(rows: list[Notification]) -> list[Notification]:
-    """Give people in the texts their names, all in one query."""
-    texts = iter(named_all([text for row in rows for text in (row.subject, row.text)]))
-    for row, subject, text in zip(rows, texts, texts, strict=True):
-        row.subject, row.text = subject, text
-    return rows
 
 
 def open_(request: SignedIn, pk: int) -> HttpResponse:

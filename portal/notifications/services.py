@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from portal.audit.people import named_all
 from portal.errors import DomainError
 from portal.notifications.lifecycle import State
 from portal.notifications.models import Mail, Notification, OutboxMessage, Preference, Webhook
@@ -146,6 +147,14 @@ def _line(text: str) -> str:
 def unread_count(user: AbstractBaseUser) -> int:
     """Return how many entries are unread, counted up to 100."""
     return Notification.objects.unread().filter(recipient_id=user.pk)[:COUNTED].count()
+
+
+def with_names(rows: list[Notification]) -> list[Notification]:
+    """Give people in the texts their names, all in one query."""
+    texts = iter(named_all([text for row in rows for text in (row.subject, row.text)]))
+    for row, subject, text in zip(rows, texts, texts, strict=True):
+        row.subject, row.text = subject, text
+    return rows
 
 
 def mark_read(row: Notification, *, now: datetime) -> None:

@@ -11,6 +11,7 @@ from jobs import tasks
 from jobs.models import Run
 from portal.accounts import services as accounts
 from portal.accounts.models import User
+from portal.agreements import services as agreements
 from portal.agreements.models import Agreement
 from portal.institutions import documents, joining, memberships
 from portal.institutions.models import Institution, Membership
@@ -33,6 +34,8 @@ def shared_objects(programme: Programme, *, operator: User) -> dict[str, object]
     applicant = factories.applied_institution("Khmer Eye Hospital", country="KH")
     declined = factories.declined_institution("Prairie Images", country="US")
     annex = factories.agreement(programme, slug="annex", covers=["images"])
+    library = factories.agreement(programme, slug="library", covers=[])
+    agreements.publish(library, text="# Library\n\nChanged.\n", change_note="Clearer.", by=None, now=timezone.now())
     mail = Mail.objects.create(recipient="a@example.org", subject="Hello", body="http://localhost/")
     return {
         "release": release.slug,
@@ -45,6 +48,9 @@ def shared_objects(programme: Programme, *, operator: User) -> dict[str, object]
         "programme": programme.slug,
         "agreement": programme.agreements.earliest("pk").slug,
         "annex": annex.slug,
+        "library": library.slug,
+        "version": 2,
+        "old_version": 1,
         "applicant": applicant.slug,
         "declined": declined.slug,
         "role": operator.consortium_roles.get().pk,
