@@ -128,6 +128,7 @@ def sign_in(db):
         client = Client()
         if accounts.needs_second_factor(user):
             factories.enrol(user)
+        user.refresh_from_db(fields=["password", "session_generation"])  # what the session is tied to
         client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
         return client
 
