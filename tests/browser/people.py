@@ -59,36 +59,31 @@ def give_particulars(page: Page, name: str, email: str) -> None:
 
 
 def text_of_mail(page: Page, email: str, holds: str) -> str:
-    """Return the newest mail to an address that holds a text, read in a page of its own."""
+    """Return the newest mail to an address that holds a text."""
+    return _of_mails(page, email, holds, lambda reader: reader.locator("main").inner_text())
+
+
+def link_of_mail(page: Page, email: str, path: str) -> str:
+    """Return the newest link that leads to `path` in the mails to an address."""
+    link = f"main a[href*='{path}']"
+    return _of_mails(page, email, path, lambda reader: reader.locator(link).first.get_attribute("href") or "")
+
+
+def _of_mails(page: Page, email: str, holds: str, read: Callable[[Page], str]) -> str:
+    """Read the newest mail that holds a text, in a page of its own; the worker sends them in a moment."""
     reader = page.context.new_page()
     try:
-        return wait_until(lambda: _mail(reader, email, holds), seconds=20, what=f"a mail with {holds!r} to {email}")
+        return wait_until(lambda: _read(reader, email, holds, read), seconds=20, what=f"a mail with {holds} to {email}")
     finally:
         reader.close()
 
 
-def _mail(page: Page, email: str, holds: str) -> str:
+def _read(page: Page, email: str, holds: str, read: Callable[[Page], str]) -> str:
     page.goto(f"/mailbox/?to={email}")
     for mail in [link.get_attribute("href") or "" for link in page.locator("ul.rows a").all()]:
         page.goto(mail)
-        text = page.locator("main").inner_text()
-        if holds in text:
-            return text
-    return ""
-
-
-def link_of_mail(page: Page, email: str, path: str) -> str:
-    """Return the newest link that leads to `path` in the mails to an address; the worker sends them in a moment."""
-    return wait_until(lambda: _link_in_mailbox(page, email, path), seconds=20, what=f"a mail with {path} to {email}")
-
-
-def _link_in_mailbox(page: Page, email: str, path: str) -> str:
-    page.goto(f"/mailbox/?to={email}")
-    for mail in [link.get_attribute("href") or "" for link in page.locator("ul.rows a").all()]:
-        page.goto(mail)
-        links = page.locator(f"main a[href*='{path}']")
-        if links.count():
-            return links.first.get_attribute("href") or ""
+        if holds in page.locator("main").inner_text():
+            return read(page)
     return ""
 
 
