@@ -45,7 +45,7 @@ class RunningPortal:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def scene(self, name: str, **given: Any) -> Any:
+    def scene(self, name: str, /, **given: Any) -> Any:
         """Run a function of tests/scenes.py in it and return what it returned."""
         call = f"scenes.{name}(**json.loads({json.dumps(given)!r}))"
         printed = self.manage(
