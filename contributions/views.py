@@ -13,6 +13,7 @@ from contributions import cards, services
 from contributions.forms import CardFileForm, CardForm, DetailsForm, NewForm, WithdrawForm
 from contributions.lifecycle import Status
 from contributions.models import Contribution
+from contributions.readiness import may_contribute
 from contributions.reports import report_of
 from contributions.rules import institutions_to_act_for, require_steward
 from portal import storage
@@ -158,6 +159,7 @@ def upload(request: SignedInRequest, pk: int) -> HttpResponse:
     context = _step(
         contribution,
         file=file,
+        decision=may_contribute(contribution),
         parts_uploaded=len(services.parts_uploaded(file)) if file else 0,
         part_size_bytes=storage.PART_SIZE_BYTES,
         max_bytes=settings.UPLOAD_MAX_BYTES,

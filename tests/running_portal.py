@@ -1,5 +1,6 @@
 """The whole portal as `make run` starts it, for the browser tests and the benchmarks."""
 
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import urllib3
 
@@ -42,6 +44,14 @@ class RunningPortal:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def scene(self, name: str, /, **given: Any) -> Any:
+        """Run a function of tests/scenes.py in it and return what it returned."""
+        call = f"scenes.{name}(**json.loads({json.dumps(given)!r}))"
+        printed = self.manage(
+            "shell", "--no-imports", "-c", f"from tests import scenes; import json; print(json.dumps({call}))"
+        )
+        return json.loads(printed.splitlines()[-1])
 
 
 def wait_until(condition, *, seconds: float, what: str):

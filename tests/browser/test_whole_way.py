@@ -11,40 +11,27 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import APIResponse, Page, expect
 
-from tests.browser.people import PASSWORD, link_of_mail, prove_identity, set_up_app, sign_in, sign_up
+from tests.browser.people import (
+    PASSWORD,
+    demo_person,
+    keep_recovery_codes,
+    link_of_mail,
+    set_up_app,
+    sign_case,
+    sign_in,
+    sign_up,
+    vote_for,
+)
 from tests.running_portal import ROOT, RunningPortal, wait_until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-BOARD = ["adaeze-okafor", "henrik-lund", "sofia-marino", "daniel-reyes"]
 MINUTES = 60_000
-
-
-def sign_case(page: Page, case: str, name: str, password: str) -> None:
-    """Read and sign a case: state the authority, type the name, give the password again."""
-    page.goto(case)
-    page.get_by_role("link", name="Read and sign").click()
-    page.locator("input[name=authority]").check()
-    page.locator("input[name=typed_name]").fill(name)
-    page.get_by_role("button", name="Sign", exact=True).click()
-    prove_identity(page, password)
-    expect(page.locator("body")).to_contain_text("Signed.")
-
-
-def vote_for(new_page, portal: RunningPortal, title: str, *, voters: int = 3) -> None:
-    """Let members of the board vote for the motion with this title: as many of five as settle it."""
-    for member in BOARD[:voters]:
-        page = sign_in(new_page(), f"{member}@demo.example", portal.password)
-        page.goto("/board/")
-        page.get_by_role("link", name=title).first.click()
-        page.get_by_label("For", exact=True).check()
-        page.locator("form[action$='/vote/'] button[type=submit]").click()
-        expect(page.locator("body")).to_contain_text("Your vote is on record")
 
 
 def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, tmp_path: Path):
     # Join
-    investigator = new_page()
-    sign_up(investigator, "Zanele Dube", "zanele@harbour.example")
+    zanele = sign_up(new_page(), "Zanele Dube", "zanele@harbour.example")
+    investigator = zanele.page
     investigator.goto("/institutions/apply/")
     investigator.get_by_role("link", name="Write it by hand").click()
     investigator.locator("input[name=name]").fill("Harbour Eye Hospital")
@@ -52,16 +39,16 @@ def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, t
     investigator.locator("select[name=kind]").select_option("hospital")
     investigator.locator("select[name=role]").select_option("principal_investigator")
     investigator.get_by_role("button", name="Save and go on").click()
+    set_up_app(zanele)  # whoever binds an institution needs a second factor
     investigator.get_by_role("link", name="Go on to the profile").click()
     investigator.locator("select[name=gpu]").select_option("small")
     investigator.locator("select[name=expertise]").select_option("some")
     investigator.locator("select[name=weights_may_leave]").select_option("yes")
     investigator.get_by_role("button", name="Save and read back").click()
-    set_up_app(investigator)  # whoever binds an institution needs a second factor
     expect(investigator.locator("main")).to_contain_text("Share weights")
     expect(investigator.locator("main")).to_contain_text("Southern Africa")
     investigator.get_by_role("button", name="Send the application").click()
-    vote_for(new_page, portal, "Admit Harbour Eye Hospital")
+    vote_for(new_page, portal.password, "Admit Harbour Eye Hospital")
     investigator.goto("/institutions/harbour-eye-hospital/")
     expect(investigator.locator("main")).to_contain_text("Member")
 
@@ -71,10 +58,12 @@ def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, t
     investigate.locator("input[name=email]").fill("official@harbour.example")
     investigate.locator("select[name=role]").select_option("signing_official")
     investigate.locator("button[type=submit]").click()
-    official = new_page()
-    sign_up(official, "Sipho Nkosi", "official@harbour.example")
-    official.goto(link_of_mail(official, "official@harbour.example", "/institutions/invitations/"))
+    sipho = sign_up(new_page(), "Sipho Nkosi", "official@harbour.example")
+    official = sipho.page
+    official.goto(link_of_mail(official, sipho.email, "/institutions/invitations/"))
     official.get_by_role("button", name="Accept").click()
+    set_up_app(sipho)
+    keep_recovery_codes(sipho)
     investigator.goto("/agreements/sign/harbour-eye-hospital/")
     investigator.locator("input[name=ethics_reference]").fill("HREC/2026/9")
     investigator.locator("textarea[name=transfer_limits]").fill("None")
@@ -82,13 +71,10 @@ def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, t
     expect(investigator).to_have_url(re.compile(r"/agreements/cases/\d+/$"))
     case = investigator.url
     investigator.get_by_role("button", name="Send it to be signed").click()
-    signatory = sign_in(new_page(), "signatory@demo.example", portal.password)
-    for page, name, password in (
-        (investigator, "Zanele Dube", PASSWORD),
-        (official, "Sipho Nkosi", PASSWORD),
-        (signatory, "Prof. Inês Duarte", portal.password),
-    ):
-        sign_case(page, case, name, password)
+    ines = demo_person(new_page(), "Prof. Inês Duarte", "signatory@demo.example", portal.password)
+    signatory = ines.page
+    for signer in (zanele, sipho, ines):
+        sign_case(signer, case)
     expect(signatory).to_have_url(re.compile("/agreements/receipts/"))
     receipt = new_page()
     receipt.goto(signatory.url)
@@ -118,7 +104,7 @@ def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, t
     expect(investigator.locator("main img[src*='/evidence/']").first).to_be_visible()
 
     # Decide
-    vote_for(new_page, portal, "Approve generator weights of Harbour Eye Hospital")
+    vote_for(new_page, portal.password, "Approve generator weights of Harbour Eye Hospital")
     investigator.reload()
     expect(investigator.locator("main")).to_contain_text("Approved")
 
@@ -141,11 +127,12 @@ def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, t
     # Release
     operator.locator("a[href*='/board/propose/harbour']").first.click()
     operator.locator("form:has(textarea[name=card]) button[type=submit]").click()
-    vote_for(new_page, portal, "Release Harbour encoder 1.0 under CC-BY-NC-4.0", voters=4)  # two thirds of five
+    vote_for(
+        new_page, portal.password, "Release Harbour encoder 1.0 under CC-BY-NC-4.0", voters=4
+    )  # two thirds of five
 
     # Download: refused before, allowed after acceptance, by browser and by curl
-    researcher = new_page()
-    sign_up(researcher, "Mina Sato", "mina@lab.example")
+    researcher = sign_up(new_page(), "Mina Sato", "mina@lab.example").page
     path = "/dl/harbour-encoder-1-0/model.safetensors"
 
     def refusal() -> APIResponse | None:
