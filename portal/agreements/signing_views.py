@@ -28,7 +28,7 @@ def sign(request: SignedInRequest, pk: int) -> HttpResponse:
         return _sign(request, case, party, form)
     context = {
         "case": case,
-        "version": case.agreement_version,
+        "agreement_version": case.agreement_version,
         "clauses": clauses(case.text, case.agreement_version.side_notes),
         "party": party,
         "meaning": services.MEANING[party],

@@ -186,7 +186,7 @@ def prepare(request: SignedInRequest, slug: str, programme: str, agreement: str)
     context = {
         "form": form,
         "institution": institution,
-        "version": version,
+        "agreement_version": version,
         "agreement": row,
         "place": services.standing(institution, row, now=timezone.now()),
         "before": before,
@@ -218,7 +218,7 @@ def case(request: SignedInRequest, pk: int) -> HttpResponse:
     newest = services.newest_of(row.agreement)
     context = {
         "case": row,
-        "version": row.agreement_version,
+        "agreement_version": row.agreement_version,
         "stops": stops,
         "since": since if row.status in OPEN else row.status_since,
         "target": since + timedelta(days=SIGN_WITHIN_DAYS) if row.status == Status.SIGNING else _last_day(row),

@@ -60,8 +60,13 @@ def environment(data_dir: Path, sample: str) -> dict[str, str]:
 
 
 def programs(data_dir: Path, environment: dict[str, str]) -> list[Program]:
-    """Return the site's processes in the order of starting; they are asked to stop backwards, the scheduler first."""
+    """
+    Return the site's processes in the order of starting; they are asked to stop backwards, the scheduler first.
+
+    None learns how to speak to the database as its owner.
+    """
     ports = read_ports(data_dir)
+    environment = {name: value for name, value in environment.items() if name != "MIGRATE_DATABASE_URL"}
     granian = (str(BIN / "granian"), "--host", LOOPBACK, "--respawn-failed-workers")
     # As many threads in each worker as connections in its pool (portal/settings.py).
     pages = ("--interface", "wsgi", "--no-ws", "--workers", "2", "--blocking-threads", "8")

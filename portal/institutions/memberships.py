@@ -19,7 +19,7 @@ from portal.audit import services as audit
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import lifecycle, services
 from portal.institutions.lifecycle import Status
-from portal.institutions.models import Institution, Invitation, Membership
+from portal.institutions.models import Institution, Invitation, JoinRequest, Membership
 from portal.notifications.services import notify_address
 from portal.notifications.types import Type
 
@@ -256,3 +256,6 @@ def erase_person(user: User, addresses: set[str], now: datetime) -> None:
     rows = Invitation.objects.filter(theirs)
     rows.filter(accepted_at=None, withdrawn_at=None).update(withdrawn_at=now)
     rows.update(email="")
+    asked = JoinRequest.objects.filter(person=user)
+    asked.filter(state=JoinRequest.State.ASKED).delete()  # nobody is there to be taken in
+    asked.update(message="")

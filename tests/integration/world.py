@@ -2,6 +2,7 @@
 
 import itertools
 
+from allauth.usersessions.models import UserSession
 from django.utils import timezone
 
 from contributions import services as contributions
@@ -98,6 +99,9 @@ def site_objects(institution: Institution) -> dict[str, object]:
         "invitation": invitation.pk,
         "membership": Membership.objects.get(user=member, institution=institution).pk,
         "token": steward.api_tokens.get().pk,
+        "session": UserSession.objects.create(
+            user=steward, ip="127.0.0.1", session_key=f"session-{number}", user_agent="tests"
+        ).pk,
         "told": factories.told(steward, deadline_at=now).pk,
         "hook": webhooks.add(steward, url="https://hook.example.org/", now=now).pk,
         "case": case.pk,
