@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.kit import checks, fit, generator
+from jobs.kit import __version__, checks, fit, generator
 from jobs.kit.errors import ImagesError, TrainingError
 from jobs.kit.fit import FitConfig
 from jobs.kit.phantom import write_sample
@@ -41,7 +41,7 @@ def test_it_writes_weights_and_a_training_card(fitted):
         "deduplication": {"method": "sha256 of the files", "removed": 0},
         "dp": {"used": False},
         "base": {"slug": "fundus-64", "sha256": base.sha256},
-        "kit_version": "0.1.0",
+        "kit_version": __version__,
         "device": "cpu",
     }
     assert {key: card[key] for key in expected} == expected
