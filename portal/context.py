@@ -14,7 +14,7 @@ def site(request: HttpRequest) -> dict[str, Any]:
     """Return the site's name, version and the signed-in person's consortium roles."""
     return {
         "site_name": "Global RETFound",
-        "version": settings.VERSION,
+        "portal_version": settings.VERSION,
         "embedded": settings.EMBEDDED,
         "mailbox_page": settings.MAILBOX_PAGE,
         "live_url": settings.LIVE_URL,

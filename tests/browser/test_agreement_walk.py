@@ -174,6 +174,7 @@ def test_an_agreement_from_its_text_to_its_end(portal: RunningPortal, new_page, 
     )
     wanjiru.page.goto(old)
     expect(wanjiru.page.locator("main")).to_contain_text("The data-use agreement of Old Harbour Clinic expired after")
-    expect(wanjiru.page.get_by_role("link", name="Renew it").first).to_be_visible()
+    expect(wanjiru.page.get_by_role("link", name="Renew it")).to_be_visible()
+    expect(wanjiru.page.locator("footer")).to_contain_text(re.compile(r"portal \d+\.\d+\.\d+, open source"))
     ines.page.goto(receipt)
     expect(ines.page.locator("main")).to_contain_text("Expired")

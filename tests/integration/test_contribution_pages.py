@@ -11,6 +11,7 @@ from contributions import services
 from contributions.lifecycle import Status
 from contributions.models import Contribution
 from portal.accounts.models import User
+from portal.agreements import services as agreements
 from tests import contributing, factories
 from tests.contributing import CARD
 
@@ -172,6 +173,15 @@ def test_the_upload_page_says_how_far_the_file_is(browser, draft, steward):
     assert "The file has arrived" in page(browser, here(draft, "files/"))
     browser.post(here(draft, f"files/{file.pk}/remove/"))
     assert draft.files.count() == 0
+
+
+def test_the_upload_page_takes_no_file_while_no_agreement_is_in_force(browser, draft, institution):
+    case = institution.signing_requests.get()
+    investigator = factories.person_of(institution)
+    agreements.terminate(case, by=investigator, reason="We leave.", now=timezone.now())
+    text = page(browser, here(draft, "files/"))
+    assert (f"{institution} terminated the data-use agreement." in text, 'id="upload-file"' in text) == (True, False)
+    assert f'href="/agreements/sign/{institution.slug}/' in text
 
 
 def test_the_review_lists_what_is_missing_with_links(browser, draft):
