@@ -66,7 +66,7 @@ def site_objects(institution: Institution) -> dict[str, object]:
     member = factories.person_of(institution, Role.MEMBER)
     reviewed = factories.reviewed_contribution(institution, b"some bytes %d" % number)
     evidence = contributions.add_evidence(
-        reviewed, run_id=1, attempt=1, name="samples.png", content=b"\x89PNG\r\n\x1a\n"
+        reviewed, run_id=number, attempt=1, name="samples.png", content=b"\x89PNG\r\n\x1a\n"
     )
     draft = factories.draft_contribution(institution)
     file = factories.upload(draft, b"more bytes %d" % number)
