@@ -259,13 +259,13 @@ def test_the_checklist_follows_what_was_done(sign_in, programme):
     client = sign_in(factories.person_of(institution))
     url = reverse("institutions:onboarding", args=[institution.slug])
     done = {step.name for step, _, _ in client.get(url).context["steps"] if step.done}
-    assert done == {"address", "sent", "vetting", "admitted"}
+    assert done == {"address", "factor", "sent", "vetting", "admitted"}
     assert client.get(url).context["standing"].holder == "The signing official"
     factories.sign_agreement(institution)
     page = client.get(url)
     assert {step.name for step, _, _ in page.context["steps"] if step.done} - done == {"people", "agreement"}
     assert page.context["standing"].holder == "The institution"
-    assert (page.context["done"], page.context["total"]) == (6, 9)
+    assert (page.context["done"], page.context["total"]) == (7, 9)
 
 
 def test_the_history_tells_neither_votes_nor_other_institutions(sign_in, programme, board):

@@ -151,7 +151,13 @@ def test_a_folder_becomes_a_programme(folder, db):
     assert list(boards.board(programme)) == [chair]
     assert list(boards.board()) == []
     verbs = list(AuditEvent.objects.order_by("pk").values_list("verb", flat=True))
-    assert verbs == ["programme.created", "agreement.published", "role.given", "base_model.registered"]
+    assert verbs == [
+        "programme.created",
+        "agreement.created",
+        "agreement.published",
+        "role.given",
+        "base_model.registered",
+    ]
 
 
 def test_applying_it_again_changes_nothing(folder, db):
@@ -236,7 +242,7 @@ def test_a_version_of_a_base_model_is_its_bytes(folder, db):
         ("samples = 16", "max_tensors = 16", "checks.thresholds.max_tensors: is a limit of safety and the same for"),
         ('"agreement.md"', '"none.md"', "agreements[1].text: none.md cannot be read as a Markdown file: No such file"),
         ('"agreement.md"', '"programme.toml"', "agreements[1].text: programme.toml cannot be read as a Markdown file:"),
-        ('covers = ["weights"]', 'covers = ["images"]', "agreements[1].covers: “images” is not one of weights."),
+        ('covers = ["weights"]', 'covers = ["films"]', "agreements[1].covers: “films” is not one of weights"),
         ('covers = ["weights"]', "months_valid = 0", "agreements[1].months_valid: is 0, which is not between 1"),
         ('covers = ["weights"]', 'signing_order = ["dean"]', "agreements[1].signing_order: “dean” is not one of princ"),
         ('folder = "cxr-64"', 'folder = "."', "base_models[1].folder:"),

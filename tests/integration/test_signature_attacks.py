@@ -96,7 +96,7 @@ ATTACKS = {
     "agreements_signingrequest r, institutions_institution i WHERE r.status = 'active' LIMIT 1",
     "change who signs": "UPDATE agreements_agreement SET signing_order = '[\"consortium\"]'",
     "change the version": "UPDATE agreements_agreementversion SET is_material = false",
-    "change the log": "UPDATE audit_auditevent SET actor = 'nobody'",
+    "change the log": "UPDATE audit_auditevent SET verb = 'nobody'",
     "disable the trigger": "ALTER TABLE agreements_signature DISABLE TRIGGER ALL",
     "drop the trigger": "DROP TRIGGER append_only ON agreements_signature",
     "drop a constraint": "ALTER TABLE agreements_signature DROP CONSTRAINT signature_chained",

@@ -156,7 +156,7 @@ def test_five_days_of_failure_disable_an_endpoint_and_its_owner_is_told(ann, end
     assert Webhook.objects.get().disabled_at is not None
     assert set(OutboxMessage.objects.filter(channel="webhook").values_list("state", flat=True)) == {"dead"}
     assert Notification.objects.latest("pk").subject == "One of your webhooks was disabled"
-    assert AuditEvent.objects.get(verb="webhook.disabled").actor == "system"
+    assert AuditEvent.objects.get(verb="webhook.disabled").actor_id is None
 
 
 @contextmanager
