@@ -3,6 +3,7 @@ from django.contrib import admin
 from portal.admin import ReadOnlyAdmin
 from portal.institutions.models import (
     Document,
+    FieldComment,
     Institution,
     Invitation,
     JoinRequest,
@@ -39,6 +40,12 @@ class ReviewAdmin(ReadOnlyAdmin):
     list_display = ["institution", "number", "reviewer", "sent_at", "target_on", "outcome"]
     list_filter = ["outcome"]
     list_select_related = ["institution", "reviewer"]
+
+
+@admin.register(FieldComment)
+class FieldCommentAdmin(ReadOnlyAdmin):
+    list_display = ["review", "field", "by", "at"]
+    list_select_related = ["review__institution", "by"]
 
 
 @admin.register(JoinRequest)

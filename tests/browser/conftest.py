@@ -60,6 +60,7 @@ def new_page(browser, portal):
         context.close()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the browser tests in one process: each process would start a portal of its own."""
     for item in items:
