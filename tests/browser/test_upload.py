@@ -60,9 +60,15 @@ def test_a_file_arrives_whole(page, draft, weights):
     assert arrived(draft) == CONTENT
 
 
+def put_of(number: int):
+    """Return a test for the store's answer to a part."""
+    return lambda answer: answer.request.method == "PUT" and f"partNumber={number}&" in answer.url
+
+
 def test_after_a_reload_only_what_is_missing_is_sent(page, draft, weights):
     page.context.route("**/*partNumber=3&*", lambda route: route.abort())
-    choose(page, weights)
+    with page.expect_response(put_of(1)), page.expect_response(put_of(2)):
+        choose(page, weights)
     expect(part(page, "numbers")).to_contain_text("32.0 MiB of 32.0 MiB")
     expect(part(page, "phase")).to_contain_text("Trying again by itself")
     page.on("dialog", lambda dialog: dialog.accept())  # leaving while it sends asks first
