@@ -10,6 +10,7 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import permissions, serializers
 
+from portal.accounts.scopes import scope_of
 from portal.actions import Action
 from portal.errors import PROBLEM_JSON
 
@@ -76,13 +77,6 @@ def page_of(serializer: type[serializers.BaseSerializer]) -> type[serializers.Se
     return type(
         f"{name}PageSerializer", (serializers.Serializer,), {"results": serializer(many=True), "next": following}
     )
-
-
-def scope_of(path: str, method: str) -> str:
-    """Return the scope that a token needs: read, contribute or manage."""
-    if method in permissions.SAFE_METHODS:
-        return "read"
-    return "contribute" if path.startswith("/api/v1/contributions") else "manage"
 
 
 def operation(

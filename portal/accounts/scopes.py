@@ -3,12 +3,13 @@
 import re
 from http import HTTPStatus
 
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
 from portal.accounts.models import ApiToken
 from portal.errors import DomainError
 
-SAFE = {"GET", "HEAD", "OPTIONS"}
+WIDTH = ["read", "contribute", "manage"]  # each may what those before it may
 CONTRIBUTING = re.compile(r"/api/v1/(contributions|device|models/[^/]+/accept)(/|$)")  # what the kit does
 SIGNING = re.compile(r"/(sign|countersign|vote)/?$")
 SIGN_PAGE = re.compile(r"/api/v1(/agreements/cases/\d+/sign)/?$")  # the page has the same address without /api/v1
@@ -28,15 +29,19 @@ class SigningNeedsAPerson(DomainError):
     status = HTTPStatus.FORBIDDEN
 
 
+def scope_of(path: str, method: str) -> str:
+    """Return the narrowest scope (read, contribute, manage) with which a token may use the method on the address."""
+    if method in SAFE_METHODS:
+        return "read"
+    return "contribute" if CONTRIBUTING.match(path) else "manage"
+
+
 def require(token: ApiToken, *, method: str, path: str) -> None:
     """Raise unless a request with this token may use the method on the address."""
-    if method in SAFE:
-        return
-    if SIGNING.search(path):
+    scope = scope_of(path, method)
+    if scope != "read" and SIGNING.search(path):
         raise no_person(path)
-    may = token.scope == ApiToken.Scope.MANAGE
-    may |= token.scope == ApiToken.Scope.CONTRIBUTE and CONTRIBUTING.match(path) is not None
-    if not may:
+    if WIDTH.index(token.scope) < WIDTH.index(scope):
         raise ScopeMissing(
             f"This token may: {token.get_scope_display().lower()}. Make one with a wider scope on the page of your "
             "API tokens, or do it in the browser.",
