@@ -31,6 +31,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("readyz", views.readyz, name="readyz"),
     path("style/", styleguide.page, name="styleguide"),
     path("accounts/", include("allauth.urls")),
+    path("account/delete/", views.erase_account, name="account_erase"),
     path("account/", include("portal.accounts.urls")),
     path("", include([*accounts_urls.terms_urlpatterns, *accounts_urls.ops_urlpatterns])),
     path("institutions/", include("portal.institutions.urls")),

@@ -1,4 +1,4 @@
-"""The site's own pages: home, how to join, health, errors."""
+"""The site's own pages: home, how to join, health, leaving, errors."""
 
 import csv
 from collections import Counter
@@ -6,19 +6,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_not_required
 from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseServerError, JsonResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET
 
 from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution
 from governance.releases.lifecycle import Status as ReleaseStatus
 from governance.releases.models import Release
-from portal import maps
+from portal import erasure, maps
+from portal.accounts.forms import EraseForm
+from portal.accounts.requests import SignedInRequest
 from portal.agreements.models import AgreementVersion
 from portal.audit.models import AuditEvent
 from portal.errors import PROBLEM_JSON, problem, wants_json
@@ -152,6 +158,20 @@ def readyz(request: HttpRequest) -> JsonResponse:
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     return JsonResponse({"status": "ok"}, headers={"Cache-Control": "no-store"})
+
+
+@never_cache
+@sensitive_post_parameters("password", "code")
+def erase_account(request: SignedInRequest) -> HttpResponse:
+    """Say what goes and what stays; erase the account after a fresh proof and the address typed."""
+    holds = erasure.holds(request.user)
+    form = EraseForm(request.POST or None, request=request)
+    if request.method == "POST" and not holds and form.is_valid():
+        erasure.erase(request.user, by=request.user, now=timezone.now())
+        logout(request)
+        return render(request, "accounts/erased.html")
+    context = {"form": form, "holds": holds, "stays": erasure.stays(request.user)}
+    return render(request, "accounts/delete.html", context, status=422 if form.errors else 200)
 
 
 # Errors. `handler404` and its sisters in portal/urls.py.

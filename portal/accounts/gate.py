@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect
@@ -11,13 +11,14 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from portal.accounts.models import User
-from portal.accounts.standing import Standing, standing_of
+from portal.accounts.requests import SignedInRequest
+from portal.accounts.standing import standing_of
 from portal.errors import PROBLEM_JSON, DomainError, problem, wants_json
 
 # Views that stay open: by name, or by the beginning of one. Signing in and out, one's own account, what anybody reads.
 OPEN = (
     *("account_", "mfa_", "usersessions_", "openid_connect_", "socialaccount_"),
-    *("accounts:profile", "accounts:second_factor", "accounts:delete", "terms", "healthz", "readyz", "notifications:"),
+    *("accounts:profile", "accounts:second_factor", "terms", "healthz", "readyz", "notifications:"),
 )
 
 
@@ -52,8 +53,8 @@ class gate:
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
         if not request.user.is_authenticated:
             return None
-        standing: Standing = standing_of(request.user)
-        request.standing = standing  # type: ignore[attr-defined]
+        signed_in = cast(SignedInRequest, request)
+        standing = signed_in.standing = standing_of(signed_in.user)
         name = request.resolver_match.view_name if request.resolver_match else ""
         if name.startswith(OPEN):
             return None

@@ -14,7 +14,6 @@ urlpatterns = [
     path("email-code/again/", address_views.send_again, name="send_again"),
     path("device/", views.device, name="device"),
     path("sessions/<int:session_id>/end/", views.end_session, name="end_session"),
-    path("delete/", views.delete, name="delete"),
 ]
 ops_urlpatterns = [
     path("ops/people/", ops.people, name="people"),

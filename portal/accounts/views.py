@@ -3,7 +3,6 @@
 from allauth.usersessions.internal import flows
 from allauth.usersessions.models import UserSession
 from django.contrib import messages
-from django.contrib.auth import logout
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
@@ -11,8 +10,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 
-from portal.accounts import erasure, orcid, proofs, services
-from portal.accounts.forms import DeviceForm, EraseForm, ProfileForm, TokenForm
+from portal.accounts import orcid, proofs, services
+from portal.accounts.forms import DeviceForm, ProfileForm, TokenForm
 from portal.accounts.models import DeviceLogin
 from portal.accounts.requests import SignedInRequest
 from portal.notifications import outbox
@@ -98,17 +97,3 @@ def end_session(request: SignedInRequest, session_id: int) -> HttpResponse:
     flows.sessions.end_sessions(request, [session])
     messages.success(request, "That browser is signed out.")
     return redirect("usersessions_list")
-
-
-@never_cache
-@sensitive_post_parameters("password", "code")
-def delete(request: SignedInRequest) -> HttpResponse:
-    """Say what goes and what stays; erase the account after a fresh proof and the address typed."""
-    holds = erasure.holds(request.user)
-    form = EraseForm(request.POST or None, request=request)
-    if request.method == "POST" and not holds and form.is_valid():
-        erasure.erase(request.user, by=request.user, now=timezone.now())
-        logout(request)
-        return render(request, "accounts/erased.html")
-    context = {"form": form, "holds": holds, "stays": erasure.stays(request.user)}
-    return render(request, "accounts/delete.html", context, status=422 if form.errors else 200)

@@ -6,13 +6,11 @@ from functools import reduce
 from operator import or_
 
 from django.db import transaction
-from django.db.models import F, Q
-from django.urls import reverse
+from django.db.models import F, Q, QuerySet
 from django.utils.crypto import constant_time_compare, salted_hmac
 
 from portal import live
 from portal.accounts import services as accounts
-from portal.accounts.erasure import Hold
 from portal.accounts.models import User
 from portal.accounts.services import digest_of
 from portal.audit import services as audit
@@ -222,29 +220,19 @@ def withdraw_invitation(invitation: Invitation, *, by: User, now: datetime) -> I
     return invitation
 
 
-# Erasing an account (portal/accounts/erasure.py)
+# Leaving the portal (portal/erasure.py)
 
 
-def erasure_holds(user: User) -> list[Hold]:
-    """Return the institutions that nobody else manages."""
+def only_managed_by(user: User) -> QuerySet[Institution]:
+    """Return the live institutions that nobody else manages."""
     rows = user.memberships.current().filter(role__in=MANAGERS)
     over = [Status.DRAFT, Status.DECLINED, Status.WITHDRAWN]
-    institutions = Institution.objects.filter(memberships__in=rows).exclude(status__in=over).distinct()
-    managed = institutions.filter(
-        pk__in=Membership.objects.current().filter(role__in=MANAGERS).exclude(user=user).values("institution")
-    )
-    return [
-        Hold(
-            f"You are the only one who manages {institution}. Give somebody else the role of principal investigator "
-            "or data steward first.",
-            reverse("institutions:people", args=[institution.slug]),
-            "People of the institution",
-        )
-        for institution in institutions.exclude(pk__in=managed)
-    ]
+    others = Membership.objects.current().filter(role__in=MANAGERS).exclude(user=user)
+    managed = Institution.objects.filter(memberships__in=rows).exclude(status__in=over)
+    return managed.exclude(pk__in=others.values("institution")).distinct().order_by("pk")
 
 
-def erase_person(user: User, addresses: set[str], now: datetime) -> None:
+def erase_person(user: User, addresses: set[str], *, now: datetime) -> None:
     """End the person's roles, and blank the addresses of invitations to them."""
     for membership in user.memberships.current():
         membership.ended_at = now

@@ -16,7 +16,8 @@ from django.utils import timezone
 from governance.board import services as boards
 from governance.board.models import Motion
 from governance.releases import services as releases
-from portal.accounts import erasure, services, terms
+from portal import erasure
+from portal.accounts import services, terms
 from portal.accounts.models import User
 from portal.agreements import services as agreements
 from portal.audit.models import AuditEvent
@@ -26,12 +27,12 @@ from portal.institutions.models import Invitation, Membership
 from portal.notifications.models import Mail
 from portal.notifications.services import notify
 from portal.notifications.types import Type
-from tests import factories
+from tests import factories, publishing
 
 NAME, EMAIL, SECOND = "Xiomara Ōquzwelt-Brandão", "xiomara.oquz@zwelt.example", "x.private@zwelt.example"
 IP = "203.0.113.77"
 TRACES = [NAME, "Ōquzwelt", EMAIL, SECOND, "xiomara", IP]
-DELETE = reverse("accounts:delete")
+DELETE = reverse("account_erase")
 
 # The legal record: who signed and who accepted a licence, under the name that was typed, and from where.
 LEGAL_RECORD = {
@@ -118,7 +119,7 @@ def live(person: User, institution, operator, board) -> None:
     applicant = factories.applied_institution("Lake Hospital", country="UG")
     motion = boards.refer_institution(applicant.pk, now=now)
     boards.cast_vote(motion, choice="for", reason="", by=person, now=now)
-    release = factories.released_model(operator)
+    release = publishing.released_model(operator)
     releases.accept_license(
         release,
         license_sha256=release.license.sha256,

@@ -2,10 +2,10 @@
 Erasing an account: what names the person goes, what others rely on stays under a number.
 
 What belongs to a person by CASCADE goes; what is evidence is PROTECTed, so it stays and keeps the row of the person.
-Higher layers add a Part for what they hold: why somebody cannot go yet, and what they undo or blank.
+It stands above everything that holds something of people, so it calls each part by name.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -19,6 +19,7 @@ from portal.accounts import services
 from portal.accounts.models import ConsortiumRole, User
 from portal.audit import services as audit
 from portal.errors import DomainError
+from portal.institutions import memberships
 from portal.notifications import services as notifications
 
 ERASED_NAME = "Former member"
@@ -37,21 +38,6 @@ class Hold:
     link: str
 
 
-@dataclass(frozen=True)
-class Part:
-    """
-    What one app holds of a person.
-
-    holds: reasons not to go yet. erase(user, addresses, now): end and blank, in the transaction of the erasure.
-    """
-
-    holds: Callable[[User], list[Hold]]
-    erase: Callable[[User, set[str], datetime], None]
-
-
-PARTS: list[Part] = []  # each app adds its own in its AppConfig.ready
-
-
 class CannotErase(DomainError):
     """Something needs the person first."""
 
@@ -60,7 +46,7 @@ class CannotErase(DomainError):
 
 def holds(user: User) -> list[Hold]:
     """Return every reason why the account cannot be erased yet."""
-    return [*_roles_that_need_somebody(user), *(hold for part in PARTS for hold in part.holds(user))]
+    return [*_roles_that_need_somebody(user), *_institutions_that_need_somebody(user)]
 
 
 def _roles_that_need_somebody(user: User) -> Iterator[Hold]:
@@ -68,6 +54,15 @@ def _roles_that_need_somebody(user: User) -> Iterator[Hold]:
         holders = ConsortiumRole.objects.current().filter(role=role)
         if holders.filter(user=user).exists() and not holders.exclude(user=user).exists():
             yield Hold(reason, reverse("people") if role == "operator" else "", "People and roles")
+
+
+def _institutions_that_need_somebody(user: User) -> Iterator[Hold]:
+    for institution in memberships.only_managed_by(user):
+        reason = (
+            f"You are the only one who manages {institution}. Give somebody else the role of principal investigator "
+            "or data steward first."
+        )
+        yield Hold(reason, reverse("institutions:people", args=[institution.slug]), "People of the institution")
 
 
 def _relations(on_delete: object) -> Iterator[tuple[type[models.Model], str]]:
@@ -104,8 +99,7 @@ def erase(user: User, *, by: User, now: datetime) -> User:
     audit.record("account.erased", user, by=by)
     for role in user.consortium_roles.current():
         services.end_role(role, by=by, now=now)
-    for part in PARTS:
-        part.erase(user, addresses, now)
+    memberships.erase_person(user, addresses, now=now)
     notifications.erase(user, addresses)
     _delete_what_is_only_theirs(user, now=now)
     return _pseudonymise(user, now=now)
