@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-import icalendar
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.urls import reverse
@@ -20,6 +18,7 @@ from portal.audit import services as audit
 from portal.audit.models import AuditEvent
 from portal.institutions import services as institutions
 from portal.institutions.models import Institution, Membership
+from portal.notifications import calendar
 from portal.notifications.services import notify
 from portal.notifications.types import Type
 
@@ -140,21 +139,12 @@ def _renew_path(case: SigningRequest) -> str:
 def ics(case: SigningRequest, *, now: datetime) -> bytes:
     """Return the case's last day as an iCalendar file (RFC 5545), with an alarm 30 days before."""
     assert case.expires_on is not None
-    calendar = icalendar.Calendar()
-    calendar.add("prodid", "-//Global RETFound consortium//portal//EN")
-    calendar.add("version", "2.0")
-    event = icalendar.Event()
-    event.add("uid", f"agreement-{case.receipt_code}@{settings.PORTAL_URL.split('//')[-1]}")
-    event.add("dtstamp", now)
-    event.add("dtstart", case.expires_on)
-    event.add("dtend", case.expires_on + timedelta(days=1))
-    event.add("summary", f"Last day: {case}")
-    event.add("description", f"Renew it before: {settings.PORTAL_URL}{_renew_path(case)}")
-    event.add("transp", "TRANSPARENT")
-    alarm = icalendar.Alarm()
-    alarm.add("action", "DISPLAY")
-    alarm.add("description", f"Renew: {case}")
-    alarm.add("trigger", timedelta(days=-30))
-    event.add_component(alarm)
-    calendar.add_component(event)
-    return calendar.to_ical()
+    return calendar.file(
+        uid=f"agreement-{case.receipt_code}",
+        at=case.expires_on,
+        stamp=now,
+        summary=f"Last day: {case}",
+        text="Renew it before.",
+        path=_renew_path(case),
+        before=[timedelta(days=30)],
+    )

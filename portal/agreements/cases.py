@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
+from dateutil.relativedelta import relativedelta
 from django.db import transaction
 from django.db.models import Q
 from django.urls import reverse
@@ -72,17 +73,6 @@ def _require_preparer(user: User, institution: Institution) -> None:
         )
 
 
-def add_months(day: date, months: int) -> date:
-    """Return the same day some months later, or the last day of that month where it has no such day."""
-    years, month = divmod(day.month - 1 + months, 12)
-    for last in (day.day, 30, 29, 28):
-        try:
-            return date(day.year + years, month + 1, last)
-        except ValueError:
-            continue
-    raise AssertionError("every month has 28 days")
-
-
 # Preparing
 
 
@@ -112,7 +102,7 @@ def prepare(
     if institution.status != InstitutionStatus.MEMBER or version is None:
         raise CannotPrepare(f"{institution} can prepare the agreement once it is a member and a text is published.")
     draft = _draft(agreement, institution)
-    expires_on = add_months(day_of(now), agreement.months_valid) if agreement.months_valid else None
+    expires_on = day_of(now) + relativedelta(months=agreement.months_valid) if agreement.months_valid else None
     automatic = {
         "covered": [other.name for other in covered] or NO_OTHERS,
         "expires_on": f"{expires_on:%-d %B %Y}" if expires_on else NO_END,

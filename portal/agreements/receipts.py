@@ -15,9 +15,9 @@ from portal import signing
 from portal.agreements.lifecycle import ONCE_ACTIVE, Status
 from portal.agreements.models import Signature, SigningRequest, SigningRequestQuerySet
 from portal.agreements.rendering import text_sha256
+from portal.agreements.standing import EXPIRING_DAYS
 
 SCHEMA = "consortium-receipt/1"
-EXPIRING_DAYS = 60
 
 
 class State(models.TextChoices):

@@ -228,7 +228,10 @@ def case(request: SignedInRequest, pk: int) -> HttpResponse:
         "newest": newest if newest and newest.version > row.agreement_version.version else None,
         "actions": actions.available(row, request.user, now=now),
         "obstacles": services.obstacles(row) if row.status == Status.DRAFT else [],
-        "covered": _covered(request, row),
+        "covered": [
+            (cover, actions.of_cover(cover, request.user))
+            for cover in row.covered.select_related("institution", "request")
+        ],
         "particulars": _particulars(row),
         "timeline": audit.with_sentences(audit.of(row).order_by("pk")),
     }
@@ -251,18 +254,6 @@ def route(row: SigningRequest) -> list[Stop]:
             party == following,
         )
         for party in services.order_of(row)
-    ]
-
-
-def _covered(request: SignedInRequest, row: SigningRequest) -> list[dict[str, object]]:
-    return [
-        {
-            "cover": cover,
-            "may_confirm": row.status == Status.DRAFT
-            and not cover.confirmed_at
-            and institutions.manages(request.user, cover.institution),
-        }
-        for cover in row.covered.select_related("institution")
     ]
 
 

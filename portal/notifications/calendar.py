@@ -1,6 +1,7 @@
-"""A deadline as a calendar file (RFC 5545)."""
+"""Deadlines as calendar files (RFC 5545)."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -10,24 +11,31 @@ from portal.audit.people import named_all
 from portal.notifications.mail import absolute
 from portal.notifications.models import Notification
 
-BEFORE = (timedelta(days=7), timedelta(days=1))
 
+def file(
+    *, uid: str, at: date | datetime, stamp: datetime, summary: str, text: str, path: str, before: Sequence[timedelta]
+) -> bytes:
+    """
+    Return one deadline, with an alarm for each of `before`. It blocks no time in the reader's calendar.
 
-def deadline(row: Notification) -> bytes:
-    """Return the deadline of an entry, with alarms a week and a day before. Its UID never changes."""
-    subject, text = named_all([row.subject, row.text])
+    Args:
+        uid: what never changes for the same deadline, so that a second file replaces the first.
+        at: the moment, or the whole day.
+        path: the page where the reader can act.
+    """
     event = Event()
-    event.add("uid", f"notification-{row.pk}@{urlsplit(settings.PORTAL_URL).hostname}")
-    event.add("dtstamp", row.created_at)
-    event.add("dtstart", row.deadline_at)
-    event.add("summary", subject)
+    event.add("uid", f"{uid}@{urlsplit(settings.PORTAL_URL).hostname}")
+    event.add("dtstamp", stamp)
+    event.add("dtstart", at)
+    event.add("summary", summary)
     event.add("description", text)
-    event.add("url", absolute(row.path))
-    for before in BEFORE:
+    event.add("url", absolute(path))
+    event.add("transp", "TRANSPARENT")
+    for duration in before:
         alarm = Alarm()
         alarm.add("action", "DISPLAY")
-        alarm.add("description", subject)
-        alarm.add("trigger", -before)
+        alarm.add("description", summary)
+        alarm.add("trigger", -duration)
         event.add_component(alarm)
     calendar = Calendar()
     calendar.add("prodid", "-//Global RETFound//portal//EN")
@@ -35,3 +43,18 @@ def deadline(row: Notification) -> bytes:
     calendar.add("method", "PUBLISH")
     calendar.add_component(event)
     return calendar.to_ical()
+
+
+def deadline(row: Notification) -> bytes:
+    """Return the deadline of an inbox's entry, with alarms a week and a day before."""
+    assert row.deadline_at is not None
+    subject, text = named_all([row.subject, row.text])
+    return file(
+        uid=f"notification-{row.pk}",
+        at=row.deadline_at,
+        stamp=row.created_at,
+        summary=subject,
+        text=text,
+        path=row.path,
+        before=[timedelta(days=7), timedelta(days=1)],
+    )

@@ -3,6 +3,7 @@
 import pytest
 from django.urls import reverse
 from django.utils import timezone
+from icalendar import Calendar
 
 from portal.agreements import actions, services
 from portal.agreements.models import SigningRequest
@@ -208,3 +209,15 @@ def test_lists_cost_the_same_queries_with_ten_and_a_thousand_rows(
                 assert client.get(url).status_code == 200
         counts.append(len(queries))
     assert counts[0] == counts[1]
+
+
+def test_the_last_day_comes_as_a_calendar_file(sign_in, case, volta):
+    case = factories.signed_case(case)
+    url = reverse("agreements:expiry_ics", args=[case.pk])
+    answer = sign_in(factories.person_of(volta)).get(url)
+    assert answer.headers["Content-Type"] == "text/calendar"
+    (event,) = Calendar.from_ical(answer.content).walk("VEVENT")
+    assert event.decoded("DTSTART") == case.expires_on
+    assert str(event["UID"]) == f"agreement-{case.receipt_code}@127.0.0.1"
+    assert str(event["SUMMARY"]) == f"Last day: {case}"
+    assert [alarm.decoded("TRIGGER").days for alarm in event.walk("VALARM")] == [-30]
