@@ -1,7 +1,7 @@
 """The wizard's forms: what is given, the training card, the reason of a withdrawal."""
 
 import json
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 
@@ -25,7 +25,7 @@ class DetailsForm(forms.Form):
     def __init__(self, *args: Any, programme: Programme | None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         offered = BaseModel.objects.filter(programme=programme).order_by("-registered_at")
-        self.fields["base_model"].queryset = offered  # type: ignore[attr-defined]
+        cast(forms.ModelChoiceField, self.fields["base_model"]).queryset = offered
 
 
 class NewForm(DetailsForm):

@@ -54,7 +54,7 @@ def list_(request: SignedInRequest) -> HttpResponse:
         "queues": Run.Queue.choices,
         "may_start": accounts.has_role(request.user, "operator"),
     }
-    return render(request, "jobs/_run_rows.html" if request.htmx else "jobs/run_list.html", context)  # type: ignore[attr-defined]
+    return render(request, "jobs/_run_rows.html" if request.htmx else "jobs/run_list.html", context)
 
 
 def _clocks(run: Run, now: datetime) -> dict[str, float | None]:

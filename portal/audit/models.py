@@ -20,6 +20,10 @@ class AuditEvent(models.Model):
     institution_id = models.BigIntegerField(null=True, db_index=True)
     facts = models.JSONField(default=dict)
 
+    # For those who show it, set by audit.services.with_sentences: in the names of today.
+    actor: str
+    sentence: str
+
     class Meta:
         ordering = ["-id"]
         indexes = [models.Index(fields=["subject_type", "subject_id"], name="audit_by_subject")]

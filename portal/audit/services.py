@@ -42,7 +42,7 @@ def record(
 
 def sentence(event: AuditEvent) -> str:
     """Return the event as a sentence for people. For more than one, `with_sentences` asks the database once."""
-    return with_sentences([event])[0].sentence  # type: ignore[attr-defined]
+    return with_sentences([event])[0].sentence
 
 
 def of(subject: models.Model) -> models.QuerySet[AuditEvent]:
@@ -68,6 +68,6 @@ def with_sentences(events: Iterable[AuditEvent]) -> list[AuditEvent]:
     actors = (people.SYSTEM if row.actor_id is None else f"{{person:{row.actor_id}}}" for row in rows)
     texts = people.named_all([*actors, *(row.subject for row in rows)])
     for row, actor, subject in zip(rows, texts, texts[len(rows) :], strict=False):
-        row.actor, row.subject = actor, subject  # type: ignore[attr-defined]
-        row.sentence = SENTENCES[row.verb].format(actor=actor, subject=subject)  # type: ignore[attr-defined]
+        row.actor, row.subject = actor, subject
+        row.sentence = SENTENCES[row.verb].format(actor=actor, subject=subject)
     return rows

@@ -67,7 +67,7 @@ def _lines(rows: Iterator[AuditEvent]) -> Iterator[str]:
     while batch := services.with_sentences(islice(rows, BATCH)):
         for row in batch:
             values = [row.at.isoformat() if name == "at" else getattr(row, name) for name in COLUMNS]
-            yield writer.writerow([_cell(value) for value in [*values, row.sentence]])  # type: ignore[attr-defined]
+            yield writer.writerow([_cell(value) for value in [*values, row.sentence]])
 
 
 @require_GET

@@ -36,7 +36,7 @@ def apply(request: SignedInRequest) -> HttpResponse:
     """Find the institution: here already, in the registry, or typed by hand. Typing swaps the answers only."""
     text = request.GET.get("q", "").strip()[:200]
     context = {"q": text, "steps": STEPS, **_found(text)}
-    if request.htmx and not request.htmx.boosted:  # type: ignore[attr-defined]
+    if request.htmx and not request.htmx.boosted:
         return render(request, "institutions/_found.html", context)
     context["drafts"] = services.institutions_of(request.user).filter(status=Status.DRAFT)
     return render(request, "institutions/institution_apply.html", context)

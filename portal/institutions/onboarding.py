@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import date
-from importlib import import_module
 
 from allauth.mfa.models import Authenticator
 from django.urls import reverse
@@ -11,6 +10,7 @@ from portal.accounts.models import User
 from portal.institutions import profile
 from portal.institutions.lifecycle import ENDED, Outcome, Status, is_editable
 from portal.institutions.models import Institution, Membership, Review
+from portal.notifications import outbox
 
 Role = Membership.Role
 YOU, COLLEAGUE, CONSORTIUM = "You", "A colleague", "The consortium"
@@ -79,11 +79,7 @@ def lacks_second_factor(institution: Institution) -> list[User]:
 
 
 def unreachable(institution: Institution) -> list[User]:
-    """Return the investigators and signing officials whose mail comes back, where the mail server tells us."""
-    try:
-        outbox = import_module("portal.notifications.outbox")
-    except ModuleNotFoundError:  # mail is sent without an outbox: nobody knows
-        return []
+    """Return the investigators and signing officials whose mail comes back."""
     people = _people(institution, Role.PRINCIPAL_INVESTIGATOR, Role.SIGNING_OFFICIAL)
     return [person for person in people if outbox.bounced_address(person) is not None]
 
@@ -107,14 +103,7 @@ def checklist(institution: Institution) -> list[Step]:
         _review_step(institution),
         Step("admitted", "Admitted by the board", member, "The board votes; a mail tells you the result."),
         _factor_step(institution),
-        Step(
-            "agreement",
-            "Agreement signed",
-            signed,
-            "By your signing official, once you are a member.",
-            (Role.SIGNING_OFFICIAL,),
-            reverse("agreements:sign", args=[slug]) if member else "",
-        ),
+        _agreement_step(institution, signed=signed, member=member),
         Step(
             "contribution",
             "First contribution",
@@ -181,6 +170,36 @@ def _factor_step(institution: Institution) -> Step:
     return Step("factor", "Second factor set up", bool(people) and not lacking, detail, roles, reverse("mfa_index"))
 
 
+# Who signs next, as the case's signing order calls them: what they are called here, and which roles that is.
+SIGNERS = {
+    "principal_investigator": ("The principal investigator", (Role.PRINCIPAL_INVESTIGATOR,)),
+    "signing_official": ("The signing official", (Role.SIGNING_OFFICIAL,)),
+    "consortium": (CONSORTIUM, ()),
+}
+
+
+def _agreement_next(institution: Institution) -> tuple[str, str, tuple[str, ...]]:
+    """Return who takes the agreement further, what they do, and with which roles in the institution."""
+    open_cases = institution.signing_requests.filter(status__in=["draft", "signing"]).select_related("agreement")
+    case = open_cases.order_by("-pk").first()
+    if case is None or case.status == "draft":
+        step = "Send the agreement to its signers" if case else "Prepare the agreement"
+        return "The institution", step, (*MANAGERS, Role.SIGNING_OFFICIAL)
+    holder, roles = SIGNERS[case.agreement.signing_order[case.signatures.count()]]
+    return holder, "Read and sign the agreement", roles
+
+
+def _agreement_step(institution: Institution, *, signed: bool, member: bool) -> Step:
+    url = reverse("agreements:sign", args=[institution.slug])
+    if signed:
+        return Step("agreement", "Agreement signed", True, "It is in force.", MANAGERS, url)
+    if not member:
+        detail = "Once you are a member, three people sign in turn."
+        return Step("agreement", "Agreement signed", False, detail, (*MANAGERS, Role.SIGNING_OFFICIAL))
+    holder, step, roles = _agreement_next(institution)
+    return Step("agreement", "Agreement signed", False, f"{holder}: {step[0].lower()}{step[1:]}.", roles, url)
+
+
 def progress(institution: Institution) -> tuple[int, int]:
     """Return how many steps are done, and of how many: the count that pages and mails both tell."""
     steps = checklist(institution)
@@ -209,7 +228,8 @@ def standing(institution: Institution) -> Standing:
         case Status.MERGED:
             return Standing("Nobody", f"Merged into {institution.merged_into}", institution.merged_into_url())
     if not has_agreement(institution):
-        return Standing("The signing official", "Read and sign the agreement", reverse("agreements:sign", args=[slug]))
+        holder, step, _ = _agreement_next(institution)
+        return Standing(holder, step, reverse("agreements:sign", args=[slug]))
     if not has_contributed(institution):
         return Standing("The institution", "Make the first contribution", reverse("contributions:new"))
     return Standing("Nobody", "Nothing waits")
