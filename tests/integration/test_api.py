@@ -16,7 +16,7 @@ from rest_framework.views import APIView
 from portal.accounts import services as accounts
 from portal.errors import PROBLEM_JSON
 from portal.openapi import document
-from tests import factories
+from tests import factories, publishing
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_answers_are_what_the_description_promises(described, institution, stewa
     reviewed = factories.reviewed_contribution(institution)
     draft = factories.draft_contribution(institution)
     file = factories.upload(draft, b"some other bytes")
-    factories.released_model(operator)
+    publishing.released_model(operator)
     client = bearer(steward)
     for template, arguments in {
         "/api/v1/me": {},

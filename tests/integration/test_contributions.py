@@ -5,12 +5,12 @@ import threading
 
 import pytest
 from django.core import mail
-from django.db import IntegrityError, connection, transaction
+from django.db import connection
 from django.utils import timezone
 
 from contributions import lifecycle, services
 from contributions.lifecycle import Status
-from contributions.models import CheckResult, Contribution, ContributionFile, Evidence
+from contributions.models import CheckResult, Contribution
 from portal import storage
 from portal.accounts.models import User
 from portal.agreements.services import AgreementRequired
@@ -18,41 +18,10 @@ from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
 from portal.lifecycle import TransitionNotAllowed
 from portal.notifications import outbox
-from portal.programmes.models import BaseModel
 from tests import contributing, factories
+from tests.log import verbs_of
 
 Verdict = CheckResult.Verdict
-
-
-@pytest.fixture
-def base(programme) -> BaseModel:
-    return contributing.registered_base(programme)
-
-
-@pytest.fixture
-def draft(institution, base, steward) -> Contribution:
-    return contributing.draft(institution, base, by=steward)
-
-
-@pytest.fixture
-def at_status(institution, base, steward):
-    """Return a contribution in a status, reached through the services."""
-
-    def _at_status(status: str, content: bytes = b"w" * 100) -> Contribution:
-        return contributing.at_status(status, institution, base, by=steward, content=content)
-
-    return _at_status
-
-
-def verbs_of(contribution: Contribution) -> list[str]:
-    events = AuditEvent.objects.filter(subject_type="contribution", subject_id=contribution.pk).order_by("pk")
-    return [event.verb.removeprefix("contribution.") for event in events]
-
-
-def check(contribution: Contribution, number: int, verdict: str, *, run_id: int = 1, attempt: int = 1, **more):
-    result = {"number": number, "name": "n", "verdict": verdict, "sentence": "s", "fix": "", "evidence": {}}
-    result |= {"duration_seconds": 0.5, **more}
-    return services.record_check(contribution, run_id=run_id, attempt=attempt, result=result)
 
 
 # The table
@@ -358,23 +327,23 @@ def test_actions_follow_the_state(at_status, steward, member, status, actions):
 
 def test_the_newest_attempt_is_the_report(at_status):
     contribution = at_status(Status.VALIDATING)
-    check(contribution, 0, "pass", run_id=1)
-    check(contribution, 1, "fail", run_id=1)
-    check(contribution, 0, "pass", run_id=2)
+    contributing.check(contribution, 0, "pass", run_id=1)
+    contributing.check(contribution, 1, "fail", run_id=1)
+    contributing.check(contribution, 0, "pass", run_id=2)
     results, _ = services.latest_results(contribution)
     assert [(row.run_id, row.number) for row in results] == [(2, 0)]
 
 
 def test_the_same_check_again_replaces_its_result(at_status):
     contribution = at_status(Status.VALIDATING)
-    check(contribution, 1, "fail", sentence="first")
-    check(contribution, 1, "pass", sentence="second")
+    contributing.check(contribution, 1, "fail", sentence="first")
+    contributing.check(contribution, 1, "pass", sentence="second")
     assert [(row.verdict, row.sentence) for row in contribution.check_results.all()] == [("pass", "second")]
 
 
 def test_what_a_file_says_of_itself_can_be_stored(at_status):
     evidence = {"nan": float("nan"), "name\0": "a\0b\ud800", "deep": [{"inf": float("-inf")}], "long": "x" * 9000}
-    row = check(at_status(Status.VALIDATING), 5, "warn", evidence=evidence)
+    row = contributing.check(at_status(Status.VALIDATING), 5, "warn", evidence=evidence)
     row.refresh_from_db()
     nul = "\N{REPLACEMENT CHARACTER}"
     assert row.evidence == {
@@ -383,89 +352,3 @@ def test_what_a_file_says_of_itself_can_be_stored(at_status):
         "deep": [{"inf": "-inf"}],
         "long": "x" * 4000,
     }
-
-
-# Constraints: each broken once, past the services
-
-
-def refused(name: str):
-    return pytest.raises(IntegrityError, match=name)
-
-
-@pytest.mark.parametrize(
-    ("status", "broken", "constraint"),
-    [
-        ("draft", {"status": "accepted"}, "contribution_status_known"),
-        ("draft", {"submitted_at": timezone.now()}, "contribution_submitted_at_iff_by"),
-        ("submitted", {"manifest_sha256": ""}, "contribution_submitted_once_past_draft"),
-        ("draft", {"status": "review"}, "contribution_submitted_once_past_draft"),
-        ("approved", {"decided_at": None}, "contribution_decided_iff_decision"),
-        ("review", {"decided_at": timezone.now()}, "contribution_decided_iff_decision"),
-        ("rejected", {"reason": ""}, "contribution_rejected_with_reason"),
-        ("draft", {"base_model": None}, "weights_name_their_base"),
-    ],
-)
-def test_the_database_holds_a_contribution_to_its_rules(at_status, status, broken, constraint):
-    contribution = at_status(status)
-    with refused(constraint), transaction.atomic():
-        Contribution.objects.filter(pk=contribution.pk).update(**broken)
-
-
-def test_the_database_knows_one_live_contribution_of_the_same_files(at_status):
-    first, second = at_status(Status.SUBMITTED), at_status(Status.SUBMITTED, b"other")
-    with refused("one_live_contribution"), transaction.atomic():
-        Contribution.objects.filter(pk=second.pk).update(manifest_sha256=first.manifest_sha256)
-
-
-@pytest.mark.parametrize(
-    ("broken", "constraint"),
-    [
-        ({"sha256": "not a digest"}, "file_sha256"),
-        ({"state": "uploading"}, "file_uploaded_at_iff_uploaded"),
-        ({"uploaded_at": None}, "file_uploaded_at_iff_uploaded"),
-    ],
-)
-def test_the_database_holds_a_file_to_its_rules(at_status, broken, constraint):
-    file = at_status(Status.SUBMITTED).files.get()
-    with refused(constraint), transaction.atomic():
-        ContributionFile.objects.filter(pk=file.pk).update(**broken)
-
-
-@pytest.mark.parametrize(
-    ("changed", "constraint"),
-    [({"name": "b"}, "one_upload_per_hash_and_size"), ({"sha256": "b" * 64}, "one_file_per_name")],
-)
-def test_the_database_knows_a_file_once(draft, changed, constraint):
-    row = {"name": "a", "size_bytes": 1, "sha256": "a" * 64, "upload_id": "u", "part_size_bytes": 1}
-    ContributionFile.objects.create(contribution=draft, storage_key="a", **row)
-    with refused(constraint), transaction.atomic():
-        ContributionFile.objects.create(contribution=draft, storage_key="b", **{**row, **changed})
-
-
-@pytest.mark.parametrize(
-    ("broken", "constraint"),
-    [
-        ({"verdict": "fine"}, "check_verdict_known"),
-        ({"duration_seconds": -1.0}, "check_duration_not_negative"),
-        ({"number": 0}, "one_result_per_check_and_attempt"),
-    ],
-)
-def test_the_database_holds_a_result_to_its_rules(at_status, broken, constraint):
-    contribution = at_status(Status.VALIDATING)
-    check(contribution, 0, "pass")
-    row = check(contribution, 1, "pass")
-    with refused(constraint), transaction.atomic():
-        CheckResult.objects.filter(pk=row.pk).update(**broken)
-
-
-@pytest.mark.parametrize(
-    ("broken", "constraint"), [({"sha256": ""}, "evidence_sha256"), ({"name": "a.png"}, "one_evidence_per_name")]
-)
-def test_the_database_holds_evidence_to_its_rules(at_status, broken, constraint):
-    contribution = at_status(Status.VALIDATING)
-    rows = [
-        services.add_evidence(contribution, run_id=1, attempt=1, name=name, content=b"png")
-        for name in ("a.png", "b.png")
-    ]
-    with refused(constraint), transaction.atomic():
-        Evidence.objects.filter(pk=rows[1].pk).update(**broken)

@@ -1,20 +1,19 @@
 """Institutions: the public list, the application, the people, the invitations."""
 
 import re
-from datetime import timedelta
 
 import pytest
-from allauth.account.models import EmailAddress
 from django.db import IntegrityError, transaction
 from django.urls import reverse
 from django.utils import timezone
 
-from portal.audit.models import AuditEvent
+from portal.agreements import services as agreements
 from portal.errors import NotAllowed
-from portal.institutions import memberships, ror, services
+from portal.institutions import memberships, onboarding, ror, services
 from portal.institutions.models import Institution, Invitation, Membership
 from portal.lifecycle import TransitionNotAllowed
 from tests import factories
+from tests.log import verbs_in_file
 
 Role = Membership.Role
 PROFILE = {
@@ -36,11 +35,6 @@ PROFILE = {
 }
 BEGIN = {name: PROFILE[name] for name in ("name", "local_name", "ror_id", "country", "city", "kind", "website")}
 BEGIN["role"] = "principal_investigator"
-
-
-def verbs(institution: Institution) -> list[str]:
-    rows = AuditEvent.objects.filter(institution_id=institution.pk).order_by("pk")
-    return list(rows.values_list("verb", flat=True))
 
 
 def mailed_path(mailoutbox) -> str:
@@ -162,7 +156,7 @@ def test_an_application_goes_from_the_form_to_the_board(sign_in, researcher):
     client.post(reverse("institutions:submit", args=["lake-hospital"]))
     institution.refresh_from_db()
     assert (institution.status, institution.round, institution.image_count) == ("applied", 1, 1200)
-    assert verbs(institution) == ["institution.drafted", "membership.started", "institution.applied"]
+    assert verbs_in_file(institution) == ["institution.drafted", "membership.started", "institution.applied"]
 
 
 def test_the_form_says_what_is_wrong_and_keeps_what_was_typed(sign_in, researcher):
@@ -260,12 +254,40 @@ def test_the_checklist_follows_what_was_done(sign_in, programme):
     url = reverse("institutions:onboarding", args=[institution.slug])
     done = {step.name for step, _, _ in client.get(url).context["steps"] if step.done}
     assert done == {"address", "factor", "sent", "vetting", "admitted"}
-    assert client.get(url).context["standing"].holder == "The signing official"
+    assert client.get(url).context["standing"].holder == "The institution"
     factories.sign_agreement(institution)
     page = client.get(url)
     assert {step.name for step, _, _ in page.context["steps"] if step.done} - done == {"people", "agreement"}
     assert page.context["standing"].holder == "The institution"
     assert (page.context["done"], page.context["total"]) == (7, 9)
+
+
+def test_who_has_the_agreement_follows_its_signers(sign_in, programme):
+    institution = factories.admitted_institution("Lake Hospital")
+    factories.person_of(institution, "signing_official")
+    agreement, told = programme.agreements.get(), []
+
+    def note() -> None:
+        place = onboarding.standing(institution)
+        told.append((place.holder, place.next_step))
+
+    note()
+    case = factories.draft_case(institution, agreement)
+    note()
+    factories.signatory()
+    agreements.send(case, by=factories.person_of(institution), now=timezone.now())
+    note()
+    for _ in range(3):
+        factories.signed_case(case, times=1)
+        note()
+    assert told == [
+        ("The institution", "Prepare the agreement"),
+        ("The institution", "Send the agreement to its signers"),
+        ("The principal investigator", "Read and sign the agreement"),
+        ("The signing official", "Read and sign the agreement"),
+        ("The consortium", "Read and sign the agreement"),
+        ("The institution", "Make the first contribution"),
+    ]
 
 
 def test_the_history_tells_neither_votes_nor_other_institutions(sign_in, programme, board):
@@ -291,117 +313,6 @@ def test_the_history_tells_neither_votes_nor_other_institutions(sign_in, program
 def test_the_region_fragment_answers_for_a_country(client, db):
     assert "Eastern Africa" in client.get(reverse("institutions:region"), {"country": "KE"}).text
     assert client.get(reverse("institutions:region"), {"country": "??"}).text.strip() == ""
-
-
-# People
-
-
-def test_an_invitation_is_mailed_shown_and_accepted_by_post_only(
-    client, sign_in, institution, mailoutbox, django_capture_on_commit_callbacks
-):
-    manager, invited = factories.person_of(institution), factories.user("Nia New", email="nia@example.org")
-    with django_capture_on_commit_callbacks(execute=True):
-        sign_in(manager).post(
-            reverse("institutions:invite", args=[institution.slug]), {"email": "Nia@Example.org", "role": "steward"}
-        )
-    path = mailed_path(mailoutbox)
-    assert client.get(path).status_code == 200
-    assert client.post(path).status_code == 200  # nobody is signed in: shown, not accepted
-    visitor = sign_in(invited)
-    assert visitor.get(path).context["fits"] is True
-    assert not services.is_member(invited, institution)
-    assert visitor.post(path).headers["Location"] == institution.get_absolute_url()
-    assert services.is_member(invited, institution, Role.STEWARD)
-    assert visitor.post(path).status_code == 409  # used
-
-
-@pytest.mark.parametrize("address", ["other", "unverified"])
-def test_an_invitation_is_bound_to_the_verified_address(
-    sign_in, institution, mailoutbox, django_capture_on_commit_callbacks, address
-):
-    stranger = factories.user("Sam Stranger")
-    if address == "unverified":
-        EmailAddress.objects.create(user=stranger, email="nia@example.org", verified=False)
-    with django_capture_on_commit_callbacks(execute=True):
-        memberships.invite(
-            institution,
-            email="nia@example.org",
-            role="steward",
-            by=factories.person_of(institution),
-            now=timezone.now(),
-        )
-    client = sign_in(stranger)
-    assert client.get(mailed_path(mailoutbox)).context["fits"] is False
-    assert client.post(mailed_path(mailoutbox)).status_code == 409
-    assert not services.is_member(stranger, institution)
-
-
-def test_an_invitation_ends_by_withdrawal_and_by_time(
-    sign_in, institution, mailoutbox, django_capture_on_commit_callbacks
-):
-    manager = factories.person_of(institution)
-    invited = sign_in(factories.user("Nia New", email="nia@example.org"))
-    for sent_at in (timezone.now(), timezone.now() - timedelta(days=15)):
-        with django_capture_on_commit_callbacks(execute=True):
-            row, _ = memberships.invite(institution, email="nia@example.org", role="member", by=manager, now=sent_at)
-        if row.expires_at > timezone.now():
-            url = reverse("institutions:withdraw_invitation", args=[institution.slug, row.pk])
-            assert sign_in(manager).post(url).status_code == 302
-        assert invited.post(mailed_path(mailoutbox)).status_code == 409
-    assert not institution.memberships.filter(user__name="Nia New").exists()
-
-
-def test_the_people_page_shows_invitations_to_managers_only(sign_in, institution, steward, member, outsider):
-    url = reverse("institutions:people", args=[institution.slug])
-    assert "Invite somebody" in sign_in(steward).get(url).text
-    page = sign_in(member).get(url)
-    assert page.status_code == 200
-    assert "Invite somebody" not in page.text
-    assert steward.email not in page.text
-    assert sign_in(outsider).get(url).status_code == 403
-
-
-def test_my_institutions_and_waiting_invitations(sign_in, institution, steward, programme):
-    other = factories.admitted_institution("Andes Retina", country="PE")
-    memberships.invite(other, email=steward.email, role="member", by=factories.person_of(other), now=timezone.now())
-    memberships.invite(other, email="x@example.org", role="member", by=factories.person_of(other), now=timezone.now())
-    page = sign_in(steward).get(reverse("institutions:mine"))
-    assert [row.name for row, _ in page.context["institutions"]] == ["Moi Eye Clinic"]
-    assert [row.email for row in page.context["invitations"]] == [steward.email]
-
-
-def test_a_role_is_given_to_people_who_are_here(sign_in, institution, member, outsider):
-    client = sign_in(factories.person_of(institution))
-    url = reverse("institutions:add_role", args=[institution.slug])
-    assert client.post(url, {"person": member.pk, "role": "steward"}).status_code == 302
-    assert services.is_member(member, institution, Role.STEWARD)
-    assert client.post(url, {"person": outsider.pk, "role": "steward"}).status_code == 422
-    assert not services.is_member(outsider, institution)
-
-
-def test_a_role_ends_after_asking_and_takes_its_rights_along(sign_in, institution, steward):
-    membership = steward.memberships.get()
-    url = reverse("institutions:end_membership", args=[institution.slug, membership.pk])
-    client = sign_in(steward)
-    assert client.get(url).status_code == 200
-    assert services.manages(steward, institution)
-    assert client.post(url).headers["Location"] == reverse("account_login")
-    assert not services.manages(steward, institution)
-    assert client.post(url).headers["Location"].startswith(reverse("account_login"))  # every session has ended
-    assert sign_in(steward).post(url).status_code == 404
-
-
-def test_the_last_manager_stays(sign_in, institution):
-    investigator = factories.person_of(institution)
-    membership = investigator.memberships.get()
-    sign_in(investigator).post(reverse("institutions:end_membership", args=[institution.slug, membership.pk]))
-    assert services.manages(investigator, institution)
-
-
-def test_a_member_ends_no_role_of_others(sign_in, institution, member, steward):
-    url = reverse("institutions:end_membership", args=[institution.slug, steward.memberships.get().pk])
-    assert sign_in(member).post(url).status_code == 404
-    assert services.is_member(steward, institution, Role.STEWARD)
 
 
 # Constraints of the database

@@ -1,9 +1,7 @@
 """People of an institution: asking to join, codes of invitations, handing over, roles that exclude each other."""
 
 import re
-import sys
 from datetime import timedelta
-from types import SimpleNamespace
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -16,6 +14,7 @@ from portal.institutions import joining, memberships, services
 from portal.institutions.models import Invitation, JoinRequest, Membership
 from portal.notifications import outbox
 from tests import factories
+from tests.mail_server import mail_server
 
 Role = Membership.Role
 
@@ -215,9 +214,14 @@ def test_a_hand_over_to_the_signing_official_changes_nothing(sign_in, institutio
     assert not services.is_member(signing_official, institution, Role.PRINCIPAL_INVESTIGATOR)
 
 
-def test_the_checklist_says_whose_mail_comes_back(sign_in, institution, investigator, signing_official, monkeypatch):
-    outbox = SimpleNamespace(bounced_address=lambda person: "x" if person == signing_official else None)
-    monkeypatch.setitem(sys.modules, "portal.notifications.outbox", outbox)
+def test_the_checklist_says_whose_mail_comes_back(sign_in, institution, investigator, signing_official, settings):
+    with mail_server() as server:
+        server.refusals[signing_official.email] = ["550 no such mailbox"] * 9
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
+        factories.told(signing_official)
+        factories.told(investigator)
+        outbox.send_due(now=timezone.now())
     page = sign_in(investigator).get(reverse("institutions:onboarding", args=[institution.slug]))
     assert page.context["unreachable"] == [signing_official]
     assert "comes back" in page.text

@@ -11,22 +11,17 @@ from django.utils import timezone
 from governance.board import services as boards
 from governance.board.models import Motion
 from jobs import tasks
-from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
-from portal.institutions import actions, lifecycle, merging, onboarding, reviews, services
+from portal.institutions import actions, lifecycle, onboarding, reviews, services
 from portal.institutions.lifecycle import Status
 from portal.institutions.models import FieldComment, Institution, Membership, Review
 from portal.lifecycle import TransitionNotAllowed
 from portal.notifications import outbox
 from tests import factories
+from tests.log import verbs_in_file
 
 Role = Membership.Role
 YEARS = timedelta(days=3 * 365)
-
-
-def verbs(institution: Institution) -> list[str]:
-    rows = AuditEvent.objects.filter(institution_id=institution.pk).order_by("pk")
-    return list(rows.values_list("verb", flat=True))
 
 
 def can(institution: Institution, user) -> dict[str, bool]:
@@ -91,7 +86,7 @@ def test_a_return_asks_field_by_field_and_shows_what_changed(sign_in, applied, o
     assert [(row.label, row.before, row.after) for row in case.context["changes"]] == [("City", "Kisumu", "Kakamega")]
     assert reviews.current(applied).reviewer == operator  # who asked looks at the answer
     assert "Is it Kisumu" not in applicant.get(reverse("institutions:onboarding", args=[applied.slug])).text
-    assert [verb for verb in verbs(applied) if verb.startswith("institution.")] == [
+    assert [verb for verb in verbs_in_file(applied) if verb.startswith("institution.")] == [
         "institution.drafted", "institution.applied", "institution.returned", "institution.resubmitted",
     ]  # fmt: skip
 
@@ -233,7 +228,7 @@ def test_one_appeal_per_decision(sign_in, applied, operator, board):
     with pytest.raises(NotAllowed, match="its decision stands"):
         services.appeal(applied, grounds="Again.", by=applicant, now=timezone.now())
     assert can(applied, applicant) == {"reopen": True, "appeal": False}
-    assert "institution.appealed" in verbs(applied)
+    assert "institution.appealed" in verbs_in_file(applied)
 
 
 def test_withdrawal_from_every_state_before_a_decision(programme, operator):
@@ -313,44 +308,6 @@ def test_an_operator_gives_a_review_away(sign_in, applied, operator, board):
     assert sign_in(operator).post(url, {"reviewer": outsider.pk}).status_code == 403
     sign_in(operator).post(url, {"reviewer": board[1].pk})
     assert reviews.current(applied).reviewer == board[1]
-
-
-# Merging
-
-
-def test_a_merged_member_is_an_alias_with_its_record(sign_in, institution, steward, member, operator, client):
-    into = factories.member_institution("Great Eye Hospital")
-    lead = factories.person_of(institution)
-    services.start_membership(into, lead, Role.SIGNING_OFFICIAL, by=lead, now=timezone.now())
-    contribution = factories.draft_contribution(institution)
-    Institution.objects.filter(pk=institution.pk).update(ror_id="04cpxjv19")
-    merging.merge(institution, into, by=operator, now=timezone.now())
-    institution.refresh_from_db()
-    assert (institution.status, institution.merged_into, institution.ror_id) == (Status.MERGED, into, "")
-    assert not institution.memberships.current().exists()
-    assert services.is_member(steward, into, Role.STEWARD)
-    assert set(lead.memberships.current().values_list("role", flat=True)) == {"signing_official", "member"}
-    assert (institution.signing_requests.count(), contribution.institution) == (1, institution)
-    page = client.get(institution.get_absolute_url())
-    assert "Great Eye Hospital" in page.text
-    assert member.email not in page.text
-    assert sign_in(steward).get(institution.get_absolute_url()).context["sees_file"]
-    assert institution not in [
-        row["institution"] for row in client.get(reverse("institutions:list")).context["institutions"]
-    ]
-    factories.draft_institution("Free again", ror_id="04cpxjv19")
-
-
-def test_only_an_operator_merges_and_only_members(sign_in, institution, steward, operator):
-    into = factories.applied_institution("Not Yet Hospital")
-    with pytest.raises(NotAllowed):
-        merging.merge(institution, factories.admitted_institution("X"), by=steward, now=timezone.now())
-    for other in (into, institution):
-        with pytest.raises(merging.MergeRefused):
-            merging.merge(institution, other, by=operator, now=timezone.now())
-    url = reverse("institutions:merge", args=[institution.slug])
-    assert sign_in(steward).get(url).status_code == 403
-    assert sign_in(operator).post(url, {"into": into.pk}).status_code == 422
 
 
 # Constraints of the database

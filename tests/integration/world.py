@@ -19,7 +19,7 @@ from portal.institutions.models import Institution, Membership
 from portal.notifications import webhooks
 from portal.notifications.models import Mail
 from portal.programmes.models import Programme
-from tests import factories
+from tests import factories, publishing
 
 Role = Membership.Role
 _number = itertools.count(1)
@@ -27,10 +27,10 @@ _number = itertools.count(1)
 
 def shared_objects(programme: Programme, *, operator: User) -> dict[str, object]:
     """What belongs to no institution."""
-    release = factories.released_model(operator)
-    task = factories.benchmark_task(programme)
+    release = publishing.released_model(operator)
+    task = publishing.benchmark_task(programme)
     evaluation = benchmarks.record_evaluation(
-        task, release.candidate, run_id=1, report=factories.evaluation_report(), now=timezone.now()
+        task, release.candidate, run_id=1, report=publishing.evaluation_report(), now=timezone.now()
     )
     applicant = factories.applied_institution("Khmer Eye Hospital", country="KH")
     declined = factories.declined_institution("Prairie Images", country="US")
@@ -40,7 +40,7 @@ def shared_objects(programme: Programme, *, operator: User) -> dict[str, object]
     mail = Mail.objects.create(recipient="a@example.org", subject="Hello", body="http://localhost/")
     return {
         "release": release.slug,
-        "candidate": factories.candidate(programme, slug="waiting").slug,
+        "candidate": publishing.candidate(programme, slug="waiting").slug,
         "name": "SHA256SUMS",
         "spdx_id": release.license.spdx_id,
         "evaluation": evaluation.pk,

@@ -123,7 +123,9 @@ def test_stopping_a_child_ends_its_own_children(data_dir):
 
     running.stop()
 
-    wait_until(lambda: is_gone(int(running.log.read_text())))
+    grandchild = int(running.log.read_text())
+    wait_until(lambda: is_gone(grandchild))
+    assert is_gone(grandchild)
 
 
 def test_a_child_that_ends_instead_of_answering_is_reported_with_its_log(data_dir):
@@ -193,10 +195,11 @@ def test_a_second_supervisor_says_where_the_first_runs(data_dir):
 
 
 def test_the_lock_is_free_after_the_first_supervisor_ended(data_dir):
-    with supervisor.only_one(data_dir):
-        pass
-    with supervisor.only_one(data_dir):
-        pass
+    entered = []
+    for number in (1, 2):
+        with supervisor.only_one(data_dir):
+            entered.append(number)
+    assert entered == [1, 2]
 
 
 def test_back_off_doubles_to_a_minute_and_starts_over_after_a_calm_minute(data_dir, capsys):

@@ -1,0 +1,62 @@
+"""What several files of integration tests share."""
+
+import pytest
+
+from contributions.models import Contribution
+from portal.agreements.models import Agreement, SigningRequest
+from portal.institutions.models import Institution
+from portal.programmes.models import BaseModel, Programme
+from tests import chest as chests
+from tests import contributing, factories
+
+
+@pytest.fixture
+def agreement(programme) -> Agreement:
+    """An agreement with variables that is valid for two years."""
+    return factories.agreement(programme, slug="full", text=factories.FULL_TEXT, months_valid=24)
+
+
+@pytest.fixture
+def volta(programme) -> Institution:
+    """A member institution that has signed nothing."""
+    return factories.admitted_institution("Volta Teaching Hospital", country="GH")
+
+
+@pytest.fixture
+def case(agreement, volta) -> SigningRequest:
+    """Waits for its first signature."""
+    return factories.sent_case(volta, agreement)
+
+
+@pytest.fixture
+def chest_folder(tmp_path):
+    """A chest X-ray programme with texts and a base model of its own; not a line of code."""
+    return chests.write_folder(tmp_path)
+
+
+@pytest.fixture
+def chest(chest_folder, institution) -> Programme:
+    """The second programme, beside the retina that `institution` has signed for."""
+    factories.base_model(Programme.objects.get(slug="retina"))
+    chests.apply(chest_folder)
+    return Programme.objects.get(slug="chest-xray")
+
+
+@pytest.fixture
+def base(programme) -> BaseModel:
+    return contributing.registered_base(programme)
+
+
+@pytest.fixture
+def draft(institution, base, steward) -> Contribution:
+    return contributing.draft(institution, base, by=steward)
+
+
+@pytest.fixture
+def at_status(institution, base, steward):
+    """Return a contribution in a status, reached through the services."""
+
+    def _at_status(status: str, content: bytes = b"w" * 100) -> Contribution:
+        return contributing.at_status(status, institution, base, by=steward, content=content)
+
+    return _at_status

@@ -1,0 +1,169 @@
+"""How a case ends: declined, withdrawn, renewed, terminated, expired; what the calendar says."""
+
+from datetime import timedelta
+
+import pytest
+from django.core import mail
+from django.utils import timezone
+
+from portal.agreements import services
+from portal.agreements.models import SigningRequest
+from portal.audit.models import AuditEvent
+from portal.errors import NotAllowed
+from portal.lifecycle import TransitionNotAllowed
+from portal.notifications import outbox
+from tests import factories
+from tests.log import verbs_of
+
+Role = factories.Role
+
+
+# Declining, withdrawing, renewing, terminating
+
+
+def test_any_signer_can_decline_with_a_reason_that_everybody_reads(case, volta, django_capture_on_commit_callbacks):
+    official = factories.person_of(volta, Role.SIGNING_OFFICIAL)
+    with pytest.raises(services.ReasonMissing):
+        services.decline(case, by=official, reason="  ", now=timezone.now())
+    outbox.send_due(now=timezone.now())  # what the way here told
+    mail.outbox.clear()
+    with django_capture_on_commit_callbacks(execute=True):
+        declined = services.decline(case, by=official, reason="Clause 8 is not ours.", now=timezone.now())
+    assert (declined.status, declined.reason, declined.ended_at is not None) == (
+        "declined", "Clause 8 is not ours.", True,
+    )  # fmt: skip
+    assert {message.to[0] for message in mail.outbox} == {official.email, factories.person_of(volta).email}
+    assert all("Clause 8 is not ours." in message.body for message in mail.outbox)
+    assert factories.draft_case(volta, case.agreement).pk != case.pk  # it can be prepared again
+
+
+def test_strangers_and_members_cannot_decline(case, volta, outsider, board_member):
+    for person in (outsider, board_member, factories.person_of(volta, Role.MEMBER)):
+        with pytest.raises(NotAllowed, match="Only those who are to sign"):
+            services.decline(case, by=person, reason="No.", now=timezone.now())
+
+
+def test_what_has_ended_does_not_move_again(case, volta):
+    manager = factories.person_of(volta)
+    services.withdraw(case, by=manager, now=timezone.now())
+    for step in (
+        lambda: services.send(case, by=manager, now=timezone.now()),
+        lambda: services.decline(case, by=manager, reason="No.", now=timezone.now()),
+        lambda: services.withdraw(case, by=manager, now=timezone.now()),
+        lambda: services.terminate(case, by=manager, reason="No.", now=timezone.now()),
+    ):
+        with pytest.raises(TransitionNotAllowed, match="is withdrawn, so it cannot become"):
+            step()
+
+
+def test_a_renewal_takes_the_place_of_the_one_before_with_its_last_signature(case, volta, agreement):
+    old = factories.signed_case(case)
+    new = factories.sent_case(volta, agreement)
+    factories.signed_case(new, times=2)
+    old.refresh_from_db()
+    assert (new.renews, old.status) == (old, "active")
+    factories.sign_next(new)
+    old.refresh_from_db()
+    new.refresh_from_db()
+    assert (old.status, new.status) == ("superseded", "active")
+    assert old.signatures.count() == 3
+
+
+def test_terminating_tells_its_effects_first_and_keeps_what_was_given(institution, steward, official, board):
+    case = institution.signing_requests.get()
+    contribution = factories.reviewed_contribution(institution)
+    factories.draft_contribution(institution)
+    effects = {effect.what: effect.count for effect in services.effects_of_termination(case)}
+    assert effects == {
+        "Institutions under it": 1,
+        "Drafts": 1,
+        "Contributions in checks or before the board": 1,
+        "Approved contributions": 0,
+        "Corpora that hold them": 0,
+        "Training runs": 0,
+        "Releases": 0,
+    }
+    with pytest.raises(NotAllowed, match="can terminate this agreement"):
+        services.terminate(case, by=steward, reason="No.", now=timezone.now())
+    ended = services.terminate(case, by=official, reason="The trial ended.", now=timezone.now())
+    contribution.refresh_from_db()
+    assert (ended.status, ended.reason, contribution.status) == ("terminated", "The trial ended.", "review")
+    assert AuditEvent.objects.get(verb="agreement.terminated").facts["effects"] == effects
+
+
+@pytest.fixture
+def official(institution):
+    return factories.person_of(institution, Role.SIGNING_OFFICIAL)
+
+
+def test_the_consortium_can_terminate_and_a_stranger_cannot(institution, outsider):
+    case = institution.signing_requests.get()
+    with pytest.raises(NotAllowed):
+        services.terminate(case, by=outsider, reason="No.", now=timezone.now())
+    by = factories.signatory()
+    assert services.terminate(case, by=by, reason="They left.", now=timezone.now()).status == "terminated"
+
+
+# The calendar
+
+
+def test_the_sweep_reminds_once_at_each_step_and_expires_after_the_last_day(case, volta, now):
+    factories.signed_case(case)
+    case.refresh_from_db()
+    told = []
+    for days in (61, 60, 59, 30, 29, 7, 0, -1, -2):
+        moment = timezone.now().replace(hour=12) + (case.expires_on - timezone.now().date()) - timedelta(days=days)
+        for _ in range(2):
+            services.sweep(now=moment)
+        told.append(AuditEvent.objects.filter(verb="agreement.reminded", subject_id=case.pk).count())
+    case.refresh_from_db()
+    assert told == [0, 1, 1, 2, 2, 3, 3, 3, 3]
+    assert (case.status, verbs_of(case)[-1]) == ("expired", "expired")
+    assert services.standing(volta, case.agreement, now=timezone.now()).state == "expired"
+
+
+def test_the_sweep_asks_for_re_consent_then_warns_then_says_that_work_stopped(case, agreement):
+    factories.signed_case(case)
+    published = timezone.now()
+    services.publish(agreement, text=factories.FULL_TEXT + "More.\n", change_note="More.", by=None, now=published)
+    for days in (0, 1, 31, 53, 60, 61, 89, 91, 120):
+        services.sweep(now=published + timedelta(days=days))
+    due = (published + timedelta(days=60)).date()
+    keys = list(
+        AuditEvent.objects.filter(verb="agreement.reminded", subject_id=case.pk)
+        .order_by("pk")
+        .values_list("facts__key", flat=True)
+    )
+    assert keys == [*(f"reconsent-{due}-{step}" for step in (60, 30, 7)), f"grace-{due}", f"blocked-{due}"]
+
+
+def test_a_minor_version_reminds_nobody(case, agreement):
+    factories.signed_case(case)
+    services.publish(
+        agreement,
+        text=factories.FULL_TEXT + "\n",
+        change_note="A comma.",
+        is_material=False,
+        by=None,
+        now=timezone.now(),
+    )
+    services.sweep(now=timezone.now())
+    assert not AuditEvent.objects.filter(verb="agreement.reminded").exists()
+
+
+def test_one_bad_row_stops_no_other(case, agreement, caplog, monkeypatch):
+    other = factories.admitted_institution("Kumasi Eye Centre", country="GH")
+    cases = [factories.signed_case(case), factories.signed_case(factories.sent_case(other, agreement))]
+    from portal.agreements import calendar
+
+    expire = calendar.expire
+
+    def broken(row, *, now):
+        if row.pk == case.pk:
+            raise RuntimeError("broken")
+        return expire(row, now=now)
+
+    monkeypatch.setattr(calendar, "expire", broken)
+    services.sweep(now=timezone.now() + timedelta(days=800))
+    assert [SigningRequest.objects.get(pk=row.pk).status for row in cases] == ["active", "expired"]
+    assert f"could not broken case {case.pk}" in caplog.text

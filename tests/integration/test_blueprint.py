@@ -1,0 +1,189 @@
+"""A programme from a folder: no line of code."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from governance.board import services as boards
+from portal.agreements import services as agreements
+from portal.audit.models import AuditEvent
+from portal.blueprint import reading
+from portal.blueprint.tables import BlueprintInvalid
+from portal.programmes import services
+from portal.programmes.models import BaseModel, Programme
+from tests import chest as chests
+from tests import factories, publishing
+
+SHIPPED = Path(services.__file__).parent / "blueprints"
+
+
+# A folder becomes a programme
+
+
+def test_a_folder_becomes_a_programme(chest_folder, db):
+    chair = factories.user("Chest Chair", email="chest@example.org")
+    done = chests.apply(chest_folder)
+    assert done == [
+        "Created the programme Chest X-ray.",
+        "Published Chest agreement, version 1.",
+        "The task pneumothorax waits for the data set chest-images. Apply again once it is registered.",
+        "chest@example.org is on the board of Chest X-ray.",
+        "Registered the base model cxr-64 1.0.0.",
+    ]
+    programme = Programme.objects.get()
+    assert (programme.modality, programme.kinds, programme.checks, programme.thresholds, programme.is_open) == (
+        "frontal chest radiography",
+        ["weights"],
+        [0, 1, 4, 5],
+        {"samples": 16},
+        True,
+    )
+    assert programme.public_description == "Radiographs of the *chest*.\n"
+    assert list(boards.board(programme)) == [chair]
+    assert list(boards.board()) == []
+    verbs = list(AuditEvent.objects.order_by("pk").values_list("verb", flat=True))
+    assert verbs == [
+        "programme.created",
+        "agreement.created",
+        "agreement.published",
+        "role.given",
+        "base_model.registered",
+    ]
+
+
+def test_applying_it_again_changes_nothing(chest_folder, db):
+    factories.user("Chest Chair", email="chest@example.org")
+    chests.apply(chest_folder)
+    events = AuditEvent.objects.count()
+    assert chests.apply(chest_folder) == [
+        "The task pneumothorax waits for the data set chest-images. Apply again once it is registered."
+    ]
+    assert AuditEvent.objects.count() == events
+
+
+def test_only_what_changed_is_changed(chest_folder, db):
+    chests.apply(chest_folder)
+    chests.edit(chest_folder, 'name = "Chest X-ray"', 'name = "Chest radiography"')
+    chests.edit(chest_folder, "samples = 16", "samples = 32")
+    (chest_folder / "agreement.md").write_text("# Chest agreement\n\nNo radiograph leaves.\n")
+    chests.edit(
+        chest_folder, 'covers = ["weights"]', 'covers = ["weights"]\nchange_note = "Says leaves instead of is sent."'
+    )
+    assert chests.apply(chest_folder)[:2] == [
+        "Changed name, thresholds of Chest radiography.",
+        "Published Chest agreement, version 2.",
+    ]
+    programme = Programme.objects.get()
+    newest = agreements.current(programme)
+    assert (newest.version, newest.text) == (2, "# Chest agreement\n\nNo radiograph leaves.\n")
+    assert AuditEvent.objects.get(verb="programme.changed").facts == {"fields": ["name", "thresholds"]}
+    assert BaseModel.objects.count() == 1
+
+
+def test_a_task_is_registered_once_its_data_set_is_there(chest_folder, db):
+    chests.apply(chest_folder)
+    programme = Programme.objects.get()
+    dataset = publishing.dataset(programme)
+    chests.edit(chest_folder, "chest-images", dataset.slug)
+    assert "Registered the task Pneumothorax." in chests.apply(chest_folder)
+    assert [task.slug for task in programme.tasks.all()] == ["pneumothorax"]
+    assert chests.apply(chest_folder) == [
+        "The seat of chest@example.org waits: no account with this verified address. Apply again later."
+    ]
+    chests.edit(chest_folder, 'label = "pneumothorax"', 'label = "effusion"')
+    with pytest.raises(BlueprintInvalid, match=r"tasks\[1\].slug: a task pneumothorax is registered on other data"):
+        chests.apply(chest_folder)
+
+
+def test_a_changed_text_says_what_changed(chest_folder, db):
+    chests.apply(chest_folder)
+    (chest_folder / "agreement.md").write_text("# Chest agreement\n\nAnother text.\n")
+    chests.edit(chest_folder, 'name = "Chest X-ray"', 'name = "Other"')
+    with pytest.raises(BlueprintInvalid, match=r"agreements\[1\].change_note: the text differs from Chest agreement"):
+        chests.apply(chest_folder)
+    assert Programme.objects.get().name == "Chest X-ray"  # nothing of a refused folder stays
+
+
+def test_a_version_of_a_base_model_is_its_bytes(chest_folder, db):
+    chests.apply(chest_folder)
+    base = chest_folder / "cxr-64"
+    (base / "model.safetensors").write_bytes(b"other")
+    chests.edit(
+        base,
+        json.loads((base / "config.json").read_text())["sha256"],
+        hashlib.sha256(b"other").hexdigest(),
+        file="config.json",
+    )
+    with pytest.raises(
+        BlueprintInvalid, match=r"base_models\[1\].folder: cxr-64 1.0.0 is registered with other weights"
+    ):
+        chests.apply(chest_folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('kinds = ["weights"]', 'kinds = ["wieghts"]', "kinds: “wieghts” is not one of weights, synthetic, images."),
+        ('name = "Chest X-ray"', "", "name: is missing. Give a text."),
+        ('name = "Chest X-ray"', "name = 7", "name: is not a text."),
+        ('slug = "chest-xray"', 'slug = "chest xray"', "slug: “chest xray” may hold only letters, digits, hyphens and"),
+        ("purposes", "purpose", "purpose: is not a key of this table. It has: agreements, base_models, board, checks,"),
+        ("run = [0, 1, 4, 5]", "run = [0, 4, 5]", "checks.run: leaves out 1. No programme goes without these checks."),
+        ("run = [0, 1, 4, 5]", "run = [0, 1, 4, 5, 99]", "checks.run: “99” is not one of 0, 1, 4, 5, 7."),
+        ("samples = 16", "sampels = 16", "checks.thresholds.sampels: is not a threshold of every base model in this"),
+        ("samples = 16", 'samples = "many"', "checks.thresholds.samples: is not a number."),
+        ("samples = 16", "max_tensors = 16", "checks.thresholds.max_tensors: is a limit of safety and the same for"),
+        ('"agreement.md"', '"none.md"', "agreements[1].text: none.md cannot be read as a Markdown file: No such file"),
+        ('"agreement.md"', '"programme.toml"', "agreements[1].text: programme.toml cannot be read as a Markdown file:"),
+        ('covers = ["weights"]', 'covers = ["films"]', "agreements[1].covers: “films” is not one of weights"),
+        ('covers = ["weights"]', "months_valid = 0", "agreements[1].months_valid: is 0, which is not between 1"),
+        ('covers = ["weights"]', 'signing_order = ["dean"]', "agreements[1].signing_order: “dean” is not one of princ"),
+        ('folder = "cxr-64"', 'folder = "."', "base_models[1].folder:"),
+        ("chest@example.org", "chest", "board[1].email: “chest” is not an e-mail address."),
+        ('role = "chair"', 'role = "king"', "board[1].role: “king” is not one of board_member, chair."),
+        ('slug = "chest-xray"', "slug = ", "is not TOML"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_by_file_and_key(chest_folder, db, old, new, problem):
+    chests.edit(chest_folder, old, new)
+    with pytest.raises(BlueprintInvalid) as caught:
+        chests.apply(chest_folder)
+    assert [line for line in caught.value.problems if line.startswith(f"programme.toml: {problem}")]
+    assert not Programme.objects.exists()
+
+
+def test_every_problem_is_told_at_once(chest_folder, db):
+    chests.edit(chest_folder, 'name = "Chest X-ray"', "")
+    chests.edit(chest_folder, 'role = "chair"', 'role = "king"')
+    with pytest.raises(CommandError) as caught:
+        call_command("apply_programme", str(chest_folder), "--check")
+    assert "name: is missing" in str(caught.value)
+    assert "“king”" in str(caught.value)
+
+
+def test_the_command_says_what_it_did_and_who_did_it(chest_folder, operator, capsys):
+    call_command("apply_programme", str(chest_folder), "--by", operator.email)
+    assert "Created the programme Chest X-ray." in capsys.readouterr().out
+    assert AuditEvent.objects.get(verb="programme.created").actor_id == operator.pk
+    call_command("apply_programme", str(chest_folder), "--check")
+    assert capsys.readouterr().out == "chest-xray: the folder is in order.\n"
+    with pytest.raises(CommandError, match="not the address of an operator"):
+        call_command("apply_programme", str(chest_folder), "--by", "nobody@example.org")
+
+
+@pytest.mark.parametrize("name", ["retina", "chest-xray"])
+def test_the_folders_we_ship_can_be_applied(db, name):
+    done = chests.apply(SHIPPED / name)
+    assert done[0].startswith("Created the programme")
+    assert [line for line in chests.apply(SHIPPED / name) if "waits for the data set" not in line] == []
+    programme = Programme.objects.get(slug=name)
+    assert programme.base_models.count() == (1 if name == "retina" else 0)
+    assert agreements.current(programme) is not None
+
+
+def test_a_folder_without_the_file_is_no_programme(tmp_path):
+    with pytest.raises(BlueprintInvalid, match="has no readable programme.toml"):
+        reading.read(tmp_path)

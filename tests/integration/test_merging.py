@@ -1,0 +1,68 @@
+"""A member that becomes an alias of another."""
+
+from datetime import timedelta
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from portal.errors import NotAllowed
+from portal.institutions import actions, merging, services
+from portal.institutions.lifecycle import Status
+from portal.institutions.models import Institution, Membership
+from tests import factories
+
+Role = Membership.Role
+YEARS = timedelta(days=3 * 365)
+
+
+def can(institution: Institution, user) -> dict[str, bool]:
+    return {action.name: action.allowed for action in actions.available(institution, user, now=timezone.now())}
+
+
+def resend(institution: Institution) -> Institution:
+    return services.apply(institution, by=factories.person_of(institution), now=timezone.now())
+
+
+@pytest.fixture
+def applied(programme, operator) -> Institution:
+    """An application that the operator reviews."""
+    return factories.applied_institution("Lake Hospital", city="Kisumu", image_count=1200)
+
+
+# Merging
+
+
+def test_a_merged_member_is_an_alias_with_its_record(sign_in, institution, steward, member, operator, client):
+    into = factories.member_institution("Great Eye Hospital")
+    lead = factories.person_of(institution)
+    services.start_membership(into, lead, Role.SIGNING_OFFICIAL, by=lead, now=timezone.now())
+    contribution = factories.draft_contribution(institution)
+    Institution.objects.filter(pk=institution.pk).update(ror_id="04cpxjv19")
+    merging.merge(institution, into, by=operator, now=timezone.now())
+    institution.refresh_from_db()
+    assert (institution.status, institution.merged_into, institution.ror_id) == (Status.MERGED, into, "")
+    assert not institution.memberships.current().exists()
+    assert services.is_member(steward, into, Role.STEWARD)
+    assert set(lead.memberships.current().values_list("role", flat=True)) == {"signing_official", "member"}
+    assert (institution.signing_requests.count(), contribution.institution) == (1, institution)
+    page = client.get(institution.get_absolute_url())
+    assert "Great Eye Hospital" in page.text
+    assert member.email not in page.text
+    assert sign_in(steward).get(institution.get_absolute_url()).context["sees_file"]
+    assert institution not in [
+        row["institution"] for row in client.get(reverse("institutions:list")).context["institutions"]
+    ]
+    factories.draft_institution("Free again", ror_id="04cpxjv19")
+
+
+def test_only_an_operator_merges_and_only_members(sign_in, institution, steward, operator):
+    into = factories.applied_institution("Not Yet Hospital")
+    with pytest.raises(NotAllowed):
+        merging.merge(institution, factories.admitted_institution("X"), by=steward, now=timezone.now())
+    for other in (into, institution):
+        with pytest.raises(merging.MergeRefused):
+            merging.merge(institution, other, by=operator, now=timezone.now())
+    url = reverse("institutions:merge", args=[institution.slug])
+    assert sign_in(steward).get(url).status_code == 403
+    assert sign_in(operator).post(url, {"into": into.pk}).status_code == 422
