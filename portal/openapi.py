@@ -10,9 +10,9 @@ from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import permissions, serializers
 
-from portal.accounts.scopes import scope_of
 from portal.actions import Action
 from portal.errors import PROBLEM_JSON
+from portal.scopes import scope_of
 
 View = TypeVar("View", bound=Callable[..., Any])
 Query = OpenApiParameter

@@ -3,14 +3,12 @@
 import re
 from http import HTTPStatus
 
-from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
 from portal.accounts.models import ApiToken
 from portal.errors import DomainError
+from portal.scopes import WIDTH, scope_of
 
-WIDTH = ["read", "contribute", "manage"]  # each may what those before it may
-CONTRIBUTING = re.compile(r"/api/v1/(contributions|device|models/[^/]+/accept)(/|$)")  # what the kit does
 SIGNING = re.compile(r"/(sign|countersign|vote)/?$")
 SIGN_PAGE = re.compile(r"/api/v1(/agreements/cases/\d+/sign)/?$")  # the page has the same address without /api/v1
 
@@ -27,13 +25,6 @@ class SigningNeedsAPerson(DomainError):
 
     code = "signing_needs_a_person"
     status = HTTPStatus.FORBIDDEN
-
-
-def scope_of(path: str, method: str) -> str:
-    """Return the narrowest scope (read, contribute, manage) with which a token may use the method on the address."""
-    if method in SAFE_METHODS:
-        return "read"
-    return "contribute" if CONTRIBUTING.match(path) else "manage"
 
 
 def require(token: ApiToken, *, method: str, path: str) -> None:
