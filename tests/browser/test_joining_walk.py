@@ -210,4 +210,4 @@ def test_an_institution_joins(portal, new_page):
     # The board admits it
     vote_for(new_page, portal.password, f"Admit {NAME}")
     assert done(ana.page) == [*sent[:4], "Vetting", "Admitted by the board", "Second factor set up"]
-    expect(ana.page.locator("main")).to_contain_text("Read and sign the agreement")
+    expect(ana.page.locator("main")).to_contain_text("Prepare the agreement")

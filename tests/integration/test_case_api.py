@@ -122,7 +122,8 @@ def test_the_checklist_says_who_must_act(applicant, researcher):
     status, shown = Kit(factories.person_of(applicant)).get(here(applicant, "onboarding"))
     assert (status, shown["total"]) == (200, 9)
     assert shown["done"] == sum(step["done"] for step in shown["steps"])
-    assert {step["name"]: step["roles"] for step in shown["steps"]}["agreement"] == ["signing_official"]
+    roles = {step["name"]: step["roles"] for step in shown["steps"]}
+    assert roles["agreement"] == ["principal_investigator", "steward", "signing_official"]
     assert shown["target_on"] is not None
     assert Kit(researcher).get(here(applicant, "onboarding"))[0] == 404
 

@@ -268,7 +268,8 @@ const page = {
   },
 
   waiting(attempt) {
-    this.say(`The link is interrupted. Trying again by itself (${attempt} of ${MAX_RETRIES}); nothing is lost.`);
+    const [arrived] = this.numbers.textContent.split(" · "); // without the speed, which is none now
+    this.say(`The link is interrupted. Trying again by itself (${attempt} of ${MAX_RETRIES}); nothing is lost.`, arrived);
   },
 
   joining() {
