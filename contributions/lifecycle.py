@@ -10,10 +10,11 @@ class Status(models.TextChoices):
     REVIEW = "review", "Before the board"
     APPROVED = "approved", "Approved"
     REJECTED = "rejected", "Rejected"
+    RETURNED = "returned", "Returned for changes"
     WITHDRAWN = "withdrawn", "Withdrawn"
 
 
-DRAFT, SUBMITTED, VALIDATING, REVIEW, APPROVED, REJECTED, WITHDRAWN = Status
+DRAFT, SUBMITTED, VALIDATING, REVIEW, APPROVED, REJECTED, RETURNED, WITHDRAWN = Status
 LIVE = [SUBMITTED, VALIDATING, REVIEW, APPROVED]
 
 # (from, to): the audit verb. A pair that is absent is not allowed.
@@ -25,6 +26,7 @@ TRANSITIONS: dict[tuple[Status, Status], str] = {
     (VALIDATING, REJECTED): "contribution.found_invalid",
     (REVIEW, APPROVED): "contribution.approved",
     (REVIEW, REJECTED): "contribution.rejected",
+    (REVIEW, RETURNED): "contribution.returned",  # files never change: a correction is the next contribution
     (DRAFT, WITHDRAWN): "contribution.withdrawn",
     (SUBMITTED, WITHDRAWN): "contribution.withdrawn",
     (REVIEW, WITHDRAWN): "contribution.withdrawn",

@@ -81,7 +81,8 @@ class Contribution(models.Model):
                 name="contribution_decided_iff_decision",
             ),
             models.CheckConstraint(
-                condition=~Q(status="rejected") | ~Q(reason=""), name="contribution_rejected_with_reason"
+                condition=~Q(status__in=["rejected", "returned"]) | ~Q(reason=""),
+                name="contribution_rejected_with_reason",
             ),
             models.CheckConstraint(
                 condition=~Q(kind="weights") | Q(base_model__isnull=False), name="weights_name_their_base"

@@ -189,7 +189,7 @@ def replace(contribution: Contribution, *, by: User, now: datetime) -> Contribut
     successor = Contribution.objects.filter(supersedes=contribution).first()
     if successor is not None:
         raise CannotReplace(f"A correction has been begun already: {successor}.", next_url=successor.get_absolute_url())
-    if contribution.status not in {Status.REJECTED, Status.WITHDRAWN}:
+    if contribution.status not in {Status.REJECTED, Status.RETURNED, Status.WITHDRAWN}:
         raise CannotReplace(
             f"{contribution} is {contribution.get_status_display().lower()}. Withdraw it before you replace it."
         )
@@ -213,7 +213,7 @@ def available_actions(contribution: Contribution, user: User) -> list[str]:
     actions = ["change", "submit"] if status == Status.DRAFT else []
     if (status, Status.WITHDRAWN) in lifecycle.TRANSITIONS:
         actions.append("withdraw")
-    replaceable = status in {Status.REJECTED, Status.WITHDRAWN}
+    replaceable = status in {Status.REJECTED, Status.RETURNED, Status.WITHDRAWN}
     if replaceable and not Contribution.objects.filter(supersedes=contribution).exists():
         actions.append("replace")
     return actions
@@ -380,6 +380,15 @@ def reject(contribution_id: int, *, by: User | None, reason: str, now: datetime)
         decided_at=now,
     )
     _tell(contribution, "was not approved", f"The board's reason: {reason}")
+    return contribution
+
+
+@transaction.atomic
+def return_for_changes(contribution_id: int, *, reason: str, now: datetime) -> Contribution:
+    """Give it back with what to change; the institution sends a corrected one in its place."""
+    facts = {"reason": reason}
+    contribution = _move(contribution_id, Status.RETURNED, by=None, now=now, facts=facts, reason=reason)
+    _tell(contribution, "was returned for changes", f"The board asks: {reason} A way to send a corrected one is here:")
     return contribution
 
 

@@ -19,7 +19,6 @@ from jobs.validate import validate
 from portal.accounts import email_codes
 from portal.agreements import services as agreements
 from portal.institutions import reviews
-from portal.institutions.models import Institution
 from portal.notifications import digest, outbox
 
 logger = logging.getLogger(__name__)
@@ -91,15 +90,11 @@ def sweep() -> None:
     _try(services.ring_waiting, now=now)
     for pk in _unchecked():
         _try(validate_contribution, contribution_id=pk)
-    for pk in Institution.objects.filter(status="applied").values_list("pk", flat=True):
-        _try(board.refer_institution, pk, now=now)
     for pk in Release.objects.filter(status="released").exclude(files__name="SHA256SUMS").values_list("pk", flat=True):
         _try(publish.publish, pk)
     _try(agreements.sweep, now=now)
-    _try(board.close_moot, now=now)
     _try(reviews.remind, now=now)
-    for pk in board.due(now=now):
-        _try(board.close_due, pk, now=now)
+    _try(board.sweep, now=now)
 
 
 def _try(step: Callable[..., object], *args: Any, **kwargs: Any) -> None:

@@ -17,6 +17,7 @@ from django.utils import timezone
 from contributions import services as contributions
 from contributions.models import Contribution, ContributionFile
 from governance.board import services as boards
+from governance.board.reviews import QUESTIONS
 from jobs.kit import metrics
 from portal.accounts import proofs
 from portal.accounts import services as accounts
@@ -230,12 +231,49 @@ def person_of(institution: Institution, role: str = Role.PRINCIPAL_INVESTIGATOR)
     return enrol(person) if accounts.needs_second_factor(person) else person
 
 
+def join(institution: Institution, person: User, role: str = Role.MEMBER) -> Membership:
+    """Make a person a member of the institution, invited and accepted."""
+    manager = institutions.people(institution, Role.PRINCIPAL_INVESTIGATOR).earliest("pk")
+    _, secret = memberships.invite(institution, email=person.email, role=role, by=manager, now=timezone.now())
+    return memberships.accept_invitation(secret, by=person, verified_emails={person.email}, now=timezone.now())
+
+
+def declare(motion: Any, *people: User) -> None:
+    """Let members of the board (those given, or all who may) answer that they have no interest; the case opens."""
+    for person in people or boards.electorate(motion):
+        if boards.can_vote(person, motion) and not boards.has_declared(person, motion):
+            boards.declare(motion, answer="none", by=person, now=timezone.now())
+
+
+def cast(motion: Any, voter: User, choice: str = "for", reason: str = "", **more: Any) -> Any:
+    """Declare no interest, where that is not done, and vote."""
+    declare(motion, voter)
+    return boards.cast_vote(motion, choice=choice, reason=reason, by=voter, now=timezone.now(), **more)
+
+
+def review_all(motion: Any, recommendation: str = "approve") -> None:
+    """Let the reviewers of a motion finish, so that its ballot opens."""
+    answers = dict.fromkeys(QUESTIONS, "yes")
+    for review in motion.reviews.waiting().select_related("reviewer"):
+        declare(motion, review.reviewer)
+        boards.submit_review(
+            motion,
+            answers=answers,
+            recommendation=recommendation,
+            note="Read in full.",
+            by=review.reviewer,
+            now=timezone.now(),
+        )
+    motion.refresh_from_db()
+
+
 def vote_all(motion: Any, choice: str = "for", reason: str = "") -> None:
-    """Let every eligible member of the board vote, until the motion closes."""
-    for voter in boards.board(motion.programme):
+    """Let the reviewers finish and every eligible member of the board vote, until the motion closes."""
+    review_all(motion)
+    for voter in boards.electorate(motion):
         motion.refresh_from_db()
         if motion.status == "open" and boards.can_vote(voter, motion):
-            boards.cast_vote(motion, choice=choice, reason=reason, by=voter, now=timezone.now())
+            cast(motion, voter, choice, reason)
     motion.refresh_from_db()
 
 

@@ -25,6 +25,7 @@ class Task(models.Model):
     )
     position = models.PositiveSmallIntegerField(default=0)
     registered_at = models.DateTimeField(default=timezone.now)
+    adopted_at = models.DateTimeField(null=True, blank=True, help_text="When the board adopted it into the benchmark.")
 
     class Meta:
         ordering = ["position", "id"]

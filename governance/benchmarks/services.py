@@ -40,6 +40,16 @@ def register_task(
 
 
 @transaction.atomic
+def adopt(task_id: int, *, by: User | None, now: datetime) -> Task:
+    """Adopt a task into the benchmark, as the board decided."""
+    task = Task.objects.select_for_update().get(pk=task_id)
+    task.adopted_at = now
+    task.save(update_fields=["adopted_at"])
+    audit.record("task.adopted", task, by=by)
+    return task
+
+
+@transaction.atomic
 def record_evaluation(
     task: Task, candidate: Candidate, *, run_id: int, report: dict[str, Any], now: datetime
 ) -> Evaluation:

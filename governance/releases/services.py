@@ -20,6 +20,8 @@ from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import DomainError
 from portal.lifecycle import verb
+from portal.notifications.services import notify
+from portal.notifications.types import Type
 from portal.programmes.models import Programme
 
 
@@ -163,8 +165,16 @@ def decline(release_id: int, *, by: User | None, reason: str, now: datetime) -> 
 
 @transaction.atomic
 def retract(release_id: int, *, by: User | None, reason: str, now: datetime) -> Release:
-    """Retract a release: downloads stop, the page stays as a tombstone."""
-    return _move(release_id, Status.RETRACTED, by=by, now=now, reason=reason, retracted_at=now)
+    """Retract a release: downloads stop, its page stays as a tombstone, who accepted its licence is told."""
+    release = _move(release_id, Status.RETRACTED, by=by, now=now, reason=reason, retracted_at=now)
+    notify(
+        User.objects.filter(license_acceptances__release=release).distinct(),
+        type=Type.RELEASE,
+        subject=f"{release} was retracted",
+        text=f"{reason}\n\nPlease stop using it. Copies already given keep their licence, which cannot be revoked.",
+        path=release.get_absolute_url(),
+    )
+    return release
 
 
 # Licence

@@ -99,6 +99,7 @@ class ConsortiumRole(models.Model):
     )
     started_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)
+    term_ends_on = models.DateField(null=True, blank=True, help_text="The last day of a term; the seat ends after it.")
 
     objects = ConsortiumRoleQuerySet.as_manager()
 

@@ -4,7 +4,7 @@ import hashlib
 import secrets
 import unicodedata
 from collections import defaultdict
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from http import HTTPStatus
 
 from allauth.account.models import EmailAddress
@@ -54,11 +54,19 @@ def digest_of(secret: str) -> str:
 
 @transaction.atomic
 def appoint(
-    user: User, role: str, *, programme: models.Model | None = None, by: User | None, now: datetime
+    user: User,
+    role: str,
+    *,
+    programme: models.Model | None = None,
+    term_ends_on: date | None = None,
+    by: User | None,
+    now: datetime,
 ) -> ConsortiumRole:
-    """Give a person a role in the consortium: in every programme, or a seat on the board of one."""
+    """Give a person a role in the consortium: in every programme, or a seat on the board of one; for a term or not."""
     programme_id = programme.pk if programme else None
-    row = ConsortiumRole.objects.create(user=user, role=role, programme_id=programme_id, started_at=now)
+    row = ConsortiumRole.objects.create(
+        user=user, role=role, programme_id=programme_id, started_at=now, term_ends_on=term_ends_on
+    )
     audit.record("role.given", user, by=by, role=role, programme=programme_id)
     return row
 
@@ -76,6 +84,12 @@ def end_role(role: ConsortiumRole, *, by: User | None, now: datetime) -> Consort
         audit.record("role.ended", role.user, by=by, role=role.role)
         live.recheck(role.user_id)
     return role
+
+
+def end_due_terms(*, now: datetime) -> None:
+    """End the roles whose last day has passed; called by the sweep."""
+    for role in ConsortiumRole.objects.current().filter(term_ends_on__lt=now.date()):
+        end_role(role, by=None, now=now)
 
 
 def has_role(user: User | AnonymousUser, *roles: str) -> bool:

@@ -13,10 +13,19 @@ from portal.notifications.models import Notification
 
 
 def file(
-    *, uid: str, at: date | datetime, stamp: datetime, summary: str, text: str, path: str, before: Sequence[timedelta]
+    *,
+    uid: str,
+    at: date | datetime,
+    stamp: datetime,
+    summary: str,
+    text: str,
+    path: str,
+    before: Sequence[timedelta],
+    ends_at: datetime | None = None,
+    place: str = "",
 ) -> bytes:
     """
-    Return one deadline, with an alarm for each of `before`. It blocks no time in the reader's calendar.
+    Return one deadline, with an alarm for each of `before`; or a meeting, which has an end. Only a meeting blocks time.
 
     Args:
         uid: what never changes for the same deadline, so that a second file replaces the first.
@@ -30,7 +39,11 @@ def file(
     event.add("summary", summary)
     event.add("description", text)
     event.add("url", absolute(path))
-    event.add("transp", "TRANSPARENT")
+    event.add("transp", "OPAQUE" if ends_at else "TRANSPARENT")
+    if ends_at is not None:
+        event.add("dtend", ends_at)
+    if place:
+        event.add("location", place)
     for duration in before:
         alarm = Alarm()
         alarm.add("action", "DISPLAY")

@@ -15,6 +15,7 @@ from django.utils.text import slugify
 
 from governance.board import services as boards
 from governance.board.models import Motion
+from governance.board.reviews import QUESTIONS
 from portal.accounts import services as accounts
 from portal.accounts import terms
 from portal.accounts.models import User
@@ -183,10 +184,32 @@ def _join(institution: Institution, person: User, role: str, *, by: User) -> Non
 
 def vote(motion: Motion, people: People, *, choice: str = "for", reason: str = "", voters: int = 0) -> None:
     """Let the board vote until the motion closes (or only the first `voters` members)."""
+    review(motion)
     for voter in people.board[: voters or None]:
         motion.refresh_from_db()
         if motion.status == "open" and boards.can_vote(voter, motion):
+            _declare(motion, voter)
             boards.cast_vote(motion, choice=choice, reason=reason, by=voter, now=timezone.now())
+
+
+def review(motion: Motion) -> None:
+    """Let the reviewers of a motion finish, so that its ballot opens."""
+    for row in motion.reviews.waiting().select_related("reviewer"):
+        _declare(motion, row.reviewer)
+        boards.submit_review(
+            motion,
+            answers=dict.fromkeys(QUESTIONS, "yes"),
+            recommendation="approve",
+            note=data.REVIEWED,
+            by=row.reviewer,
+            now=timezone.now(),
+        )
+    motion.refresh_from_db()
+
+
+def _declare(motion: Motion, member: User) -> None:
+    if not boards.has_declared(member, motion):
+        boards.declare(motion, answer="none", by=member, now=timezone.now())
 
 
 def write_accounts(people: People) -> None:

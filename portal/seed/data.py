@@ -73,6 +73,7 @@ RETURNED_WITH = {
     "legal_basis": "You wrote “approval”, and no reference stands below. Which committee approved it?",
     "image_count": "3 900 since 2014 seems few for two districts. Is it patients or images?",
 }
+REVIEWED = "The agreement covers it, every check was read, and the sheet of samples shows nothing of a patient."
 RETURNED_NOTE = "Nearly complete. Three fields need another look; then the board can vote."
 # What institutions have chosen to contribute.
 CHOSEN = {"ganga": ["weights"], "galilee": ["weights"], "yangtze": ["weights", "synthetic"], "savanna": ["images"]}

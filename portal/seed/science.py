@@ -144,7 +144,7 @@ def seed(people: People, say: Say) -> None:
 
 
 def _vote_on(people: People, contribution: Contribution, *, voters: int = 0) -> None:
-    for motion in Motion.objects.filter(contribution=contribution, status="open"):
+    for motion in Motion.objects.filter(contribution=contribution, status__in=["reviewing", "open"]):
         vote(motion, people, voters=voters)
 
 

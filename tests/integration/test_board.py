@@ -1,17 +1,21 @@
-"""The board: motions, votes, recusal, and what a carried motion does."""
+"""The board: ballots, what a decided motion does, ties, quorum, and the same rules in the database."""
+
+from datetime import timedelta
 
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from governance.board import services as boards
-from governance.board.models import Motion, Recusal, Vote
+from governance.board.models import CastingVote, Declaration, Motion, Recusal, Vote
 from portal.accounts.models import User
 from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
 from portal.institutions import services as institutions
-from portal.institutions.models import Membership
 from tests import factories
+from tests.factories import cast
+
+DAY = timedelta(days=1)
 
 
 @pytest.fixture
@@ -22,8 +26,24 @@ def motion(programme, board) -> Motion:
     return found
 
 
-def cast(motion: Motion, voter: User, choice: str = "for", reason: str = "") -> Motion:
-    return boards.cast_vote(motion, choice=choice, reason=reason, by=voter, now=timezone.now())
+@pytest.fixture
+def four(programme) -> list[User]:
+    """Four members; the first is the chair."""
+    return factories.board(4)
+
+
+@pytest.fixture
+def tied(four) -> Motion:
+    """Two for, two against."""
+    institution = factories.applied_institution("Lake Hospital")
+    motion = boards.refer_institution(institution.pk, now=timezone.now())
+    for voter, choice in zip(four, ("for", "for", "against", "against"), strict=True):
+        cast(motion, voter, choice, "No ethics approval.")
+    motion.refresh_from_db()
+    return motion
+
+
+# What a decision does
 
 
 def test_the_vote_that_settles_it_admits_the_applicant(motion):
@@ -32,45 +52,95 @@ def test_the_vote_that_settles_it_admits_the_applicant(motion):
     assert (motion.status, motion.institution.status) == ("carried", "member")
 
 
+def test_it_closes_when_the_missing_votes_cannot_change_it(programme):
+    people = factories.board(5)
+    motion = boards.refer_institution(factories.applied_institution("Lake Hospital").pk, now=timezone.now())
+    states = []
+    for voter in people[:3]:
+        cast(motion, voter)
+        motion.refresh_from_db()
+        states.append(motion.status)
+    assert states == ["open", "open", "carried"]
+    kept = {name: motion.arithmetic[name] for name in ("result", "votes_for", "eligible", "quorum", "threshold")}
+    assert kept == {"result": "carried", "votes_for": 3, "eligible": 5, "quorum": 3, "threshold": "majority"}
+
+
 def test_a_lost_motion_declines_with_the_reasons(motion):
     factories.vote_all(motion, "against", "No ethics approval.")
     motion.institution.refresh_from_db()
     assert motion.institution.status == "declined"
-    assert motion.institution.decision_reason.startswith("The board voted against it. No ethics approval.")
+    assert motion.institution.decision_reason == "The board voted against it. No ethics approval."
 
 
 def test_an_application_is_referred_once(motion):
     assert boards.refer_institution(motion.institution_id, now=timezone.now()) is None
 
 
-def test_a_member_votes_once(motion, chair):
+def test_decisions_are_numbered_by_the_year_without_gaps(motion, institution):
+    other = boards.refer_institution(factories.applied_institution("Other").pk, now=timezone.now())
+    factories.vote_all(other)
+    factories.vote_all(motion, "against", "No.")
+    year = timezone.now().year
+    assert [str(row.decision) for row in (other, motion)] == [f"D-{year}-0001", f"D-{year}-0002"]
+
+
+# Ballots
+
+
+def test_the_same_ballot_again_changes_nothing(motion, chair):
     cast(motion, chair)
+    cast(motion, chair)
+    assert list(Vote.objects.values_list("number", "choice")) == [(1, "for")]
+
+
+def test_a_changed_ballot_counts_and_the_old_one_is_kept(motion, chair):
+    cast(motion, chair, "against", "Not yet.")
+    cast(motion, chair)
+    assert list(Vote.objects.values_list("number", "choice", "reason")) == [(1, "against", "Not yet."), (2, "for", "")]
+    counted = boards.count(motion, now=timezone.now())
+    assert (counted.votes_for, counted.votes_against) == (1, 0)
+    assert list(AuditEvent.objects.filter(verb__startswith="vote.").order_by("pk").values_list("verb", flat=True)) == [
+        "vote.cast",
+        "vote.changed",
+    ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"choice": "against", "reason": "  "},
+        {"choice": "abstain"},
+        {"choice": "perhaps", "reason": "?"},
+        {"choice": "against", "reason": "No.", "conditions": ["Send the approval."]},
+        {"choice": "for", "conditions": [f"Condition {number}" for number in range(11)]},
+    ],
+)
+def test_what_may_not_go_on_record(motion, chair, said):
     with pytest.raises(boards.VoteRefused):
-        cast(motion, chair, "against", "Changed my mind.")
+        cast(motion, chair, **said)
+    assert Vote.objects.count() == 0
 
 
-def test_a_vote_against_needs_a_reason(motion, chair):
-    with pytest.raises(boards.VoteRefused):
-        cast(motion, chair, "against", "  ")
+def test_no_vote_before_the_question_about_interests_is_answered(motion, chair):
+    with pytest.raises(boards.NotDeclared) as refused:
+        boards.cast_vote(motion, choice="for", by=chair, now=timezone.now())
+    assert refused.value.next_url == f"/board/motions/{motion.pk}/declare/"
 
 
-def test_a_superuser_cannot_vote(motion):
+def test_a_superuser_cannot_vote_even_with_a_seat(motion, board_member):
     root = User.objects.create_superuser("root@example.org", name="Root")
     with pytest.raises(NotAllowed):
-        cast(motion, root)
+        boards.cast_vote(motion, choice="for", by=root, now=timezone.now())
+    factories.declare(motion, board_member)
+    User.objects.filter(pk=board_member.pk).update(is_superuser=True)
+    with pytest.raises(NotAllowed):
+        boards.cast_vote(motion, choice="for", by=board_member, now=timezone.now())
 
 
-def test_a_member_of_the_applicant_is_recused(motion, board_member):
-    Membership.objects.create(user=board_member, institution=motion.institution, role=Membership.Role.MEMBER)
-    with pytest.raises(NotAllowed, match="recused"):
-        cast(motion, board_member)
-    assert boards.count(motion, now=timezone.now()).eligible == 2
-
-
-def test_who_steps_aside_cannot_vote(motion, board_member):
-    boards.recuse(motion, reason="We wrote a paper together.", by=board_member, now=timezone.now())
-    with pytest.raises(NotAllowed, match="recused"):
-        cast(motion, board_member)
+def test_no_vote_after_the_end(motion, chair):
+    factories.declare(motion, chair)
+    with pytest.raises(boards.VoteRefused):
+        boards.cast_vote(motion, choice="for", by=chair, now=motion.closes_at)
 
 
 def test_the_log_says_who_voted_and_not_how(motion, chair):
@@ -79,19 +149,115 @@ def test_the_log_says_who_voted_and_not_how(motion, chair):
     assert (event.actor_id, event.subject_id, event.facts) == (chair.pk, motion.pk, {})
 
 
+def test_members_of_one_institution_have_one_vote_together(programme):
+    people = factories.board(5)
+    host = factories.member_institution("Big Hospital")
+    for person in people[:3]:
+        factories.join(host, person)
+    boards.set_rule("admit_institution", None, per_institution=True, by=people[0], now=timezone.now())
+    motion = boards.refer_institution(factories.applied_institution("Lake Hospital").pk, now=timezone.now())
+    for person in people[:3]:
+        cast(motion, person)
+    counted = boards.count(motion, now=timezone.now())
+    assert (counted.votes_for, counted.eligible, counted.result) == (1, 3, "open")
+
+
+# A tie
+
+
+def test_the_chair_decides_a_tie(tied, four):
+    assert tied.status == "tied"
+    boards.decide_tie(tied, choice="for", reason="Their ethics board has answered.", by=four[0], now=timezone.now())
+    tied.refresh_from_db()
+    tied.institution.refresh_from_db()
+    assert (tied.status, tied.institution.status, tied.casting_vote.choice) == ("carried", "member", "for")
+
+
+def test_only_the_chair_decides_a_tie_and_with_a_reason(tied, four):
+    with pytest.raises(NotAllowed):
+        boards.decide_tie(tied, choice="for", reason="Yes.", by=four[1], now=timezone.now())
+    with pytest.raises(boards.VoteRefused):
+        boards.decide_tie(tied, choice="for", reason=" ", by=four[0], now=timezone.now())
+    assert CastingVote.objects.count() == 0
+
+
+def test_a_tie_that_the_chair_leaves_is_lost(tied):
+    boards.sweep(now=tied.closes_at + 6 * DAY)
+    tied.refresh_from_db()
+    assert tied.status == "tied"
+    boards.sweep(now=tied.closes_at + 7 * DAY)
+    tied.refresh_from_db()
+    assert (tied.status, tied.arithmetic["result"]) == ("lost", "tie")
+
+
+# Quorum and the clock
+
+
+def test_without_a_quorum_it_is_extended_once_and_lapses(motion, chair, operator):
+    cast(motion, chair)
+    end = motion.closes_at
+    boards.sweep(now=end)
+    motion.refresh_from_db()
+    assert (motion.status, motion.closes_at, motion.extended_at) == ("open", end + 7 * DAY, end)
+    boards.sweep(now=end + 7 * DAY)
+    boards.sweep(now=end + 8 * DAY)
+    motion.refresh_from_db()
+    motion.institution.refresh_from_db()
+    assert (motion.status, motion.institution.status) == ("lapsed", "applied")
+    assert Motion.objects.count() == 1
+    again = boards.put_again(motion, by=operator, now=end + 9 * DAY)
+    assert (again.status, again.institution, again.round) == ("open", motion.institution, motion.round)
+    with pytest.raises(boards.NotPossibleNow):
+        boards.put_again(motion, by=operator, now=end + 9 * DAY)
+
+
+def test_only_the_secretary_puts_it_again(motion, board_member):
+    with pytest.raises(NotAllowed):
+        boards.put_again(motion, by=board_member, now=timezone.now())
+
+
+def test_who_has_not_voted_is_reminded_twice(motion, board):
+    cast(motion, board[0])
+    for days in (3, 3, 1, 1):
+        boards.sweep(now=motion.closes_at - days * DAY)
+    subject = f"Your vote is missing: {motion}"
+    told = [person.notifications.filter(subject=subject).count() for person in board]
+    assert told == [0, 2, 2]
+
+
 def test_a_motion_on_a_withdrawn_application_is_taken_back(motion):
     institutions.withdraw(motion.institution, by=factories.person_of(motion.institution), now=timezone.now())
     assert boards.close_moot(now=timezone.now()) == 1
     motion.refresh_from_db()
-    assert motion.status == "withdrawn"
+    assert (motion.status, hasattr(motion, "decision")) == ("withdrawn", False)
 
 
-def test_a_motion_without_a_quorum_lapses_at_its_time(motion, chair):
+# The rule
+
+
+def test_an_open_motion_without_a_ballot_follows_its_rule(motion, chair):
+    boards.set_rule("admit_institution", None, quorum_floor=2, threshold="unanimous", by=chair, now=timezone.now())
+    motion.refresh_from_db()
+    assert (motion.quorum_floor, motion.threshold) == (2, "unanimous")
+
+
+def test_the_first_ballot_freezes_the_rule(motion, chair):
     cast(motion, chair)
-    assert boards.due(now=motion.closes_at) == [motion.pk]
-    boards.close_due(motion.pk, now=motion.closes_at)
-    asked = list(Motion.objects.order_by("pk").values_list("title", "status"))
-    assert asked == [("Admit Lake Hospital", "lapsed"), ("Admit Lake Hospital", "open")]
+    boards.set_rule("admit_institution", None, quorum_floor=1, by=chair, now=timezone.now())
+    motion.refresh_from_db()
+    assert motion.quorum_floor == 3
+
+
+def test_a_programme_has_its_own_rule(programme, institution, chair):
+    boards.set_rule("approve_contribution", programme, threshold="two_thirds", by=chair, now=timezone.now())
+    boards.set_rule("approve_contribution", None, threshold="unanimous", by=chair, now=timezone.now())
+    motion = factories.reviewed_contribution(institution).motions.get()
+    assert motion.threshold == "two_thirds"
+
+
+def test_only_the_chair_and_operators_set_rules(board_member):
+    with pytest.raises(NotAllowed):
+        boards.set_rule("admit_institution", None, quorum_floor=1, by=board_member, now=timezone.now())
 
 
 # The database repeats the rules
@@ -101,10 +267,15 @@ def test_a_motion_without_a_quorum_lapses_at_its_time(motion, chair):
     ("changes", "constraint"),
     [
         ({"status": "decided", "closed_at": timezone.now()}, "motion_status_known"),
-        ({"status": "carried"}, "motion_closed_at_iff_closed"),
-        ({"kind": "release_model"}, "motion_has_its_subject"),
-        ({"threshold_percent": 40}, "motion_rule_in_range"),
-        ({"quorum": 0}, "motion_rule_in_range"),
+        ({"status": "carried", "arithmetic": {}}, "motion_closed_at_iff_closed"),
+        ({"status": "carried", "closed_at": timezone.now()}, "motion_decided_with_its_arithmetic"),
+        ({"closes_at": None}, "motion_closes_at_once_its_ballot_is_open"),
+        ({"electorate": "programme"}, "motion_names_the_programme_that_votes"),
+        ({"threshold": "half"}, "motion_rule_in_range"),
+        ({"quorum_floor": 0}, "motion_rule_in_range"),
+        ({"quorum_percent": 101}, "motion_rule_in_range"),
+        ({"kind": "release_model"}, "question_is_fixed"),
+        ({"round": 7}, "question_is_fixed"),
     ],
 )
 def test_motion_constraints(motion, changes, constraint):
@@ -112,11 +283,33 @@ def test_motion_constraints(motion, changes, constraint):
         Motion.objects.filter(pk=motion.pk).update(**changes)
 
 
-def test_one_open_motion_per_applicant(motion):
+def test_a_motion_names_what_its_kind_is_about(motion):
+    twin = Motion.objects.get(pk=motion.pk)
+    twin.pk, twin.kind = None, "release_model"
+    with pytest.raises(IntegrityError, match="motion_has_its_subject"), transaction.atomic():
+        twin.save()
+
+
+def test_one_undecided_motion_per_applicant(motion):
     twin = Motion.objects.get(pk=motion.pk)
     twin.pk = None
-    with pytest.raises(IntegrityError, match="one_open_motion_per_applicant"), transaction.atomic():
+    with pytest.raises(IntegrityError, match="one_undecided_motion_per_applicant"), transaction.atomic():
         twin.save()
+
+
+def test_motions_are_kept_and_closed_ones_are_final(motion):
+    with pytest.raises(IntegrityError, match="motions_are_kept"), transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("DELETE FROM board_motion")
+    factories.vote_all(motion)
+    with pytest.raises(IntegrityError, match="closed_motion_is_final"), transaction.atomic():
+        Motion.objects.filter(pk=motion.pk).update(status="lost")
+
+
+@pytest.mark.parametrize("changes", [{"quorum_floor": 1}, {"closes_at": timezone.now()}, {"per_institution": True}])
+def test_the_database_freezes_the_rule_with_the_first_ballot(motion, chair, changes):
+    cast(motion, chair)
+    with pytest.raises(IntegrityError, match="rule_is_frozen_by_the_first_ballot"), transaction.atomic():
+        Motion.objects.filter(pk=motion.pk).update(**changes)
 
 
 @pytest.mark.parametrize(
@@ -124,34 +317,79 @@ def test_one_open_motion_per_applicant(motion):
     [
         ({"choice": "maybe", "reason": "?"}, "vote_choice_known"),
         ({"choice": "against"}, "vote_reason_unless_for"),
+        ({"choice": "abstain", "reason": "?", "conditions": ["?"]}, "vote_conditions_only_with_for"),
+        ({"choice": "for", "number": 2}, "ballots_are_numbered_without_gaps"),
     ],
 )
 def test_vote_constraints(motion, chair, facts, constraint):
+    factories.declare(motion, chair)
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
         Vote.objects.create(motion=motion, voter=chair, cast_at=timezone.now(), **facts)
 
 
 def test_the_database_refuses_a_vote_on_ones_own_institution(motion, chair):
+    factories.declare(motion, chair)
     own = {"voter_institution": motion.institution, "subject_institution": motion.institution}
     with pytest.raises(IntegrityError, match="vote_not_on_own_institution"), transaction.atomic():
         Vote.objects.create(motion=motion, voter=chair, choice="for", cast_at=timezone.now(), **own)
 
 
-def test_one_vote_and_one_recusal_per_member(motion, chair):
-    cast(motion, chair)
-    with pytest.raises(IntegrityError, match="one_vote_per_member"), transaction.atomic():
-        Vote.objects.create(motion=motion, voter=chair, choice="for", cast_at=timezone.now())
+def test_the_database_refuses_the_ballots_of_who_may_not_vote(motion, board):
+    def ballot(voter: User) -> None:
+        with transaction.atomic():
+            Vote.objects.create(motion=motion, voter=voter, choice="for", cast_at=timezone.now())
+
+    with pytest.raises(IntegrityError, match="voter_has_declared"):
+        ballot(board[0])
+    factories.declare(motion)
+    Recusal.objects.create(motion=motion, member=board[1], reason="?", declared_at=timezone.now())
+    with pytest.raises(IntegrityError, match="voter_is_not_recused"):
+        ballot(board[1])
+    User.objects.filter(pk=board[2].pk).update(is_superuser=True)
+    with pytest.raises(IntegrityError, match="voter_is_no_superuser"):
+        ballot(board[2])
+    Motion.objects.filter(pk=motion.pk).update(status="withdrawn", closed_at=timezone.now())
+    with pytest.raises(IntegrityError, match="ballot_is_open"):
+        ballot(board[0])
+    assert Vote.objects.count() == 0
+
+
+def test_one_recusal_and_one_declaration_per_member(motion, chair):
+    factories.declare(motion, chair)
+    with pytest.raises(IntegrityError, match="one_declaration_per_member"), transaction.atomic():
+        Declaration.objects.create(motion=motion, member=chair, answer="none", declared_at=timezone.now())
+    with pytest.raises(IntegrityError, match="recusal_basis_known"), transaction.atomic():
+        Recusal.objects.create(motion=motion, member=chair, basis="mood", reason="?", declared_at=timezone.now())
     Recusal.objects.create(motion=motion, member=chair, reason="?", declared_at=timezone.now())
     with pytest.raises(IntegrityError, match="one_recusal_per_member"), transaction.atomic():
         Recusal.objects.create(motion=motion, member=chair, reason="?", declared_at=timezone.now())
 
 
-@pytest.mark.parametrize("statement", ["UPDATE board_vote SET choice = 'for'", "DELETE FROM board_vote"])
-def test_votes_are_append_only(motion, chair, statement):
-    cast(motion, chair, "abstain", "Not sure.")
-    with pytest.raises(IntegrityError, match="append-only"), transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(statement)
-    assert list(Vote.objects.values_list("choice", flat=True)) == ["abstain"]
+@pytest.mark.parametrize(
+    ("facts", "constraint"), [({"choice": "abstain", "reason": "?"}, "decides"), ({"choice": "for"}, "has_a_reason")]
+)
+def test_casting_vote_constraints(tied, four, facts, constraint):
+    with pytest.raises(IntegrityError, match=f"casting_vote_{constraint}"), transaction.atomic():
+        CastingVote.objects.create(motion=tied, chair=four[0], cast_at=timezone.now(), **facts)
+
+
+@pytest.mark.parametrize("table", ["vote", "declaration", "recusal", "comment", "decision", "castingvote"])
+def test_what_is_on_record_is_append_only(tied, four, table):
+    boards.comment(tied, audience="board", text="Hm.", by=four[1], now=timezone.now())
+    boards.recuse(
+        boards.refer_institution(factories.applied_institution("Other").pk, now=timezone.now()),
+        reason="I know them.",
+        by=four[1],
+        now=timezone.now(),
+    )
+    boards.decide_tie(tied, choice="for", reason="Yes.", by=four[0], now=timezone.now())
+    for statement in (f"UPDATE board_{table} SET id = id + 1000", f"DELETE FROM board_{table}"):
+        with (
+            pytest.raises(IntegrityError, match="append-only"),
+            transaction.atomic(),
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(statement)
 
 
 # Pages

@@ -16,7 +16,12 @@ CHOICES = ["for", "against", "abstain"]
 
 
 def rule(
-    threshold: Threshold = Threshold.MAJORITY, *, floor: int = 3, percent: int = 0, together: bool = False, days: int = 1
+    threshold: Threshold = Threshold.MAJORITY,
+    *,
+    floor: int = 3,
+    percent: int = 0,
+    together: bool = False,
+    days: int = 1,
 ) -> Rule:
     return Rule(floor, percent, threshold, together, NOW + timedelta(days=days))
 
@@ -74,7 +79,7 @@ def test_the_quorum_is_the_larger_of_share_and_floor(percent, size, quorum):
 
 
 def test_the_arithmetic_of_the_example_of_the_statutes():
-    """Eleven members, two recused: nine may vote. Two thirds; six for, three against; one ballot of a recused member."""
+    """Eleven members, two recused: nine may vote. Two thirds; six for, three against; one of a recused member."""
     members = [Member(pk, institution_id=pk) for pk in range(11)]
     ballots = [Ballot(pk, "for" if pk < 6 else "against") for pk in range(10)]
     found = tally(rule(Threshold.TWO_THIRDS, floor=5), members, {9, 10}, ballots, NOW)
