@@ -30,9 +30,10 @@ WHEREABOUTS = {
     Status.DRAFT: ("Your institution", "Complete the four steps and submit it."),
     Status.SUBMITTED: ("The queue of the checks", "A worker takes it as soon as one is free."),
     Status.VALIDATING: ("A worker", "The checks end by themselves, mostly within minutes. You may close this page."),
-    Status.REVIEW: ("The board", "The members vote. You are told the result by e-mail."),
+    Status.REVIEW: ("The board", "Two reviewers look, then the members vote. You are told the result by e-mail."),
     Status.APPROVED: ("The consortium", "It may now become part of a corpus."),
     Status.REJECTED: ("Your institution", "Read why below, and send a corrected one."),
+    Status.RETURNED: ("Your institution", "Read what to change below, and send a corrected one."),
     Status.WITHDRAWN: ("Nobody", "Nothing more happens to it."),
 }
 

@@ -26,6 +26,7 @@ from jobs.kit import dataset as kit_dataset
 from jobs.kit import encoder, evaluate, probe
 from jobs.publish import publish
 from portal import storage
+from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.programmes.models import Programme
 from tests import factories
@@ -201,7 +202,7 @@ def proposed(candidate: Candidate, *, version: str = "1.0") -> Release:
 def released(candidate: Candidate, *, version: str = "1.0") -> Release:
     """A release that the board carried, with its files in place."""
     release = proposed(candidate, version=version)
-    if not boards.board().exists():
+    if not accounts.seated(None).exists():
         factories.board()
     factories.vote_all(Motion.objects.get(release=release))
     publish(release.pk)

@@ -102,4 +102,6 @@ def before_the_board(chest: Programme, institution: Institution) -> Motion:
     steward = factories.person_of(institution, Membership.Role.STEWARD)
     contributions.submit(row, by=steward, now=timezone.now())
     contributions.begin_validation(row.pk, now=timezone.now())
-    return boards.refer_contribution(row.pk, now=timezone.now())
+    motion = boards.refer_contribution(row.pk, now=timezone.now())
+    factories.review_all(motion)
+    return motion

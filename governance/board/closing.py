@@ -201,11 +201,17 @@ def remind(*, now: datetime) -> None:
     """Remind who has not voted, three days and one day before the ballot closes; each once."""
     for motion in Motion.objects.filter(status=Status.OPEN, closes_at__lte=now + REMIND_BEFORE[0], closes_at__gt=now):
         last = [before for before in REMIND_BEFORE if motion.closes_at - before <= now]  # type: ignore[operator]
-        nudge(motion, key=f"ballot-{motion.pk}-{motion.closes_at:%Y%m%d}-{last[-1].days}")
+        _ask(motion, key=f"ballot-{motion.pk}-{motion.closes_at:%Y%m%d}-{last[-1].days}")
 
 
-def nudge(motion: Motion, *, key: str = "") -> int:
-    """Ask those whose vote is missing. Return how many."""
+@transaction.atomic
+def nudge(motion: Motion, *, by: User, now: datetime) -> int:
+    """Ask those whose vote is missing, as the chair or an operator. Return how many."""
+    audit.record("motion.nudged", motion, by=by)
+    return _ask(motion)
+
+
+def _ask(motion: Motion, *, key: str = "") -> int:
     people = waited_for(motion)
     notify(
         people,

@@ -15,7 +15,7 @@ from portal.agreements.models import Party, Signature
 from portal.audit import services as audit
 from portal.errors import NotAllowed
 from portal.institutions import services as institutions
-from portal.institutions.models import Institution
+from portal.institutions.models import Institution, Membership
 from portal.live import announce
 
 INTEREST_MONTHS = 36  # ICMJE disclosure form (2021): "time frame: past 36 months"
@@ -99,6 +99,21 @@ def sync_recusals(motion: Motion, *, now: datetime) -> None:
         if pk not in known:
             row = Recusal.objects.create(motion=motion, member_id=pk, basis=basis, reason=reason, declared_at=now)
             audit.record("recusal.found", row, by=None, institution_id=motion.institution_id, basis=basis.value)
+
+
+def unrecused() -> list[Motion]:
+    """Return the undecided motions about an institution to which a member of a board belongs and is not recused yet."""
+    belonging = Membership.objects.current().filter(
+        user__consortium_roles__role__in=["board_member", "chair"], user__consortium_roles__ended_at=None
+    )
+    pairs = set(belonging.values_list("institution", "user"))
+    found = Motion.objects.undecided().filter(institution__in={institution for institution, _ in pairs})
+    known = set(Recusal.objects.filter(motion__in=found).values_list("motion", "member"))
+    return [
+        motion
+        for motion in found
+        if any((motion.pk, user) not in known for institution, user in pairs if institution == motion.institution_id)
+    ]
 
 
 def require_voter(motion: Motion, user: User) -> None:

@@ -27,11 +27,7 @@ def comment(motion: Motion, *, audience: str, text: str, by: User, now: datetime
     """Write to the board alone or to the applicant too; the applicant's people write to both."""
     if not text.strip():
         raise VoteRefused("Write something first.")
-    if is_seated(by, motion):
-        require_voter(motion, by)
-        require_declared(motion, by)
-    elif not is_secretary(by, motion):
-        raise NotAllowed("The discussion is the board's.")
+    require_reader_of_discussion(motion, by)
     row = _write(motion, audience=Audience(audience), text=text, by=by, now=now)
     if row.audience == Audience.APPLICANT and motion.institution is not None:
         notify(
@@ -42,6 +38,15 @@ def comment(motion: Motion, *, audience: str, text: str, by: User, now: datetime
             path=applicant_path(motion),
         )
     return row
+
+
+def require_reader_of_discussion(motion: Motion, user: User) -> None:
+    """Refuse who has no part in the board's discussion: it is for members who declared and are not recused."""
+    if is_seated(user, motion):
+        require_voter(motion, user)
+        require_declared(motion, user)
+    elif not is_secretary(user, motion):
+        raise NotAllowed("The discussion is the board's.")
 
 
 @transaction.atomic

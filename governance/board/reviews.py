@@ -6,16 +6,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
 from governance.board.closing import is_secretary, return_for_changes
 from governance.board.conflicts import require_declared, require_voter, sync_recusals
 from governance.board.counting import electorate
 from governance.board.errors import NotPossibleNow, VoteRefused
 from governance.board.lifecycle import Status
-from governance.board.models import Motion, Review
+from governance.board.models import Motion, Recusal, Review
 from governance.board.moves import locked, open_ballot
-from portal.accounts.models import User
+from portal.accounts import services as accounts
+from portal.accounts.models import ConsortiumRole, User
 from portal.audit import services as audit
 from portal.errors import NotAllowed
 from portal.institutions.reviews import add_working_days
@@ -58,6 +59,18 @@ def begin(motion: Motion, *, now: datetime) -> None:
     sync_recusals(motion, now=now)
     for reviewer in candidates(motion)[: motion.reviewers]:
         _assign(motion, reviewer, by=None, now=now)
+
+
+def understaffed() -> list[Motion]:
+    """Return the motions that wait for a reviewer whom they have not, or whom they must lose."""
+    current = Count("reviews", filter=Q(reviews__ended_at=None))
+    few = Q(
+        pk__in=Motion.objects.annotate(n=current).filter(status=Status.REVIEWING, n__lt=F("reviewers")).values("pk")
+    )
+    recused = Exists(Recusal.objects.filter(motion=OuterRef("motion"), member=OuterRef("reviewer")))
+    seatless = ~Q(reviewer__consortium_roles__in=ConsortiumRole.objects.current().filter(role__in=accounts.SEATED))
+    lost = Review.objects.waiting().filter(recused | seatless).values("motion")
+    return list(Motion.objects.filter(few | Q(pk__in=lost), status=Status.REVIEWING))
 
 
 def missing(motion: Motion) -> int:

@@ -8,6 +8,7 @@ discussion.py, conditions.py and meetings.py are what surrounds it.
 
 from governance.board.ballots import cast_vote, recuse
 from governance.board.closing import (
+    REMIND_BEFORE,
     close_due,
     close_moot,
     decide_tie,
@@ -28,10 +29,12 @@ from governance.board.conflicts import (
     is_seated,
     recused,
     register_interest,
+    require_declared,
+    require_voter,
     sync_recusals,
 )
 from governance.board.counting import arithmetic, chairs, count, counts, electorate, last_votes
-from governance.board.discussion import comment, dissent, may_dissent, reply
+from governance.board.discussion import comment, dissent, may_dissent, reply, require_reader_of_discussion
 from governance.board.effects import CONSEQUENCES, EFFECTS, releases_of
 from governance.board.errors import (
     AlreadyDeclared,
@@ -61,6 +64,7 @@ from governance.board.sweeping import sweep
 __all__ = [
     "CONSEQUENCES",
     "EFFECTS",
+    "REMIND_BEFORE",
     "AlreadyDeclared",
     "NotDeclared",
     "NotPossibleNow",
@@ -107,6 +111,9 @@ __all__ = [
     "register_interest",
     "releases_of",
     "reply",
+    "require_declared",
+    "require_reader_of_discussion",
+    "require_voter",
     "return_for_changes",
     "rule_for",
     "set_rule",

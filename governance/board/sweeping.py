@@ -5,9 +5,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from governance.board import closing, opening, reviews
-from governance.board.lifecycle import Status
-from governance.board.models import Motion
+from governance.board import closing, conflicts, opening, reviews
 from portal.accounts import services as accounts
 from portal.institutions.models import Institution
 
@@ -19,7 +17,9 @@ def sweep(*, now: datetime) -> None:
     for pk in Institution.objects.filter(status="applied").values_list("pk", flat=True):
         _try(opening.refer_institution, pk, now=now)
     _try(closing.close_moot, now=now)
-    for motion in Motion.objects.filter(status=Status.REVIEWING):
+    for motion in conflicts.unrecused():
+        _try(conflicts.sync_recusals, motion, now=now)
+    for motion in reviews.understaffed():
         _try(reviews.refill, motion, now=now)
     for pk in closing.due(now=now):
         _try(closing.close_due, pk, now=now)

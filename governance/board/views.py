@@ -1,36 +1,26 @@
-"""The board's docket, motions and decisions."""
+"""The docket, and putting a release before the board."""
 
-from collections.abc import Iterable
+from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.db.models import Count, Q
-from django.http import HttpResponse, QueryDict
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET
 
-from contributions import cards as training_cards
-from contributions.corpora.models import CorpusPart
-from contributions.lifecycle import Status as ContributionStatus
-from contributions.models import Contribution
-from contributions.reports import report_of
 from governance.benchmarks import services as benchmarks
-from governance.board import services
-from governance.board.forms import ProposalForm, RecusalForm, VoteForm
-from governance.board.lifecycle import Status
-from governance.board.models import Motion, Vote
+from governance.board import docket as dockets
+from governance.board import evidence, services
+from governance.board.forms import ProposalForm
+from governance.board.models import Decision, Kind, Review
 from governance.releases import cards
 from governance.releases.models import Candidate
 from portal.accounts import services as accounts
 from portal.accounts.requests import SignedInRequest
-from portal.audit import services as audit
-from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
-from portal.institutions.countries import countries
-from portal.institutions.lifecycle import Status as InstitutionStatus
-from portal.institutions.models import Institution
+from portal.programmes.models import Programme
 
-SUBJECTS = ["institution", "contribution__programme", "release__candidate__programme"]
+DECIDED = 5  # on the docket
 
 
 def _require_reader(request: SignedInRequest) -> None:
@@ -40,173 +30,28 @@ def _require_reader(request: SignedInRequest) -> None:
 
 @require_GET
 def docket(request: SignedInRequest) -> HttpResponse:
-    """Show the open motions, oldest first, and which of them wait for this member's vote."""
+    """Show the undecided motions, oldest first, 50 a page, and which of them wait for this member."""
     _require_reader(request)
-    now, seats = timezone.now(), accounts.programmes_seated(request.user)
-    motions = Motion.objects.visible_to(request.user).filter(status=Status.OPEN)
-    rows = [
-        {
-            "motion": motion,
-            "tally": services.count(motion, now=now),
-            "days_open": (now - motion.opened_at).days,
-            "my_vote": next((vote for vote in motion.votes.all() if vote.voter_id == request.user.pk), None),
-            "recused": services.recused(motion).get(request.user.pk, ""),
-            "seated": None in seats or motion.programme is not None and motion.programme.pk in seats,
-        }
-        for motion in motions.select_related(*SUBJECTS).prefetch_related("votes", "recusals")
-    ]
-    decided = Motion.objects.visible_to(request.user).exclude(status=Status.OPEN).order_by("-closed_at")[:5]
-    waiting = [row for row in rows if row["seated"] and not row["my_vote"] and not row["recused"]]
-    return render(
-        request,
-        "board/docket.html",
-        {"rows": rows, "waiting": len(waiting), "seated": bool(seats), "decided": decided},
-    )
-
-
-@require_GET
-def decisions(request: SignedInRequest) -> HttpResponse:
-    """List what the board decided, newest first, 50 a page by keyset."""
-    _require_reader(request)
-    counts = {choice: Count("votes", filter=Q(votes__choice=choice)) for choice in Vote.Choice.values}
-    closed = Motion.objects.visible_to(request.user).exclude(status=Status.OPEN)
-    closed = closed.annotate(**{f"votes_{choice}": counted for choice, counted in counts.items()})
-    before = request.GET.get("before", "")
-    if before.isdecimal():
-        closed = closed.filter(pk__lt=int(before))
-    page = list(closed.order_by("-pk")[:51])
-    return render(
-        request, "board/decision_list.html", {"motions": page[:50], "more": page[49].pk if len(page) > 50 else None}
-    )
-
-
-def _motion(request: SignedInRequest, pk: int) -> Motion:
-    rows = Motion.objects.visible_to(request.user).select_related(
-        "institution",
-        "contribution__institution",
-        "contribution__base_model",
-        "contribution__programme",
-        "release__candidate__corpus",
-        "release__candidate__programme",
-        "release__license",
-    )
-    return get_object_or_404(rows, pk=pk)
-
-
-def _recusal_form(data: QueryDict | None = None) -> RecusalForm:
-    """Return the form with ids of its own: the ballot on the same page has a reason too."""
-    return RecusalForm(data, auto_id="recusal_%s")
-
-
-@require_GET
-def motion(request: SignedInRequest, pk: int) -> HttpResponse:
-    """Show a motion with its evidence, its arithmetic and, for who may vote, the ballot."""
-    return _render_motion(request, _motion(request, pk), VoteForm(), _recusal_form())
-
-
-def _render_motion(
-    request: SignedInRequest, motion: Motion, vote_form: VoteForm, recusal_form: RecusalForm, status: int = 200
-) -> HttpResponse:
-    """Answer the page of a motion. How others voted is shown when the ballot is closed; who has voted, always."""
-    votes = list(motion.votes.select_related("voter", "voter_institution"))
-    reasons = services.recused(motion)
-    is_open = motion.status == Status.OPEN
-    mine = next((vote for vote in votes if vote.voter_id == request.user.pk), None)
+    now = timezone.now()
+    chosen = {name: request.GET.get(name, "") for name in ("state", "kind", "programme")}
+    rows = dockets.filtered(request.user, **chosen)
+    page = dockets.page(dockets.after(rows, request.GET.get("after", "")), request.user, now=now)
+    decided = Decision.objects.filter(motion__in=rows.model.objects.visible_to(request.user))
     context = {
-        "motion": motion,
-        "is_open": is_open,
-        "tally": services.arithmetic(motion, now=timezone.now()),
-        "votes": [] if is_open else votes,
-        "my_vote": mine,
-        "may_vote": is_open and mine is None and services.can_vote(request.user, motion),
-        "recused_because": reasons.get(request.user.pk, ""),
-        "recusals": [
-            (member, reasons[member.pk]) for member in services.board(motion.programme) if member.pk in reasons
-        ],
-        "vote_form": vote_form,
-        "recusal_form": recusal_form,
-        "timeline": _history(motion),
-        **_evidence(motion),
+        "rows": page,
+        "more": page[-1].motion.pk if len(page) == dockets.PAGE_SIZE else None,
+        "query": urlencode({name: value for name, value in chosen.items() if value}),
+        "chosen": chosen,
+        "is_narrowed": any(chosen.values()),
+        "states": dockets.STATES.items(),
+        "kinds": Kind.choices,
+        "programmes": Programme.objects.order_by("name"),
+        "waiting": dockets.waiting_for(request.user).count(),
+        "seated": bool(accounts.programmes_seated(request.user)),
+        "late_reviews": Review.objects.waiting().filter(due_on__lt=now.date(), motion__in=rows).count(),
+        "decided": decided.select_related("motion", "motion__person")[:DECIDED],
     }
-    return render(request, "board/motion.html", context, status=status)
-
-
-def _history(motion: Motion) -> list[AuditEvent]:
-    """Return what happened to the motion, newest first; on its own page its number is name enough."""
-    events = list(audit.of(motion))
-    for event in events:
-        event.subject = f"M-{motion.pk}"
-    return audit.with_sentences(events)
-
-
-def _evidence(motion: Motion) -> dict[str, object]:
-    """Return what the board looks at: an applicant's facts, a contribution's checks, a release's evaluations."""
-    match motion.kind:
-        case Motion.Kind.ADMIT_INSTITUTION:
-            return _of_applicant(motion.institution)  # type: ignore[arg-type]  # a database constraint
-        case Motion.Kind.APPROVE_CONTRIBUTION:
-            return _of_contribution(motion.contribution)  # type: ignore[arg-type]
-        case _:
-            return _of_candidate(motion.release.candidate)  # type: ignore[union-attr]
-
-
-def _of_applicant(institution: Institution) -> dict[str, object]:
-    same = Institution.objects.filter(status=InstitutionStatus.MEMBER, subregion=institution.subregion)
-    return {
-        "place": countries().get(institution.country),
-        "from_region": same.exclude(pk=institution.pk).count(),
-        "people": institution.memberships.current().select_related("user"),
-    }
-
-
-def _of_contribution(contribution: Contribution) -> dict[str, object]:
-    same = Contribution.objects.filter(
-        status=ContributionStatus.APPROVED, institution__subregion=contribution.institution.subregion
-    )
-    return {
-        "place": countries().get(contribution.institution.country),
-        "from_region": same.exclude(pk=contribution.pk).count(),
-        "report": report_of(contribution),
-        "card": training_cards.read_back(contribution.training_card),
-        "files": contribution.files.all(),
-    }
-
-
-def _of_candidate(candidate: Candidate) -> dict[str, object]:
-    evaluations = benchmarks.latest(candidate)
-    return {
-        "evaluations": evaluations,
-        "cells": [row.cell for row in evaluations if row.auroc is not None],
-        "parts": _parts(candidate),
-    }
-
-
-def _parts(candidate: Candidate) -> Iterable[CorpusPart]:
-    return candidate.corpus.parts.select_related("dataset", "contribution__institution") if candidate.corpus else []
-
-
-@require_POST
-def vote(request: SignedInRequest, pk: int) -> HttpResponse:
-    """Cast a vote."""
-    motion = _motion(request, pk)
-    form = VoteForm(request.POST)
-    if not form.is_valid():
-        return _render_motion(request, motion, form, _recusal_form(), status=422)
-    services.cast_vote(motion, **form.cleaned_data, by=request.user, now=timezone.now())
-    messages.success(request, "Your vote is on record.")
-    return redirect(motion)
-
-
-@require_POST
-def recuse(request: SignedInRequest, pk: int) -> HttpResponse:
-    """Step aside from a motion."""
-    motion = _motion(request, pk)
-    form = _recusal_form(request.POST)
-    if not form.is_valid():
-        return _render_motion(request, motion, VoteForm(), form, status=422)
-    services.recuse(motion, **form.cleaned_data, by=request.user, now=timezone.now())
-    messages.success(request, "You have stepped aside from this motion.")
-    return redirect(motion)
+    return render(request, "board/docket.html", context)
 
 
 def propose(request: SignedInRequest, slug: str) -> HttpResponse:
@@ -220,5 +65,5 @@ def propose(request: SignedInRequest, slug: str) -> HttpResponse:
         release = services.propose_release(candidate, **form.cleaned_data, by=request.user, now=timezone.now())
         messages.success(request, f"{release} is before the board.")
         return redirect("board:docket")
-    context = {"candidate": candidate, "form": form, **_of_candidate(candidate)}
+    context = {"candidate": candidate, "form": form, **evidence.of_candidate(candidate)}
     return render(request, "board/release_propose.html", context, status=422 if form.errors else 200)

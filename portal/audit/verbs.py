@@ -91,6 +91,7 @@ SENTENCES: dict[str, str] = {
     "motion.withdrawn": "{actor} took {subject} back",
     "motion.ballot_opened": "{actor} opened the ballot on {subject}",
     "motion.extended": "{actor} gave the ballot on {subject} seven days more",
+    "motion.nudged": "{actor} asked for the missing votes on {subject}",
     "motion.tied": "{actor} found {subject} tied; the chair decides",
     "motion.returned": "{actor} returned {subject} for changes",
     "vote.cast": "{actor} voted on {subject}",

@@ -27,14 +27,16 @@ TONES: dict[str, str] = {
     **dict.fromkeys(["draft", "unsigned", "abstain", "no_labelled_data", "too_few_labelled", "not_started"], "idle"),
     **dict.fromkeys(["submitted", "queued", "pending", "uploaded", "invited", "asked"], "waiting"),
     **dict.fromkeys(["applied", "validating", "review", "open", "proposed", "uploading"], "active"),
+    **dict.fromkeys(["reviewing", "reported"], "active"),
     **dict.fromkeys(["leased", "running", "finalising"], "active"),
     **dict.fromkeys(["member", "approved", "carried", "released", "succeeded", "pass", "verified", "done"], "good"),
+    **dict.fromkeys(["met", "approve"], "good"),
     **dict.fromkeys(["active", "signed", "accepted", "frozen", "sent", "for"], "good"),
-    **dict.fromkeys(["warn", "expiring", "returned"], "warn"),
-    **dict.fromkeys(["declined", "rejected", "refused", "lost", "fail", "against", "failed"], "bad"),
+    **dict.fromkeys(["warn", "expiring", "returned", "tied", "conditions", "return", "reconsent_due", "grace"], "warn"),
+    **dict.fromkeys(["declined", "rejected", "refused", "lost", "fail", "against", "failed", "reject"], "bad"),
     **dict.fromkeys(["failed_input", "failed_platform", "timed_out", "no_quorum"], "bad"),
     **dict.fromkeys(
-        ["withdrawn", "lapsed", "merged", "retracted", "cancelled", "expired", "revoked", "ended"], "ended"
+        ["withdrawn", "lapsed", "merged", "retracted", "cancelled", "expired", "revoked", "ended", "waived"], "ended"
     ),
 }
 RING = '<circle cx="8" cy="8" r="6.25" fill="none" stroke="currentColor" stroke-width="1.75"/>'

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from governance.board import services as boards
+from portal.accounts import services as accounts
 from portal.agreements import services as agreements
 from portal.audit.models import AuditEvent
 from portal.blueprint import reading
@@ -42,8 +42,8 @@ def test_a_folder_becomes_a_programme(chest_folder, db):
         True,
     )
     assert programme.public_description == "Radiographs of the *chest*.\n"
-    assert list(boards.board(programme)) == [chair]
-    assert list(boards.board()) == []
+    assert list(accounts.seated(programme)) == [chair]
+    assert list(accounts.seated(None)) == []
     verbs = list(AuditEvent.objects.order_by("pk").values_list("verb", flat=True))
     assert verbs == [
         "programme.created",

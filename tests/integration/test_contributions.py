@@ -45,6 +45,8 @@ def do(target: Status, contribution: Contribution, by: User) -> Contribution:
             return services.find_invalid(contribution.pk, reason="No.", now=now)
         case Status.REJECTED:
             return services.reject(contribution.pk, by=None, reason="No.", now=now)
+        case Status.RETURNED:
+            return services.return_for_changes(contribution.pk, reason="Which camera?", now=now)
     return services.withdraw(contribution, by=by, reason="No.", now=now)
 
 

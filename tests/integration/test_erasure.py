@@ -118,7 +118,8 @@ def live(person: User, institution, operator, board) -> None:
     services.appoint(person, "board_member", by=None, now=now)
     applicant = factories.applied_institution("Lake Hospital", country="UG")
     motion = boards.refer_institution(applicant.pk, now=now)
-    boards.cast_vote(motion, choice="for", reason="", by=person, now=now)
+    boards.declare(motion, answer="stay", note="I know its director.", by=person, now=now)
+    boards.cast_vote(motion, choice="for", by=person, now=now)
     release = publishing.released_model(operator)
     releases.accept_license(
         release,

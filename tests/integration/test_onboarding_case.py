@@ -103,7 +103,8 @@ def test_a_return_says_what_to_change(sign_in, applied, operator):
 
 def test_a_ballot_judges_one_round_only(applied, operator, board):
     first = boards.refer_institution(applied.pk, now=timezone.now())
-    boards.cast_vote(first, choice="for", reason="", by=board[0], now=timezone.now())
+    factories.declare(first)
+    boards.cast_vote(first, choice="for", by=board[0], now=timezone.now())
     services.return_for_changes(applied, comments={}, note="More.", by=operator, now=timezone.now())
     with pytest.raises(boards.VoteRefused, match="moot"):
         boards.cast_vote(first, choice="for", reason="", by=board[1], now=timezone.now())

@@ -1,0 +1,92 @@
+"""The applicant's side of a motion: where it stands, notes of the board, conditions. Nothing of who votes how."""
+
+from django.contrib import messages
+from django.db.models import QuerySet
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
+
+from governance.board import conditions as tasks
+from governance.board import discussion, services
+from governance.board.forms import NoteForm
+from governance.board.models import Comment, Condition, Motion
+from portal.accounts.requests import SignedInRequest
+from portal.institutions import services as institutions
+
+
+def _motion(request: SignedInRequest, pk: int) -> Motion:
+    """Return a motion about an institution that the person manages, or one that the person sees as the board does."""
+    rows = Motion.objects.concerning(request.user) | Motion.objects.visible_to(request.user).filter(
+        institution__isnull=False
+    )
+    related = rows.select_related("institution", "contribution", "decision").distinct()
+    return get_object_or_404(related, pk=pk)
+
+
+@require_GET
+def show(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Show where a motion stands, to the institution that it concerns."""
+    return _page(request, _motion(request, pk))
+
+
+def _page(request: SignedInRequest, motion: Motion, form: NoteForm | None = None) -> HttpResponse:
+    context = {
+        "motion": motion,
+        "notes": motion.comments.filter(audience=Comment.Audience.APPLICANT).select_related("author"),
+        "conditions": motion.conditions.all(),
+        "may_reply": institutions.manages(request.user, motion.institution) and motion.closed_at is None,  # type: ignore[arg-type]
+        "may_report": institutions.manages(request.user, motion.institution),  # type: ignore[arg-type]
+        "form": form or NoteForm(),
+    }
+    return render(request, "board/applicant.html", context, status=422 if form else 200)
+
+
+@require_POST
+def reply(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Write to the board, for the institution."""
+    motion = _motion(request, pk)
+    institutions.require_manager(request.user, motion.institution)  # type: ignore[arg-type]
+    form = NoteForm(request.POST)
+    if not form.is_valid():
+        return _page(request, motion, form)
+    services.reply(motion, text=form.cleaned_data["text"], by=request.user, now=timezone.now())
+    messages.success(request, "The board reads your note.")
+    return redirect(discussion.applicant_path(motion))
+
+
+# Conditions
+
+
+@require_GET
+def conditions(request: SignedInRequest) -> HttpResponse:
+    """List the conditions that concern the person: what is open first."""
+    rows = _conditions(request).select_related("motion", "institution").order_by("settled_at", "due_on")
+    return render(request, "board/condition_list.html", {"conditions": rows, "today": timezone.now().date()})
+
+
+def _conditions(request: SignedInRequest) -> QuerySet[Condition]:
+    return tasks.visible_to(request.user).distinct()
+
+
+@require_POST
+def report(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Say how a condition was met."""
+    row = get_object_or_404(_conditions(request), pk=pk)
+    institutions.require_manager(request.user, row.institution)
+    form = NoteForm(request.POST)
+    if not form.is_valid():
+        raise services.VoteRefused("Say in a sentence what was done.", next_url=discussion.applicant_path(row.motion))
+    tasks.report(row, text=form.cleaned_data["text"], by=request.user, now=timezone.now())
+    messages.success(request, "The board looks at it.")
+    return redirect(discussion.applicant_path(row.motion))
+
+
+@require_POST
+def settle(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Say that a condition is met, waived, or open again."""
+    row = get_object_or_404(_conditions(request), pk=pk)
+    status = request.POST.get("status", "")
+    tasks.settle(row, status=status, note=request.POST.get("text", ""), by=request.user, now=timezone.now())
+    messages.success(request, f"The condition is {Condition.Status(status).label.lower()}.")
+    return redirect(row.motion)
