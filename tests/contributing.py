@@ -93,6 +93,8 @@ def at_status(status: str, institution: Institution, base_model: BaseModel, *, b
         return services.approve(contribution.pk, by=None, now=now)
     if status == Status.REJECTED:
         return services.reject(contribution.pk, by=None, reason="Too few patients.", now=now)
+    if status == Status.RETURNED:
+        return services.return_for_changes(contribution.pk, reason="Which camera?", now=now)
     assert status == Status.REVIEW
     return contribution
 

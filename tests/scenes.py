@@ -4,12 +4,16 @@ from datetime import timedelta
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.text import slugify
 
+from governance.board import services as boards
+from governance.board.models import Motion
 from portal.accounts import terms
 from portal.accounts.models import User
 from portal.agreements import services as agreements
 from portal.agreements.models import Agreement
 from portal.institutions import memberships
+from portal.institutions import services as institutions
 from portal.institutions.models import Membership
 from tests import factories as make
 
@@ -63,3 +67,23 @@ def publish(*, days_ago: int) -> list[int]:
 
 def _agreement() -> Agreement:
     return Agreement.objects.get(slug="data-use-agreement")
+
+
+@transaction.atomic
+def applicant(*, name: str, member_email: str = "") -> str:
+    """An application before the board; a member of the board may belong to the applicant. Return its motion's page."""
+    lead = make.enrol(_person(f"Investigator of {name}", f"{slugify(name)}@site.example", password="a long password"))
+    institution = institutions.apply(make.draft_institution(name, by=lead), by=lead, now=timezone.now())
+    if member_email:
+        make.join(institution, User.objects.get(email=member_email))
+    motion = boards.refer_institution(institution.pk, now=timezone.now())
+    assert motion is not None
+    return motion.get_absolute_url()
+
+
+def days_pass(*, motion: str, days: int) -> str:
+    """Let the board's sweep look at one motion as if it were so many days later; return its status."""
+    row = Motion.objects.get(pk=int(motion.rstrip("/").rpartition("/")[2]))
+    boards.close_due(row.pk, now=timezone.now() + timedelta(days=days))
+    row.refresh_from_db()
+    return row.status

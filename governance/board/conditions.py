@@ -24,6 +24,8 @@ def make(motion: Motion, *, now: datetime) -> list[Condition]:
     """Turn the conditions of those who voted for a carried motion into tasks of its institution."""
     given = [text for vote in last_votes(motion) if vote.choice == Vote.Choice.FOR for text in vote.conditions]
     due_on = (now + timedelta(days=DAYS)).date()
+    if motion.institution is None:
+        return []
     rows = [
         Condition.objects.create(motion=motion, institution=motion.institution, text=text, due_on=due_on)
         for text in dict.fromkeys(given)

@@ -50,7 +50,7 @@ def _return(motion: Motion, now: datetime) -> None:
 
 def _release(motion: Motion, now: datetime) -> None:
     releases.release(_pk(motion.release_id), by=None, now=now)
-    enqueue("jobs.publish_release", release_id=motion.release_id)
+    enqueue("jobs.publish_release", release_id=_pk(motion.release_id))
 
 
 def _decline_release(motion: Motion, now: datetime) -> None:

@@ -189,9 +189,8 @@ def workload(members: Sequence[User], *, now: datetime) -> list[Workload]:
             done=Count("pk", filter=Q(submitted_at__gte=now - timedelta(days=90))),
         )
     )
-    found = {row["reviewer"]: row for row in rows}
-    empty = {"waiting": 0, "late": 0, "done": 0}
-    loads = [Workload(member, **{name: found.get(member.pk, empty)[name] for name in empty}) for member in members]
+    found = {row["reviewer"]: (row["waiting"], row["late"], row["done"]) for row in rows}
+    loads = [Workload(member, *found.get(member.pk, (0, 0, 0))) for member in members]
     return sorted(loads, key=lambda load: (-load.waiting, -load.done, load.member.name))
 
 

@@ -86,7 +86,7 @@ def test_a_seat_in_one_programme_sees_nothing_of_another(chest, institution, boa
     )
     assert not Institution.objects.visible_to(own).filter(name="Lake Hospital").exists()
     page = sign_in(own).get("/board/")
-    assert [row["motion"] for row in page.context["rows"]] == [motion]
+    assert [row.motion for row in page.context["rows"]] == [motion]
     assert page.context["waiting"] == 1
     assert not accounts.has_role(own, "board_member")
 

@@ -125,7 +125,7 @@ def test_honest_weights_reach_the_board_with_a_sheet_of_samples(institution, boa
     )
     evidence = contribution.evidence_files.get()
     assert evidence.name == "samples.png"
-    assert Motion.objects.get(contribution=contribution).status == "open"
+    assert Motion.objects.get(contribution=contribution).status == "reviewing"
 
 
 def test_the_same_file_from_another_institution_is_refused(institution, outsider):

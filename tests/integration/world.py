@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from contributions import services as contributions
 from governance.benchmarks import services as benchmarks
-from governance.board.models import Motion
+from governance.board.models import Condition, Motion
 from jobs import tasks
 from jobs.models import Run
 from portal.accounts import services as accounts
@@ -68,6 +68,8 @@ def site_objects(institution: Institution) -> dict[str, object]:
     evidence = contributions.add_evidence(
         reviewed, run_id=number, attempt=1, name="samples.png", content=b"\x89PNG\r\n\x1a\n"
     )
+    motion = Motion.objects.get(contribution=reviewed)
+    condition = Condition.objects.create(motion=motion, institution=institution, text="Name the camera.", due_on=now)
     draft = factories.draft_contribution(institution)
     file = factories.upload(draft, b"more bytes %d" % number)
     submitted = factories.submitted_contribution(institution, b"third bytes %d" % number)
@@ -92,7 +94,8 @@ def site_objects(institution: Institution) -> dict[str, object]:
         "draft": draft.pk,
         "file": file.pk,
         "evidence": evidence.pk,
-        "motion": Motion.objects.get(contribution=reviewed).pk,
+        "motion": motion.pk,
+        "condition": condition.pk,
         "run": Run.objects.get(subject_id=submitted.pk).pk,
         "submitted": submitted.pk,
         "secret": secret,
