@@ -19,7 +19,7 @@ from contributions.rules import institutions_to_act_for, require_steward
 from portal import storage
 from portal.accounts.requests import SignedInRequest
 from portal.audit import services as audit
-from portal.errors import DomainError
+from portal.errors import DomainError, note
 from portal.institutions import advice
 from portal.programmes import services as programmes
 
@@ -184,6 +184,7 @@ def submit(request: SignedInRequest, pk: int) -> HttpResponse:
         try:
             services.submit(contribution, by=request.user, now=timezone.now())
         except DomainError as exc:
+            note(request, exc)
             return _review(request, contribution, services.obstacles(contribution) or [exc], status=exc.status)
         messages.success(request, "Submitted. The checks start by themselves; this page follows them.")
         return redirect(contribution)

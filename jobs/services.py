@@ -158,6 +158,7 @@ def cancel(run: Run, *, by: User, now: datetime) -> Run:
     if run.status in ACTIVE and run.cancel_requested_at is None:
         run.cancel_requested_at = now
         run.save(update_fields=["cancel_requested_at"])
+        audit.record("run.cancel_requested", run, by=by, attempt=run.attempt)
         announce(*_names(run))
     return run
 

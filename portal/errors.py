@@ -3,6 +3,7 @@
 from http import HTTPStatus
 from typing import Any
 
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -18,11 +19,13 @@ class DomainError(Exception):
     A rule of the domain refused.
 
     Subclasses live beside the function that raises them and set `code` (snake_case) and `status` (HTTP).
-    The message says what happened, to what, and what to do next; `next_url` is where to do it.
+    The message says what happened, to what, and what to do next; `next_url` is where to do it. A service that has put
+    the refusal on record itself sets `on_record`, so that it is not there twice (portal/refusals.py).
     """
 
     code = "refused"
     status = HTTPStatus.CONFLICT
+    on_record = False
 
     def __init__(self, message: str, *, next_url: str = "") -> None:
         super().__init__(message)
@@ -56,6 +59,7 @@ def problem_response(exc: Exception, context: dict[str, Any]) -> Response | None
     body = _problem_of(exc)
     if body is None:
         return None
+    note(context["request"]._request, exc)
     set_rollback()
     headers = {"WWW-Authenticate": "Bearer"} if body["status"] == HTTPStatus.UNAUTHORIZED else {}
     return Response(body, status=body["status"], content_type=PROBLEM_JSON, headers=headers)
@@ -87,8 +91,21 @@ def wants_json(request: HttpRequest) -> bool:
     )
 
 
+def note(request: HttpRequest, exc: Exception) -> None:
+    """Keep on the request which rule refused it; every edge that answers a domain error by itself calls this."""
+    if isinstance(exc, DomainError):
+        request.refused_by = exc  # type: ignore[attr-defined]
+
+
+def tell(request: HttpRequest, exc: DomainError) -> None:
+    """Show a refusal on the page that comes next, for views that lead back to where the person was."""
+    note(request, exc)
+    messages.error(request, str(exc))
+
+
 def error_response(request: HttpRequest, exc: DomainError) -> HttpResponse:
     """Answer a domain error that reached the edge: problem+json for machines, a page with a way on for people."""
+    note(request, exc)
     if wants_json(request):
         body = problem(status=exc.status, code=exc.code, detail=str(exc), next_url=exc.next_url)
         return JsonResponse(body, status=exc.status, content_type=PROBLEM_JSON)

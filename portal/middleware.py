@@ -1,10 +1,10 @@
-"""Three small middlewares: content security policy, bearer tokens, domain errors."""
+"""Small middlewares: content security policy, the methods of pages, bearer tokens, domain errors."""
 
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 
 from portal.accounts import services as accounts
 from portal.errors import DomainError, error_response
@@ -31,6 +31,20 @@ def content_security_policy(get_response: Handler) -> Handler:
         response = get_response(request)
         response.headers.setdefault("Content-Security-Policy", policy)
         return response
+
+    return middleware
+
+
+FORM_METHODS = ["GET", "HEAD", "OPTIONS", "POST"]
+
+
+def pages_take_forms(get_response: Handler) -> Handler:
+    """Answer 405 to PUT, PATCH and DELETE outside the API: Django's form views would take a PUT for an empty form."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if request.method not in FORM_METHODS and not request.path.startswith("/api/v1/"):
+            return HttpResponseNotAllowed(FORM_METHODS)
+        return get_response(request)
 
     return middleware
 

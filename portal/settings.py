@@ -64,12 +64,14 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "portal.middleware.content_security_policy",
+    "portal.middleware.pages_take_forms",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "portal.middleware.bearer_token",
+    "portal.refusals.on_record",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -181,6 +183,7 @@ ACCOUNT_RATE_LIMITS = {"confirm_email": "1/m/key"}  # the link can be asked for 
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_WEBAUTHN_USER_VERIFICATION = "required"  # so that a passkey alone is two components (21 CFR 11.200)
+MFA_FORMS = {"edit_webauthn": "portal.accounts.forms.PasskeyNameForm"}
 MFA_ADAPTER = "portal.accounts.adapter.MFAAdapter"  # encrypts what makes codes
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = EMBEDDED  # passkeys on http://localhost
 MFA_TOTP_ISSUER = "Global RETFound"

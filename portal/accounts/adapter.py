@@ -6,10 +6,11 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.usersessions.adapter import DefaultUserSessionsAdapter
 from allauth.usersessions.models import UserSession
+from django.db import transaction
 from django.http import HttpRequest
 
 from portal import live
-from portal.accounts import crypto, mails
+from portal.accounts import crypto, mails, traces
 from portal.accounts.models import User
 
 
@@ -24,24 +25,33 @@ class AccountAdapter(DefaultAccountAdapter):
         """Put the mail in the outbox: a mail server that is down delays it and loses nothing."""
         mails.put(self.request, template_prefix, email, context)
 
+    @transaction.atomic
     def logout(self, request: HttpRequest) -> None:
         """Sign out; open pages of the person learn it."""
-        user_id = request.user.pk
+        user = request.user
+        if isinstance(user, User):
+            traces.record("account.signed_out", user)
+            live.recheck(user.pk)
         super().logout(request)
-        if user_id is not None:
-            live.recheck(user_id)
 
+    @transaction.atomic
     def set_password(self, user: User, password: str) -> None:
         """Set it; every other session ends by it, and its open pages learn it."""
         super().set_password(user, password)
+        traces.record("account.password_changed", user)
         live.recheck(user.pk)
 
 
 class SessionsAdapter(DefaultUserSessionsAdapter):
     """Ending a session closes its live pages too."""
 
+    @transaction.atomic
     def end_sessions(self, sessions: list[UserSession]) -> None:
+        """End them; the one that asks signs out by it and is on record as that."""
+        others = [session for session in sessions if not session.is_current()]
         super().end_sessions(sessions)
+        if others:
+            traces.record("account.session_ended", others[0].user, sessions=len(others))
         for user_id in {session.user_id for session in sessions}:
             live.recheck(user_id)
 

@@ -19,6 +19,7 @@ class BearerAuthentication(BaseAuthentication):
         token = services.token_of_bearer(header)
         if token is None:
             raise AuthenticationFailed("This token is unknown, expired or revoked. Run `consortium login`.")
+        request.user = token.user  # who it is stays known where the token may not do this: the refusal is on record
         require_second_factor(token.user)
         scopes.require(token, method=request.method or "", path=request.path)
         return token.user, token

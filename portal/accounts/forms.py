@@ -2,13 +2,16 @@
 
 from typing import Any
 
+from allauth.mfa.models import Authenticator
+from allauth.mfa.webauthn.forms import EditWebAuthnForm
 from django import forms
+from django.db import transaction
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 
-from portal.accounts import services, terms
+from portal.accounts import services, terms, traces
 from portal.accounts.models import ApiToken, ConsortiumRole, User
 from portal.accounts.proofs import ProofForm
 
@@ -123,3 +126,13 @@ class AppointForm(forms.Form):
         elif role == ConsortiumRole.Role.CHAIR and ConsortiumRole.objects.current().filter(role=role).exists():
             self.add_error("role", "There is a chair. End that role first: the board has one chair.")
         return given
+
+
+class PasskeyNameForm(EditWebAuthnForm):
+    """allauth's own form for the name of a passkey; it has no signal, so the change is put on record here."""
+
+    @transaction.atomic
+    def save(self) -> Authenticator:
+        authenticator = super().save()
+        traces.record("account.factor_renamed", authenticator.user, type=authenticator.type)
+        return authenticator

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import urlencode
@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from portal.accounts.models import User
 from portal.accounts.requests import SignedInRequest
 from portal.accounts.standing import standing_of
-from portal.errors import PROBLEM_JSON, DomainError, problem, wants_json
+from portal.errors import DomainError, error_response, wants_json
 
 # Views that stay open: by name, or by the beginning of one. Signing in and out, one's own account, what anybody reads.
 OPEN = (
@@ -68,9 +68,7 @@ class gate:
 def _second_factor(request: HttpRequest) -> HttpResponse:
     if not wants_json(request):
         return _go(request, "accounts:second_factor")
-    error = SecondFactorRequired()
-    body = problem(status=error.status, code=error.code, detail=str(error), next_url=error.next_url)
-    return JsonResponse(body, status=error.status, content_type=PROBLEM_JSON)
+    return error_response(request, SecondFactorRequired())
 
 
 def _go(request: HttpRequest, name: str) -> HttpResponse:

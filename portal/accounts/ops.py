@@ -15,7 +15,7 @@ from portal.accounts.forms import AppointForm
 from portal.accounts.models import ConsortiumRole, User
 from portal.accounts.requests import SignedInRequest
 from portal.accounts.standing import BINDING_MEMBERSHIPS, BINDING_ROLES, FACTORS
-from portal.errors import DomainError
+from portal.errors import DomainError, tell
 
 PAGE_SIZE = 50
 
@@ -92,5 +92,5 @@ def end_role(request: SignedInRequest, role_id: int) -> HttpResponse:
         services.end_role(role, by=request.user, now=timezone.now())
         messages.success(request, f"{role} has ended.")
     except DomainError as error:
-        messages.error(request, str(error))
+        tell(request, error)
     return redirect("people")

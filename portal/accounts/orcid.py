@@ -15,14 +15,13 @@ from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialAccount, SocialLogin
 from django.conf import settings
 from django.contrib import messages
-from django.db import transaction
 from django.http import HttpRequest
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from portal.accounts import traces
 from portal.accounts.models import User
-from portal.audit import services as audit
 from portal.errors import DomainError
 
 PROVIDER = "orcid"
@@ -107,13 +106,8 @@ def _stop(request: HttpRequest, text: str) -> ImmediateHttpResponse:
 
 
 def on_connected(sender: object, *, sociallogin: SocialLogin, **kwargs: object) -> None:
-    _record("account.orcid_connected", sociallogin.account.user)
+    traces.record("account.orcid_connected", sociallogin.account.user)
 
 
 def on_disconnected(sender: object, *, socialaccount: SocialAccount, **kwargs: object) -> None:
-    _record("account.orcid_disconnected", socialaccount.user)
-
-
-@transaction.atomic
-def _record(verb: str, user: User) -> None:
-    audit.record(verb, user, by=user)
+    traces.record("account.orcid_disconnected", socialaccount.user)

@@ -46,6 +46,7 @@ class ProofRefused(DomainError):
 
     code = "proof_refused"
     status = HTTPStatus.FORBIDDEN
+    on_record = True
 
     def __init__(self, message: str, *, field: str) -> None:
         super().__init__(message)

@@ -1,9 +1,24 @@
 """Every verb of the log and the sentence it is read as. A verb is `noun.past_tense`."""
 
 SENTENCES: dict[str, str] = {
+    "attempt.refused": "{actor} tried what was refused",
     "role.given": "{actor} gave {subject} a consortium role",
     "role.ended": "{actor} ended a consortium role of {subject}",
     "account.renamed": "{actor} changed the name on the account",
+    "account.signed_up": "{actor} made an account",
+    "account.signed_in": "{actor} signed in",
+    "account.signed_out": "{actor} signed out",
+    "account.session_ended": "{actor} ended other sessions of the account",
+    "account.password_changed": "{actor} set a new password",
+    "account.factor_added": "{actor} added a second factor",
+    "account.factor_renamed": "{actor} renamed a second factor",
+    "account.factor_removed": "{actor} removed a second factor",
+    "account.codes_made": "{actor} made recovery codes",
+    "account.codes_removed": "{actor} gave up the recovery codes",
+    "account.address_added": "{actor} added an address",
+    "account.address_verified": "{actor} proved an address",
+    "account.address_chosen": "{actor} made another address the account's own",
+    "account.address_removed": "{actor} removed an address",
     "account.proof_refused": "{actor} gave a wrong proof of identity",
     "account.closed": "{actor} closed the account of {subject}",
     "account.reopened": "{actor} opened the account of {subject} again",
@@ -137,6 +152,7 @@ SENTENCES: dict[str, str] = {
     "run.failed_input": "{actor} stopped {subject}: the input cannot be used",
     "run.failed_platform": "{actor} stopped {subject}: a fault of the platform",
     "run.lost": "{actor} lost the worker of {subject}; it waits again",
+    "run.cancel_requested": "{actor} asked the worker to stop {subject}",
     "run.cancelled": "{actor} cancelled {subject}",
     "run.timed_out": "{actor} stopped {subject}: out of time",
 }

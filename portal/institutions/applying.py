@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from portal.accounts.requests import SignedInRequest
-from portal.errors import DomainError, NotAllowed
+from portal.errors import DomainError, NotAllowed, tell
 from portal.institutions import (
     advice,
     countries,
@@ -137,8 +137,7 @@ def edit(request: SignedInRequest, slug: str) -> HttpResponse:
     """Step 3: the profile. Without JavaScript the button saves; what is wrong keeps its message, the rest is saved."""
     institution = managed(request, slug)
     if not is_editable(Status(institution.status)):
-        messages.error(request, f"The profile is fixed: {institution.get_status_display().lower()}.")
-        return redirect(institution)
+        return _fixed(request, institution)
     form = ProfileForm(request.POST if request.method == "POST" else None, institution=institution)
     if request.method == "POST":
         is_valid = form.is_valid()
@@ -158,6 +157,11 @@ def edit(request: SignedInRequest, slug: str) -> HttpResponse:
         "unknowable": UNKNOWABLE,
     }
     return render(request, "institutions/institution_edit.html", context, status=422 if form.errors else 200)
+
+
+def _fixed(request: SignedInRequest, institution: Institution) -> HttpResponse:
+    tell(request, NotAllowed(f"The profile is fixed: {institution.get_status_display().lower()}."))
+    return redirect(institution)
 
 
 def _save(request: SignedInRequest, institution: Institution, form: ProfileForm) -> None:
@@ -228,5 +232,5 @@ def submit(request: SignedInRequest, slug: str) -> HttpResponse:
         services.apply(institution, by=request.user, now=timezone.now())
         messages.success(request, "The application is sent. A reviewer looks at it, the board votes, a mail tells you.")
     except DomainError as error:
-        messages.error(request, str(error))
+        tell(request, error)
     return redirect("institutions:onboarding", slug)

@@ -9,13 +9,14 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from portal.accounts.requests import SignedInRequest
-from portal.errors import DomainError
+from portal.errors import DomainError, note
 from portal.institutions import documents, reviews
 from portal.institutions.models import Document, Institution
 from portal.institutions.views import managed, visible
 
 
-def _refusal(error: DomainError) -> JsonResponse:
+def _refusal(request: HttpRequest, error: DomainError) -> JsonResponse:
+    note(request, error)
     return JsonResponse({"code": error.code, "detail": str(error)}, status=error.status)
 
 
@@ -43,7 +44,7 @@ def announce(request: SignedInRequest, slug: str) -> HttpResponse:
             now=timezone.now(),
         )
     except DomainError as error:
-        return _refusal(error)
+        return _refusal(request, error)
     return JsonResponse({"id": document.pk, "url": url, "headers": headers}, status=201)
 
 
@@ -54,7 +55,7 @@ def complete(request: SignedInRequest, slug: str, document_id: int) -> HttpRespo
     try:
         documents.complete(document, by=request.user, now=timezone.now())
     except DomainError as error:
-        return _refusal(error)
+        return _refusal(request, error)
     return JsonResponse({"id": document.pk, "state": "stored", "version": document.version})
 
 

@@ -33,6 +33,12 @@ class InvitationInvalid(DomainError):
     code = "invitation_invalid"
 
 
+class ForAnotherAddress(InvitationInvalid):
+    """Somebody else's invitation; the attempt is on record as `invitation.refused`."""
+
+    on_record = True
+
+
 @transaction.atomic
 def add_role(institution: Institution, user: User, role: str, *, by: User, now: datetime) -> Membership:
     """Give a person who is already in the institution another role."""
@@ -155,7 +161,7 @@ def accept_invitation(secret: str, *, by: User, verified_emails: set[str], now: 
     if invitation.email.lower() not in {email.lower() for email in verified_emails}:
         with transaction.atomic():
             audit.record("invitation.refused", invitation, by=by)
-        raise InvitationInvalid(
+        raise ForAnotherAddress(
             "This invitation is for another address than yours, so it gives you nothing. Sign in with the address it "
             "was sent to, add that address to your account and verify it, or ask for an invitation of your own."
         )

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from portal.accounts import services as accounts
 from portal.accounts.requests import SignedInRequest
-from portal.errors import DomainError
+from portal.errors import DomainError, tell
 from portal.institutions import joining, memberships, services
 from portal.institutions.forms import CodeForm, HandOverForm, InvitationForm, RoleForm
 from portal.institutions.models import Institution, JoinRequest, Membership
@@ -84,7 +84,7 @@ def add_role(request: SignedInRequest, slug: str) -> HttpResponse:
         membership = memberships.add_role(institution, person, role, by=request.user, now=timezone.now())
         messages.success(request, f"{person} is now {membership.get_role_display().lower()}.")
     except DomainError as error:
-        messages.error(request, str(error))
+        tell(request, error)
     return redirect("institutions:people", slug)
 
 
@@ -102,7 +102,7 @@ def end_membership(request: SignedInRequest, slug: str, membership_id: int) -> H
         memberships.end_membership(membership, by=request.user, now=timezone.now())
         messages.success(request, f"{membership} has ended.")
     except DomainError as error:
-        messages.error(request, str(error))
+        tell(request, error)
     if membership.user_id == request.user.pk and not services.is_member(request.user, institution):
         logout(request)  # leaving has ended every session
         messages.success(request, f"You have left {institution} and are signed out everywhere. Sign in again to go on.")
@@ -119,7 +119,7 @@ def withdraw_invitation(request: SignedInRequest, slug: str, invitation_id: int)
         memberships.withdraw_invitation(invitation, by=request.user, now=timezone.now())
         messages.success(request, f"The invitation for {invitation.email} is withdrawn.")
     except DomainError as error:
-        messages.error(request, str(error))
+        tell(request, error)
     return redirect("institutions:people", slug)
 
 
@@ -132,7 +132,7 @@ def resend_invitation(request: SignedInRequest, slug: str, invitation_id: int) -
         memberships.resend_invitation(invitation, by=request.user, now=timezone.now())
         messages.success(request, f"A new link and code are on their way to {invitation.email}; the old ones are dead.")
     except DomainError as error:
-        messages.error(request, str(error))
+        tell(request, error)
     return redirect("institutions:people", slug)
 
 
@@ -150,7 +150,7 @@ def hand_over(request: SignedInRequest, slug: str) -> HttpResponse:
         memberships.hand_over(own.select_related("institution")[0], to=person, by=request.user, now=timezone.now())
         messages.success(request, f"{person} is principal investigator of {institution}; your role has ended.")
     except DomainError as error:
-        messages.error(request, str(error))
+        tell(request, error)
     left = not request.user.has_perm("institutions.view_file", institution)
     return redirect("institutions:mine") if left else redirect("institutions:people", slug)
 
@@ -170,7 +170,7 @@ def answer_join_request(request: SignedInRequest, slug: str, request_id: int) ->
             joining.decline(row, reason=request.POST.get("reason", "")[:2000], by=request.user, now=now)
             messages.success(request, f"{row.person} was told why not.")
     except DomainError as error:
-        messages.error(request, str(error))
+        tell(request, error)
     return redirect("institutions:people", slug)
 
 

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET
 from portal.accounts import services as accounts
 from portal.accounts.requests import SignedInRequest
 from portal.audit import services as audit
-from portal.errors import DomainError
+from portal.errors import DomainError, tell
 from portal.institutions import actions, advice, countries, onboarding, profile, services
 from portal.institutions.forms import FilterForm
 from portal.institutions.lifecycle import Status
@@ -154,7 +154,7 @@ def withdraw(request: SignedInRequest, slug: str) -> HttpResponse:
         services.withdraw(institution, by=request.user, now=timezone.now())
         messages.success(request, f"The application of {institution} is withdrawn.")
     except DomainError as error:
-        messages.error(request, str(error))
+        tell(request, error)
     return redirect("institutions:show", slug)
 
 

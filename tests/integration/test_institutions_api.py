@@ -274,8 +274,8 @@ def test_an_action_that_is_offered_succeeds_and_a_blocked_one_is_refused_for_the
 
 
 def test_what_is_not_offered_is_refused(small_world):
-    """Whoever is offered nothing, and tries all the same, gets 403, 404 or 409 and changes nothing."""
-    before = AuditEvent.objects.exclude(verb="token.created").count()
+    """Whoever is offered nothing, and tries all the same, gets 403 or 404, is on record, and changes nothing."""
+    before, tried = AuditEvent.objects.exclude(verb="token.created").count(), 0
     for person, row in itertools.product(filter(None, small_world), Institution.objects.all()):
         if services.manages(person, row):
             continue
@@ -285,7 +285,9 @@ def test_what_is_not_offered_is_refused(small_world):
                 row,
                 name,
             )
-    assert AuditEvent.objects.exclude(verb="token.created").count() == before
+            tried += 1
+    assert AuditEvent.objects.filter(verb="attempt.refused").count() == tried
+    assert AuditEvent.objects.exclude(verb="token.created").count() == before + tried
 
 
 class Anonymous:

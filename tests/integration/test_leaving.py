@@ -124,7 +124,13 @@ def test_a_closed_account_is_out_and_can_be_opened_again(person, operator):
     services.reopen_account(person, by=operator)
     assert is_in(browser_of(person))
     verbs = AuditEvent.objects.filter(subject_id=person.pk, verb__startswith="account.").order_by("pk")
-    assert [event.verb for event in verbs] == ["account.closed", "account.access_ended", "account.reopened"]
+    assert [event.verb for event in verbs] == [
+        "account.signed_in",
+        "account.closed",
+        "account.access_ended",
+        "account.reopened",
+        "account.signed_in",
+    ]
 
 
 def test_an_erased_account_is_closed_for_ever(person, now):
