@@ -18,6 +18,7 @@ from jobs.pretrain import pretrain
 from jobs.validate import validate
 from portal.accounts import email_codes
 from portal.agreements import services as agreements
+from portal.audit import sequencer
 from portal.institutions import reviews
 from portal.notifications import digest, outbox
 
@@ -79,6 +80,12 @@ def tidy_outbox() -> None:
     """Clear what failed long ago, forget what ended longer ago, and drop old codes."""
     outbox.tidy(now=services.now())
     email_codes.tidy(now=services.now())
+
+
+@shared_task(name="jobs.sequence_log")
+def sequence_log() -> None:
+    """Put new events into the tree and publish a checkpoint that is due. Safe to deliver twice."""
+    sequencer.run(now=services.now())
 
 
 @shared_task(name="jobs.sweep")

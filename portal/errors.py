@@ -84,7 +84,7 @@ def _problem_of(exc: Exception) -> dict[str, Any] | None:
 def wants_json(request: HttpRequest) -> bool:
     """Test if the answer should be problem+json rather than a page."""
     return (
-        request.path.startswith("/api/v1/")
+        request.path.startswith(("/api/v1/", "/log/proofs/"))
         or request.path.startswith("/dl/")
         and "text/html" not in request.headers.get("Accept", "")
         or "HTTP_AUTHORIZATION" in request.META

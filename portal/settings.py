@@ -136,9 +136,16 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 7 * 24 * 3600, "socket_
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "jobs.sweep", "schedule": 10.0, "options": {"queue": "sweep", "expires": 10}},
     "outbox": {"task": "jobs.send_outbox", "schedule": 10.0, "options": {"queue": "sweep", "expires": 10}},
+    "log": {"task": "jobs.sequence_log", "schedule": 5.0, "options": {"queue": "sweep", "expires": 5}},
     "digests": {"task": "jobs.send_digests", "schedule": 3600.0, "options": {"queue": "sweep", "expires": 3600}},
     "tidy_outbox": {"task": "jobs.tidy_outbox", "schedule": 3600.0, "options": {"queue": "sweep", "expires": 3600}},
 }
+
+# The log that anybody can verify (docs/log.md)
+AUDIT_ORIGIN = env.str("AUDIT_ORIGIN", default=PORTAL_URL.partition("://")[2].rstrip("/") + "/log")  # never changes
+AUDIT_CHECKPOINT_SECONDS = env.int("AUDIT_CHECKPOINT_SECONDS", default=60)
+AUDIT_CHECKPOINT_EVENTS = env.int("AUDIT_CHECKPOINT_EVENTS", default=100)
+AUDIT_RETENTION_DAYS = env.int("AUDIT_RETENTION_DAYS", default=3650)  # how long the store lets nobody delete one
 
 # Any S3 store
 S3_ENDPOINT_URL = env.str("S3_ENDPOINT_URL")

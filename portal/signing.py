@@ -36,6 +36,18 @@ def sign(payload: dict[str, Any]) -> str:
     return base64.b64encode(_key().sign(canonical(payload))).decode()
 
 
+def sign_note(text: str, *, name: str) -> str:
+    """
+    Return `text`, whose lines all end in a newline, as a note signed by the portal under `name`.
+
+    Ed25519 is deterministic (RFC 8032, section 5.1.6): the same text gives the same note.
+    Source: c2sp.org/signed-note, "Format" and "Ed25519 signatures".
+    """
+    key_hash = hashlib.sha256(f"{name}\n\x01".encode() + _key().public_key().public_bytes_raw()).digest()[:4]
+    signature = base64.b64encode(key_hash + _key().sign(text.encode())).decode()
+    return f"{text}\n\N{EM DASH} {name} {signature}\n"
+
+
 def public_key() -> str:
     """Return the public key: 32 bytes, base64."""
     return base64.b64encode(_key().public_key().public_bytes_raw()).decode()

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import IO, Any
 
@@ -215,6 +216,31 @@ def stream(bucket: str, key: str) -> Iterator[bytes]:
 def put(bucket: str, key: str, content: bytes | IO[bytes], *, content_type: str = "application/octet-stream") -> None:
     """Write an object of our own making (samples, corpora, models); submitted files never pass through here."""
     _call("put_object", Bucket=bucket_name(bucket), Key=key, Body=content, ContentType=content_type)
+
+
+def put_once(bucket: str, key: str, content: bytes, *, retain_until: datetime, content_type: str) -> bool:
+    """
+    Write an object that nobody can delete before `retain_until`; False where one is there already, which stays.
+
+    The bucket must have object lock. COMPLIANCE: not even the store's administrator can shorten it.
+    """
+    try:
+        _call(
+            "put_object",
+            Bucket=bucket_name(bucket),
+            Key=key,
+            Body=content,
+            ContentType=content_type,
+            IfNoneMatch="*",
+            ObjectLockMode="COMPLIANCE",
+            ObjectLockRetainUntilDate=retain_until,
+            ChecksumAlgorithm="SHA256",  # S3 asks for a checksum where there is a lock
+        )
+    except ClientError as exc:
+        if exc.response["ResponseMetadata"].get("HTTPStatusCode") == HTTPStatus.PRECONDITION_FAILED:
+            return False
+        raise
+    return True
 
 
 def get(bucket: str, key: str) -> bytes:

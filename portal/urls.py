@@ -43,6 +43,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("governance.releases.urls")),
     path("runs/", include("jobs.urls")),
     path("audit/", include("portal.audit.urls")),
+    path("log/", include("portal.audit.public_urls")),
     path("mailbox/", include("portal.notifications.urls")),
     path("inbox/", include((notifications_urls.inbox_urlpatterns, "inbox"))),
     path("ops/outbox/", include((notifications_urls.outbox_urlpatterns, "outbox"))),

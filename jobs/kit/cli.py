@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from . import __version__, cli_local, cli_portal, cli_receipt, terminal
+from . import __version__, cli_audit, cli_local, cli_portal, cli_receipt, terminal
 from .client import PLATFORM_FAULT
 from .errors import KitError
 
@@ -67,6 +67,7 @@ for _command in (
     cli_portal.models,
     cli_portal.download,
     cli_receipt.receipt,
+    cli_audit.audit,
 ):
     commands.add_command(_command)
 

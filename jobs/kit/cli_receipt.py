@@ -6,16 +6,13 @@ import click
 
 from . import receipts, terminal
 from .errors import KitError
+from .findings import CANNOT_TELL, EXIT_CODES, FAILS, HOLDS, UNKNOWN
 
-NOT_VALID, CANNOT_TELL = 2, 3
 SENTENCES = {
-    receipts.HOLDS: "Valid: everything in this receipt holds.",
-    receipts.FAILS: "Not valid: see above what does not hold. Do not rely on this receipt.",
-    receipts.UNKNOWN: "Cannot tell: nothing is wrong so far, but see above what is missing.",
+    HOLDS: "Valid: everything in this receipt holds.",
+    FAILS: "Not valid: see above what does not hold. Do not rely on this receipt.",
+    UNKNOWN: "Cannot tell: nothing is wrong so far, but see above what is missing.",
 }
-EXIT_CODES = {receipts.HOLDS: 0, receipts.FAILS: NOT_VALID, receipts.UNKNOWN: CANNOT_TELL}
-WORDS = {receipts.HOLDS: "holds", receipts.FAILS: "fails", receipts.UNKNOWN: "open ", receipts.NOTE: "note "}
-COLOURS = {receipts.HOLDS: "green", receipts.FAILS: "red", receipts.UNKNOWN: "yellow", receipts.NOTE: None}
 
 
 @click.group()
@@ -38,23 +35,14 @@ def verify(context: click.Context, path: Path, text_path: Path | None, key_text:
     text = text_path.read_bytes() if text_path else None
     try:
         document = receipts.load(path.read_bytes())
-        findings = receipts.verify(document, text=text, keys=_keys(key_text))
+        findings = receipts.verify(document, text=text, keys=keys_from(key_text))
     except receipts.ReceiptError as error:
-        error.exit_code = CANNOT_TELL if error.code == "key_unreadable" else NOT_VALID
+        error.exit_code = CANNOT_TELL if error.code == "key_unreadable" else EXIT_CODES[FAILS]
         raise
-    result = receipts.verdict(findings)
-    if as_json:
-        facts = [finding.facts() for finding in findings]
-        terminal.print_json({"verdict": result, "sentence": SENTENCES[result], "findings": facts})
-    else:
-        for finding in findings:
-            word = click.style(WORDS[finding.verdict], fg=COLOURS[finding.verdict])
-            click.echo(f"{word}  {finding.name}: {finding.sentence}")
-        click.echo(SENTENCES[result])
-    return EXIT_CODES[result]
+    return terminal.print_findings(findings, SENTENCES, as_json=as_json)
 
 
-def _keys(text: str | None) -> list[str]:
+def keys_from(text: str | None) -> list[str]:
     """Return the keys from the option: base64 itself, or the name of a file that holds it or keys.json."""
     if not text:
         return []

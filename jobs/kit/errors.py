@@ -6,6 +6,7 @@ The errors of the kit.
   x SchemaError      its tensors are not those of the base generator (generator.py, checks.py)
   x ImagesError      a folder of photographs cannot be used (images.py)
   x ReceiptError     a receipt cannot be read (receipts.py)
+  x NoteError        a checkpoint is malformed or not signed by the key (notes.py)
   x TrainingError    training cannot go on, for instance because the loss is not finite (fit.py)
 """
 

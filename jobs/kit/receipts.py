@@ -10,16 +10,15 @@ import binascii
 import hashlib
 import json
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from .errors import KitError
+from .findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding
 
 SCHEMA = "consortium-receipt/1"
-HOLDS, FAILS, UNKNOWN, NOTE = "pass", "fail", "unknown", "note"  # a note changes nothing
 ROLES = {
     "principal_investigator": "the principal investigator",
     "signing_official": "the signing official",
@@ -31,24 +30,6 @@ COMMON = {"document_id": "id", "document_title": "title", "version": "version"}
 
 class ReceiptError(KitError):
     default_code = "receipt_unreadable"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at: whether it holds, in a sentence."""
-
-    name: str
-    verdict: str
-    sentence: str
-
-    def facts(self) -> dict[str, str]:
-        return asdict(self)
-
-
-def verdict(findings: list[Finding]) -> str:
-    """Return fail if anything does not hold, else unknown if anything cannot be told, else pass."""
-    verdicts = {finding.verdict for finding in findings}
-    return FAILS if FAILS in verdicts else UNKNOWN if UNKNOWN in verdicts else HOLDS
 
 
 def load(content: bytes) -> dict[str, Any]:

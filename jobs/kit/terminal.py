@@ -8,8 +8,11 @@ import click
 from tqdm import tqdm
 
 from .client import Document
+from .findings import EXIT_CODES, FAILS, HOLDS, NOTE, UNKNOWN, Finding, verdict
 
 VERDICT_COLOURS = {"pass": "green", "warn": "yellow", "fail": "red"}
+FINDING_WORDS = {HOLDS: "holds", FAILS: "fails", UNKNOWN: "open ", NOTE: "note "}
+FINDING_COLOURS = {HOLDS: "green", FAILS: "red", UNKNOWN: "yellow", NOTE: None}
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -63,3 +66,17 @@ def print_check(check: Document) -> None:
     click.echo(f"{verdict}  {check['number']} {check['name']}: {check['sentence']}")
     for line in str(check.get("fix") or "").splitlines():
         click.echo(f"      {line}")
+
+
+def print_findings(findings: list[Finding], sentences: dict[str, str], *, as_json: bool) -> int:
+    """Print what was found and the verdict in its sentence, and return the exit status."""
+    result = verdict(findings)
+    if as_json:
+        facts = [finding.facts() for finding in findings]
+        print_json({"verdict": result, "sentence": sentences[result], "findings": facts})
+    else:
+        for finding in findings:
+            word = click.style(FINDING_WORDS[finding.verdict], fg=FINDING_COLOURS[finding.verdict])
+            click.echo(f"{word}  {finding.name}: {finding.sentence}")
+        click.echo(sentences[result])
+    return EXIT_CODES[result]

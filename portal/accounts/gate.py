@@ -18,7 +18,7 @@ from portal.errors import DomainError, error_response, wants_json
 # Views that stay open: by name, or by the beginning of one. Signing in and out, one's own account, what anybody reads.
 OPEN = (
     *("account_", "mfa_", "usersessions_", "openid_connect_", "socialaccount_"),
-    *("accounts:profile", "accounts:second_factor", "terms", "healthz", "readyz", "notifications:"),
+    *("accounts:profile", "accounts:second_factor", "terms", "healthz", "readyz", "notifications:", "log:"),
 )
 
 

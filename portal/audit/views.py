@@ -22,7 +22,8 @@ BATCH = 1000  # events whose names are looked up together
 COLUMNS = ["id", "at", "actor_id", "actor", "verb", "subject_type", "subject_id", "subject", "institution_id", "facts"]
 
 
-def _require_auditor(request: HttpRequest) -> None:
+def require_auditor(request: HttpRequest) -> None:
+    """Raise PermissionDenied for whoever may not read the log."""
     if not request.user.has_perm("audit.view_log"):
         raise PermissionDenied("The audit log is read by auditors, operators and the chair.")
 
@@ -30,7 +31,7 @@ def _require_auditor(request: HttpRequest) -> None:
 @require_GET
 def log(request: HttpRequest) -> HttpResponse:
     """Show the log, newest first, by keyset: ?before= is the number of the last event of the page before."""
-    _require_auditor(request)
+    require_auditor(request)
     form = LogForm(request.GET)
     rows, before = form.matching(), request.GET.get("before", "")
     if before.isdecimal():
@@ -73,7 +74,7 @@ def _lines(rows: Iterator[AuditEvent]) -> Iterator[str]:
 @require_GET
 def csv_(request: HttpRequest) -> HttpResponseBase:
     """Send what matches the filters, oldest first, as it is read."""
-    _require_auditor(request)
+    require_auditor(request)
     form = LogForm(request.GET)
     if not form.is_valid():
         return HttpResponse("A filter is malformed.", status=422, content_type="text/plain")

@@ -1,5 +1,7 @@
 """What several files of integration tests share."""
 
+import uuid
+
 import pytest
 
 from contributions.models import Contribution
@@ -8,6 +10,7 @@ from portal.institutions.models import Institution
 from portal.programmes.models import BaseModel, Programme
 from tests import chest as chests
 from tests import contributing, factories
+from tests.trees import Verifier
 
 
 @pytest.fixture
@@ -60,3 +63,16 @@ def at_status(institution, base, steward):
         return contributing.at_status(status, institution, base, by=steward, content=content)
 
     return _at_status
+
+
+@pytest.fixture
+def log_origin(settings, db) -> str:
+    """A name of the log for this test alone: no checkpoint of another test can be deleted from the bucket."""
+    settings.AUDIT_ORIGIN = f"{uuid.uuid4().hex}.example.org/log"
+    return settings.AUDIT_ORIGIN
+
+
+@pytest.fixture
+def verifier(tmp_path) -> Verifier:
+    """Somebody outside, with the kit and the portal's public key."""
+    return Verifier(tmp_path)

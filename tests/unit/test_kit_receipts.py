@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from jobs.kit import cli, receipts
+from jobs.kit.findings import verdict
 
 PORTAL = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 STRANGER = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
@@ -106,7 +107,7 @@ def verdicts(document: dict[str, Any], **options: Any) -> dict[str, str]:
 def outcome(content: bytes) -> str:
     """What the whole command would say of these bytes, with the portal's key at hand."""
     try:
-        return receipts.verdict(receipts.verify(receipts.load(content), keys=[KEY]))
+        return verdict(receipts.verify(receipts.load(content), keys=[KEY]))
     except receipts.ReceiptError:
         return "fail"
 
@@ -121,7 +122,7 @@ def test_a_full_receipt_holds():
 def test_a_public_receipt_holds_and_says_what_it_leaves_out():
     found = verdicts(public_form(), keys=[KEY])
     assert found == {"portal": "pass", "text": "note", "order": "pass", "chain": "note", "agreement": "pass"}
-    assert receipts.verdict(receipts.verify(public_form(), keys=[KEY])) == "pass"
+    assert verdict(receipts.verify(public_form(), keys=[KEY])) == "pass"
     assert verdicts(public_form(), keys=[KEY], text=TEXT.encode())["text"] == "pass"
     assert verdicts(public_form(), keys=[KEY], text=TEXT.encode() + b"\n")["text"] == "fail"
 
@@ -132,7 +133,7 @@ def test_a_reprinted_document_is_the_same_document():
 
 def test_without_the_portals_key_it_cannot_be_told_who_signed():
     assert verdicts(full())["portal"] == "unknown"
-    assert receipts.verdict(receipts.verify(full())) == "unknown"
+    assert verdict(receipts.verify(full())) == "unknown"
 
 
 def test_several_keys_may_be_given():
@@ -180,7 +181,7 @@ def test_a_stranger_cannot_sign_for_the_portal():
 def test_a_case_that_does_not_fit_together_fails(changes, broken):
     document = full(**changes)
     assert verdicts(document).get(broken) == "fail"
-    assert receipts.verdict(receipts.verify(document, keys=[KEY])) == "fail"
+    assert verdict(receipts.verify(document, keys=[KEY])) == "fail"
 
 
 def fields(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
