@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 FORMER = "a former member"
 SYSTEM = "system"
@@ -45,8 +45,24 @@ def _names_of(pks: set[int]) -> dict[int, str]:
 
 
 def found(text: str) -> Q:
-    """Return the condition for events whose actor has `text` in the name or e-mail of today."""
+    """Return the condition for events of an actor: the system, an account's number, or part of a name or e-mail."""
     if text.strip().lower() == SYSTEM:
         return Q(actor_id=None)
-    people = get_user_model().objects.filter(Q(name__icontains=text) | Q(email__icontains=text), erased_at=None)
-    return Q(actor_id__in=people.values("pk"))
+    if text.strip().isdecimal():
+        return Q(actor_id=int(text.strip()[:18]))
+    return Q(actor_id__in=matching(text).values("pk"))
+
+
+def matching(text: str) -> QuerySet[Any]:
+    """Return the people who have `text` in the name or e-mail of today."""
+    found = Q(name__icontains=text) | Q(email__icontains=text)
+    return get_user_model().objects.filter(found, erased_at=None)
+
+
+def numbers(text: str) -> list[int] | str:
+    """Return what may be kept of a search for people: the numbers it finds, or the word for the system."""
+    if text.strip().lower() == SYSTEM:
+        return SYSTEM
+    if text.strip().isdecimal():
+        return [int(text.strip()[:18])]
+    return sorted(matching(text).values_list("pk", flat=True))

@@ -8,4 +8,6 @@ app_name = "audit"
 urlpatterns = [
     path("", views.log, name="log"),
     path("log.csv", views.csv_, name="csv"),
+    path("log.jsonl", views.json_lines, name="json_lines"),
+    path("<slug:subject_type>/<int:subject_id>/", views.timeline, name="timeline"),
 ]
