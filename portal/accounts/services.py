@@ -59,7 +59,7 @@ def appoint(
     """Give a person a role in the consortium: in every programme, or a seat on the board of one."""
     programme_id = programme.pk if programme else None
     row = ConsortiumRole.objects.create(user=user, role=role, programme_id=programme_id, started_at=now)
-    audit.record("role.given", user, by=by, role=role, programme=programme_id)
+    audit.record("role.given", user, by=by, role=role, programme=programme_id, role_id=row.pk)
     return row
 
 
@@ -73,7 +73,7 @@ def end_role(role: ConsortiumRole, *, by: User | None, now: datetime) -> Consort
     if role.ended_at is None:
         role.ended_at = now
         role.save(update_fields=["ended_at"])
-        audit.record("role.ended", role.user, by=by, role=role.role)
+        audit.record("role.ended", role.user, by=by, role=role.role, role_id=role.pk)
         live.recheck(role.user_id)
     return role
 

@@ -29,7 +29,7 @@ def plain(text: object) -> str:
 def named_all(texts: Iterable[str]) -> list[str]:
     """Return the texts with every reference replaced by the person's name of today, in one query."""
     rows = list(texts)
-    names = _names_of({int(pk) for text in rows for pk in _REFERENCE.findall(text)})
+    names = names_of({int(pk) for text in rows for pk in _REFERENCE.findall(text)})
     return [_REFERENCE.sub(lambda found: names[int(found[1])], text) for text in rows]
 
 
@@ -38,7 +38,7 @@ def named(text: str) -> str:
     return named_all([text])[0]
 
 
-def _names_of(pks: set[int]) -> dict[int, str]:
+def names_of(pks: set[int]) -> dict[int, str]:
     """Return the name of each person; "a former member" for who is erased or not there."""
     known = get_user_model().objects.filter(pk__in=pks, erased_at=None).values_list("pk", "name")
     return dict.fromkeys(pks, FORMER) | {pk: name or f"person {pk}" for pk, name in known}

@@ -1,4 +1,4 @@
-"""The audit log: read it, filter it, follow one object, take it along. All that is written is that it was taken along."""
+"""The audit log: read it, filter it, follow one object, take it along; that alone is written down."""
 
 from typing import cast
 
