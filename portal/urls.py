@@ -10,6 +10,7 @@ from portal.accounts import api as accounts_api
 from portal.accounts import urls as accounts_urls
 from portal.agreements import api as agreements_api
 from portal.institutions import api as institutions_api
+from portal.institutions import urls as institutions_urls
 from portal.notifications import api as notifications_api
 from portal.notifications import urls as notifications_urls
 from portal.programmes import api as programmes_api
@@ -42,6 +43,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("benchmark/", include("governance.benchmarks.urls")),
     path("", include("governance.releases.urls")),
     path("runs/", include("jobs.urls")),
+    path("audit/", include(institutions_urls.audit_urlpatterns)),
     path("audit/", include("portal.audit.urls")),
     path("log/", include("portal.audit.public_urls")),
     path("mailbox/", include("portal.notifications.urls")),

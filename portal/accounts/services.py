@@ -67,7 +67,7 @@ def appoint(
     row = ConsortiumRole.objects.create(
         user=user, role=role, programme_id=programme_id, started_at=now, term_ends_on=term_ends_on
     )
-    audit.record("role.given", user, by=by, role=role, programme=programme_id)
+    audit.record("role.given", user, by=by, role=role, programme=programme_id, role_id=row.pk)
     return row
 
 
@@ -81,7 +81,7 @@ def end_role(role: ConsortiumRole, *, by: User | None, now: datetime) -> Consort
     if role.ended_at is None:
         role.ended_at = now
         role.save(update_fields=["ended_at"])
-        audit.record("role.ended", role.user, by=by, role=role.role)
+        audit.record("role.ended", role.user, by=by, role=role.role, role_id=role.pk)
         live.recheck(role.user_id)
     return role
 

@@ -24,7 +24,10 @@ class LogForm(forms.Form):
         required=False, label="Event", choices=[("", "All events"), *((verb, verb) for verb in SENTENCES)]
     )
     actor = forms.CharField(
-        required=False, max_length=200, label="Who", help_text="Part of a name or e-mail, or “system”."
+        required=False,
+        max_length=200,
+        label="Who",
+        help_text="Part of a name or e-mail, an account’s number, or “system”.",
     )
     institution = forms.ChoiceField(required=False)
     subject_type = forms.CharField(required=False, max_length=40, label="Subject")
@@ -43,6 +46,13 @@ class LogForm(forms.Form):
         who = self.cleaned_data["actor"]
         rows = AuditEvent.objects.order_by("-pk").filter(**self._conditions())
         return rows.filter(people.found(who)) if who else rows
+
+    def chosen(self) -> dict[str, object]:
+        """Return the filters in use as the log may keep them: no name, and days as in ISO 8601."""
+        used = {name: value for name, value in self.cleaned_data.items() if value not in {None, ""}}
+        if who := used.pop("actor", ""):
+            used["actor"] = people.numbers(who)
+        return {name: value.isoformat() if isinstance(value, date) else value for name, value in used.items()}
 
     def _conditions(self) -> dict[str, object]:
         given = self.cleaned_data

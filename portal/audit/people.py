@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 FORMER = "a former member"
 SYSTEM = "system"
@@ -29,7 +29,7 @@ def plain(text: object) -> str:
 def named_all(texts: Iterable[str]) -> list[str]:
     """Return the texts with every reference replaced by the person's name of today, in one query."""
     rows = list(texts)
-    names = _names_of({int(pk) for text in rows for pk in _REFERENCE.findall(text)})
+    names = names_of({int(pk) for text in rows for pk in _REFERENCE.findall(text)})
     return [_REFERENCE.sub(lambda found: names[int(found[1])], text) for text in rows]
 
 
@@ -38,15 +38,31 @@ def named(text: str) -> str:
     return named_all([text])[0]
 
 
-def _names_of(pks: set[int]) -> dict[int, str]:
+def names_of(pks: set[int]) -> dict[int, str]:
     """Return the name of each person; "a former member" for who is erased or not there."""
     known = get_user_model().objects.filter(pk__in=pks, erased_at=None).values_list("pk", "name")
     return dict.fromkeys(pks, FORMER) | {pk: name or f"person {pk}" for pk, name in known}
 
 
 def found(text: str) -> Q:
-    """Return the condition for events whose actor has `text` in the name or e-mail of today."""
+    """Return the condition for events of an actor: the system, an account's number, or part of a name or e-mail."""
     if text.strip().lower() == SYSTEM:
         return Q(actor_id=None)
-    people = get_user_model().objects.filter(Q(name__icontains=text) | Q(email__icontains=text), erased_at=None)
-    return Q(actor_id__in=people.values("pk"))
+    if text.strip().isdecimal():
+        return Q(actor_id=int(text.strip()[:18]))
+    return Q(actor_id__in=matching(text).values("pk"))
+
+
+def matching(text: str) -> QuerySet[Any]:
+    """Return the people who have `text` in the name or e-mail of today."""
+    found = Q(name__icontains=text) | Q(email__icontains=text)
+    return get_user_model().objects.filter(found, erased_at=None)
+
+
+def numbers(text: str) -> list[int] | str:
+    """Return what may be kept of a search for people: the numbers it finds, or the word for the system."""
+    if text.strip().lower() == SYSTEM:
+        return SYSTEM
+    if text.strip().isdecimal():
+        return [int(text.strip()[:18])]
+    return sorted(matching(text).values_list("pk", flat=True))

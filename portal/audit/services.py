@@ -3,8 +3,10 @@
 from collections.abc import Iterable
 from typing import Any
 
+from django.apps import apps
 from django.contrib.auth.base_user import AbstractBaseUser
-from django.db import connection, models
+from django.contrib.auth.models import AnonymousUser
+from django.db import connection, models, transaction
 from django.utils import timezone
 
 from portal.audit import people
@@ -47,7 +49,41 @@ def sentence(event: AuditEvent) -> str:
 
 def of(subject: models.Model) -> models.QuerySet[AuditEvent]:
     """Return the events of one object, newest first."""
-    return AuditEvent.objects.filter(subject_type=subject._meta.model_name, subject_id=subject.pk)
+    return of_number(subject._meta.model_name or "", subject.pk)
+
+
+def of_number(subject_type: str, subject_id: int) -> models.QuerySet[AuditEvent]:
+    """Return the events of the object that the log knows under this kind and number, newest first."""
+    return AuditEvent.objects.filter(subject_type=subject_type, subject_id=subject_id)
+
+
+def timeline(subject_type: str, subject_id: int) -> models.QuerySet[AuditEvent]:
+    """Return everything that happened to an object, newest first; to an institution, all that is filed under it."""
+    rows = of_number(subject_type, subject_id)
+    return rows | AuditEvent.objects.filter(institution_id=subject_id) if subject_type == "institution" else rows
+
+
+def page_of(subject_type: str, subject_id: int, reader: AbstractBaseUser | AnonymousUser) -> str:
+    """Return the address of the object's own page, or nothing where it has none or the reader may not see it."""
+    for model in apps.get_models():
+        rows = model._default_manager.all()
+        if (
+            model._meta.model_name == subject_type
+            and hasattr(model, "get_absolute_url")
+            and hasattr(rows, "visible_to")
+        ):
+            row = rows.visible_to(reader).filter(pk=subject_id).first()
+            return row.get_absolute_url() if row else ""
+    return ""
+
+
+@transaction.atomic
+def export(
+    rows: models.QuerySet[AuditEvent], *, by: AbstractBaseUser, file_format: str, filters: dict[str, Any]
+) -> models.QuerySet[AuditEvent]:
+    """Record that `by` takes these events along, and return them oldest first, up to that record."""
+    event = record("log.exported", by, by=by, format=file_format, filters=filters, events=rows.count())
+    return rows.filter(pk__lt=event.pk).order_by("pk")
 
 
 # What an institution's own people may read of its file: never who voted, and never what others did elsewhere.

@@ -32,6 +32,8 @@ SENTENCES: dict[str, str] = {
     "token.revoked": "{actor} ended {subject}",
     "device.approved": "{actor} let a kit sign in",
     "device.denied": "{actor} refused a kit's sign-in",
+    "roles.exported": "{actor} took the history of roles along",
+    "log.exported": "{actor} took events of the audit log along",
     "institution.drafted": "{actor} began the application of {subject}",
     "institution.changed": "{actor} changed the profile of {subject}",
     "institution.applied": "{actor} sent the application of {subject}",

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from portal.institutions import applying, casework, files, people, views
+from portal.institutions import applying, casework, files, people, role_pages, views
 
 app_name = "institutions"
 urlpatterns = [
@@ -46,4 +46,8 @@ urlpatterns = [
         people.withdraw_invitation,
         name="withdraw_invitation",
     ),
+]
+audit_urlpatterns = [
+    path("roles/", role_pages.history, name="role_history"),
+    path("roles.csv", role_pages.csv_, name="role_history_csv"),
 ]

@@ -20,6 +20,7 @@ from portal.markdown import to_html
 register = template.Library()
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+LOG_READERS = {"auditor", "operator", "chair"}
 NARROW_SPACE = "\u202f"  # groups of thousands, as in ISO 80000-1, section 7.3.1
 
 # The tone of a state: its colour, and its shape, because colour alone tells nothing to one reader in twelve.
@@ -176,6 +177,15 @@ def sentence(event: Any) -> str:
     if hasattr(event, "verb"):
         return audit.sentence(event)
     return event.get_status_display()
+
+
+@register.simple_tag(takes_context=True)
+def log_link(context: Context, subject: Any) -> SafeString:
+    """Write a link to everything in the audit log about an object, for those who read the log."""
+    if LOG_READERS.isdisjoint(context.get("user_roles", ())):
+        return SafeString("")
+    url = reverse("audit:timeline", args=[subject._meta.model_name, subject.pk])
+    return format_html('<p class="small"><a href="{}">{}</a></p>', url, gettext("All of it in the audit log"))
 
 
 @register.filter

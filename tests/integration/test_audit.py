@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,7 +14,7 @@ from portal.audit.models import AuditEvent
 from portal.audit.verbs import SENTENCES
 from tests import factories
 
-LOG, CSV = reverse("audit:log"), reverse("audit:csv")
+LOG, CSV, LINES = (reverse(f"audit:{name}") for name in ("log", "csv", "json_lines"))
 
 
 def record(verb, subject, *, by=None, **facts):
@@ -210,3 +211,107 @@ def test_names_cost_one_query_for_any_number(django_assert_num_queries, db):
     texts = [people.reference(factories.user(f"Person {number}")) for number in range(3)]
     with django_assert_num_queries(1):
         assert people.named_all(texts) == ["Person 0", "Person 1", "Person 2"]
+
+
+# One object, and taking the log along
+
+
+def timeline(subject_type: str, subject_id: int) -> str:
+    return reverse("audit:timeline", args=[subject_type, subject_id])
+
+
+def exported(response) -> list[dict]:
+    return [json.loads(line) for line in b"".join(response.streaming_content).decode().splitlines()]
+
+
+@pytest.mark.parametrize(("who", "status"), [("auditor", 200), ("chair", 200), ("steward", 403), ("researcher", 403)])
+def test_timelines_and_files_are_for_who_reads_the_log(request, sign_in, institution, who, status):
+    client = sign_in(request.getfixturevalue(who))
+    urls = [timeline("institution", institution.pk), LINES]
+    assert [client.get(url).status_code for url in urls] == [status, status]
+
+
+def test_an_objects_timeline_has_its_events_and_no_others(sign_in, auditor, researcher, operator):
+    given = record("role.given", researcher, by=operator)
+    record("role.given", operator, by=operator)
+    page = sign_in(auditor).get(timeline("user", researcher.pk))
+    assert page.context["events"][0].pk == given.pk
+    assert {(event.subject_type, event.subject_id) for event in page.context["events"]} == {("user", researcher.pk)}
+    assert "Rosa Researcher" in page.text
+    assert f'href="{LOG}?actor={researcher.pk}"' in page.text
+
+
+def test_an_institutions_timeline_is_its_whole_file(sign_in, auditor, institution, outsider):
+    client = sign_in(auditor)
+    page = client.get(timeline("institution", institution.pk))
+    assert {event.institution_id for event in page.context["events"]} == {institution.pk}
+    assert {"institution.admitted", "agreement.signed"} < {event.verb for event in page.context["events"]}
+    assert page.context["page"] == institution.get_absolute_url()
+
+
+def test_what_never_happened_has_no_timeline(sign_in, auditor):
+    client = sign_in(auditor)
+    assert [client.get(timeline(kind, 999_999)).status_code for kind in ("user", "institution", "nothing")] == [404] * 3
+
+
+@pytest.mark.parametrize("item_count", [1, 3])
+def test_a_timeline_needs_the_same_queries_for_any_number(sign_in, auditor, item_count, django_assert_num_queries):
+    for _ in range(item_count):
+        record("institution.drafted", auditor, by=auditor)
+    client = sign_in(auditor)
+    client.get(LOG)
+    with django_assert_num_queries(9):  # session, person, standing, right, unread; newest, events, their names
+        client.get(timeline("user", auditor.pk))
+
+
+def test_each_row_leads_to_its_objects_timeline(sign_in, auditor, institution):
+    assert f'href="{timeline("institution", institution.pk)}"' in sign_in(auditor).get(LOG).text
+
+
+def test_the_page_of_an_object_leads_readers_of_the_log_to_its_timeline(sign_in, auditor, steward, institution):
+    link = timeline("institution", institution.pk)
+    pages = [sign_in(person).get(institution.get_absolute_url()).text for person in (auditor, steward)]
+    assert [link in page for page in pages] == [True, False]
+
+
+def test_json_lines_carry_the_reference_and_the_name_of_today(sign_in, auditor, researcher):
+    event = record("role.given", researcher, by=auditor, role="auditor")
+    response = sign_in(auditor).get(LINES, {"subject_type": "user", "subject_id": researcher.pk, "verb": "role.given"})
+    assert response.headers["Content-Type"] == "application/x-ndjson; charset=utf-8"
+    (line,) = exported(response)
+    assert line == {
+        "id": event.pk,
+        "at": event.at.isoformat(),
+        "actor_id": auditor.pk,
+        "actor": auditor.name,
+        "verb": "role.given",
+        "subject_type": "user",
+        "subject_id": researcher.pk,
+        "subject": people.reference(researcher),
+        "subject_named": "Rosa Researcher",
+        "institution_id": None,
+        "facts": {"role": "auditor"},
+        "sentence": f"{auditor.name} gave Rosa Researcher a consortium role",
+    }
+
+
+@pytest.mark.parametrize(("url", "file_format"), [("csv", "csv"), ("json_lines", "jsonl")])
+def test_taking_the_log_along_is_on_record_without_the_name_that_was_asked_for(sign_in, auditor, url, file_format):
+    events = AuditEvent.objects.filter(actor_id=auditor.pk).count()
+    query = {"actor": auditor.name[:7], "date_from": "2020-01-01"}
+    sign_in(auditor).get(reverse(f"audit:{url}"), query)
+    event = AuditEvent.objects.get(verb="log.exported")
+    assert (event.actor_id, event.subject_id) == (auditor.pk, auditor.pk)
+    assert event.facts == {
+        "format": file_format,
+        "filters": {"actor": [auditor.pk], "date_from": "2020-01-01"},
+        "events": events,
+    }
+
+
+def test_reading_the_log_and_asking_wrongly_write_nothing(sign_in, auditor):
+    client = sign_in(auditor)
+    client.get(LOG)
+    client.get(CSV, {"date_from": "soon"})
+    client.get(LINES, {"date_from": "soon"})
+    assert not AuditEvent.objects.filter(verb="log.exported").exists()

@@ -126,8 +126,8 @@ def test_a_role_is_given_and_ended_after_asking(sign_in, operator, researcher):
     assert client.post(url).status_code == 404
     events = AuditEvent.objects.filter(verb__startswith="role.", subject_id=researcher.pk).order_by("pk")
     assert [(event.verb, event.actor_id, event.facts) for event in events] == [
-        ("role.given", operator.pk, {"role": "auditor", "programme": None}),
-        ("role.ended", operator.pk, {"role": "auditor"}),
+        ("role.given", operator.pk, {"role": "auditor", "programme": None, "role_id": role.pk}),
+        ("role.ended", operator.pk, {"role": "auditor", "role_id": role.pk}),
     ]
 
 
