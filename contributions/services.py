@@ -186,8 +186,7 @@ def change(
 def replace(contribution: Contribution, *, by: User, now: datetime) -> Contribution:
     """Begin the corrected contribution of a rejected or withdrawn one, with its training card."""
     contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
-    successor = Contribution.objects.filter(supersedes=contribution).first()
-    if successor is not None:
+    if (successor := Contribution.objects.filter(supersedes=contribution).first()) is not None:
         raise CannotReplace(f"A correction has been begun already: {successor}.", next_url=successor.get_absolute_url())
     if contribution.status not in {Status.REJECTED, Status.RETURNED, Status.WITHDRAWN}:
         raise CannotReplace(
@@ -385,9 +384,8 @@ def reject(contribution_id: int, *, by: User | None, reason: str, now: datetime)
 
 @transaction.atomic
 def return_for_changes(contribution_id: int, *, reason: str, now: datetime) -> Contribution:
-    """Give it back with what to change; the institution sends a corrected one in its place."""
-    facts = {"reason": reason}
-    contribution = _move(contribution_id, Status.RETURNED, by=None, now=now, facts=facts, reason=reason)
+    """Give it back with what to change; a corrected one takes its place."""
+    contribution = _move(contribution_id, Status.RETURNED, by=None, now=now, reason=reason)
     _tell(contribution, "was returned for changes", f"The board asks: {reason} A way to send a corrected one is here:")
     return contribution
 

@@ -40,6 +40,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("agreements/", include("portal.agreements.urls")),
     path("contributions/", include("contributions.urls")),
     path("board/", include("governance.board.urls")),
+    path("decisions/", include("governance.board.register_urls")),
     path("benchmark/", include("governance.benchmarks.urls")),
     path("", include("governance.releases.urls")),
     path("runs/", include("jobs.urls")),

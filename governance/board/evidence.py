@@ -107,7 +107,7 @@ def _seat(motion: Motion, now: datetime) -> Facts:
     person = _required(motion.person)
     return {
         "memberships": person.memberships.current().select_related("institution"),
-        "seats": person.consortium_roles.filter(role__in=["board_member", "chair"]).order_by("-started_at"),
+        "seats_so_far": person.consortium_roles.filter(role__in=["board_member", "chair"]).order_by("-started_at"),
         "interests": person.interests.select_related("institution"),
         "role": dict(person.consortium_roles.model.Role.choices)[motion.proposal["role"]],
     }

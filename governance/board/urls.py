@@ -1,6 +1,14 @@
 from django.urls import path
 
-from governance.board import applicant_views, case_views, views
+from governance.board import (
+    applicant_views,
+    case_views,
+    meeting_views,
+    people_views,
+    proposal_views,
+    rule_views,
+    views,
+)
 
 app_name = "board"
 urlpatterns = [
@@ -22,6 +30,21 @@ urlpatterns = [
     path("motions/<int:pk>/nudge/", case_views.nudge, name="nudge"),
     path("motions/<int:pk>/applicant/", applicant_views.show, name="applicant"),
     path("motions/<int:pk>/reply/", applicant_views.reply, name="reply"),
+    path("meetings/", meeting_views.list_, name="meetings"),
+    path("meetings/call/", meeting_views.call, name="call_meeting"),
+    path("meetings/<int:pk>/", meeting_views.show, name="meeting"),
+    path("meetings/<int:pk>/meeting.ics", meeting_views.ics, name="meeting_ics"),
+    path("meetings/<int:pk>/answer/", meeting_views.answer, name="answer"),
+    path("meetings/<int:pk>/agenda/", meeting_views.agenda, name="agenda"),
+    path("meetings/<int:pk>/minutes/", meeting_views.minutes, name="minutes"),
+    path("meetings/<int:pk>/cancel/", meeting_views.cancel, name="cancel_meeting"),
+    path("members/", people_views.members, name="members"),
+    path("interests/", people_views.interests, name="interests"),
+    path("interests/<int:pk>/end/", people_views.end_interest, name="end_interest"),
+    path("rules/", rule_views.list_, name="rules"),
+    path("rules/<slug:kind>/", rule_views.edit, name="rule"),
+    path("new/", proposal_views.choose, name="choose"),
+    path("new/<slug:kind>/", proposal_views.propose, name="new"),
     path("conditions/", applicant_views.conditions, name="conditions"),
     path("conditions/<int:pk>/report/", applicant_views.report, name="report"),
     path("conditions/<int:pk>/settle/", applicant_views.settle, name="settle"),

@@ -57,9 +57,7 @@ def find(*, person: str = "", role: str = "", day: date | None = None) -> dict[s
     conditions = _of_person(person) & _on(day)
     kind, _, name = role.partition(":")
     rows: dict[str, QuerySet[Any]] = {
-        CONSORTIUM: ConsortiumRole.objects.annotate(
-            place=Value(""), limit=Coalesce("programme__name", Value(""))
-        ),
+        CONSORTIUM: ConsortiumRole.objects.annotate(place=Value(""), limit=Coalesce("programme__name", Value(""))),
         INSTITUTION: Membership.objects.annotate(place=F("institution__name"), limit=Value("")),
     }
     return {
@@ -85,7 +83,9 @@ def _on(day: date | None) -> Q:
 
 def ordered(found: Mapping[str, QuerySet[Any]], *, before: Cursor | None = None) -> QuerySet[Any]:
     """Return both kinds as one list, the latest begun first, after the cursor (start, kind, number) of a page."""
-    parts = [rows.annotate(kind=Value(kind)).filter(_after(kind, before)).values(*VALUES) for kind, rows in found.items()]
+    parts = [
+        rows.annotate(kind=Value(kind)).filter(_after(kind, before)).values(*VALUES) for kind, rows in found.items()
+    ]
     return parts[0].union(*parts[1:], all=True).order_by("-started_at", "-kind", "-id")
 
 

@@ -30,8 +30,10 @@ class RoleForm(forms.Form):
         choices=[
             ("", "Every role"),
             *(
-                (f"In {'the consortium' if kind == 'consortium' else 'an institution'}",
-                 [(f"{kind}:{name}", label) for name, label in labels.items()])
+                (
+                    f"In {'the consortium' if kind == 'consortium' else 'an institution'}",
+                    [(f"{kind}:{name}", label) for name, label in labels.items()],
+                )
                 for kind, labels in role_history.LABELS.items()
             ),
         ],

@@ -182,7 +182,7 @@ def sentence(event: Any) -> str:
 @register.simple_tag(takes_context=True)
 def log_link(context: Context, subject: Any) -> SafeString:
     """Write a link to everything in the audit log about an object, for those who read the log."""
-    if LOG_READERS.isdisjoint(context.get("user_roles", ())):
+    if LOG_READERS.isdisjoint(context.get("user_roles") or ()):
         return SafeString("")
     url = reverse("audit:timeline", args=[subject._meta.model_name, subject.pk])
     return format_html('<p class="small"><a href="{}">{}</a></p>', url, gettext("All of it in the audit log"))

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.kit import merkle
+from tests.rfc6962 import mth, path, subproof
 
 VECTORS = Path(__file__).resolve().parents[3] / "shared" / "data" / "merkle"
 FILES = sorted(VECTORS.rglob("*.json"))
@@ -25,9 +26,9 @@ def test_there_are_196_vectors():
 
 
 @needs_vectors
-@pytest.mark.parametrize("path", FILES, ids=lambda path: "/".join(path.parts[-3:]))
-def test_vectors_are_accepted_and_refused_as_published(path):
-    case = json.loads(path.read_text())
+@pytest.mark.parametrize("file", FILES, ids=lambda file: "/".join(file.parts[-3:]))
+def test_vectors_are_accepted_and_refused_as_published(file):
+    case = json.loads(file.read_text())
     proof = [decoded(text) for text in case["proof"] or []]
     if "leafIdx" in case:
         leaf = decoded(case["leafHash"])
@@ -36,37 +37,6 @@ def test_vectors_are_accepted_and_refused_as_published(path):
         earlier, later = (case["size1"], decoded(case["root1"])), (case["size2"], decoded(case["root2"]))
         holds = merkle.is_consistent(earlier, later, proof)
     assert holds == (not case["wantErr"]), case["desc"]
-
-
-# The definitions, as they are written
-
-
-def mth(leaves: list[bytes]) -> bytes:
-    """RFC 6962, section 2.1."""
-    if not leaves:
-        return merkle.EMPTY_ROOT
-    if len(leaves) == 1:
-        return leaves[0]
-    k = 1 << (len(leaves) - 1).bit_length() - 1
-    return merkle.node_hash(mth(leaves[:k]), mth(leaves[k:]))
-
-
-def path(m: int, leaves: list[bytes]) -> list[bytes]:
-    """RFC 6962, section 2.1.1."""
-    if len(leaves) == 1:
-        return []
-    k = 1 << (len(leaves) - 1).bit_length() - 1
-    return [*path(m, leaves[:k]), mth(leaves[k:])] if m < k else [*path(m - k, leaves[k:]), mth(leaves[:k])]
-
-
-def subproof(m: int, leaves: list[bytes], known: bool) -> list[bytes]:
-    """RFC 6962, section 2.1.2."""
-    if m == len(leaves):
-        return [] if known else [mth(leaves)]
-    k = 1 << (len(leaves) - 1).bit_length() - 1
-    if m <= k:
-        return [*subproof(m, leaves[:k], known), mth(leaves[k:])]
-    return [*subproof(m - k, leaves[k:], False), mth(leaves[:k])]
 
 
 def leaves_of(count: int) -> list[bytes]:

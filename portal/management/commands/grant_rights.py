@@ -18,7 +18,7 @@ NUMBERED = (
     "FROM information_schema.columns WHERE table_schema = 'public' "
     "GROUP BY table_name HAVING bool_or(identity_generation = 'ALWAYS')"
 )
-NEVER_DELETED = ["agreements_agreement", "agreements_signingrequest"]
+NEVER_DELETED = ["agreements_agreement", "agreements_signingrequest", "board_motion"]
 GRANTS = (
     "GRANT USAGE ON SCHEMA public TO {role}",
     "REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}",

@@ -1,0 +1,105 @@
+"""Many at once: double votes, settling votes, decision numbers."""
+
+from collections.abc import Callable
+from threading import Barrier, Thread
+
+import pytest
+from django.db import connection, connections
+from django.utils import timezone
+
+from governance.board import services as boards
+from governance.board.models import Decision, Motion, Vote
+from portal.audit.models import AuditEvent
+from portal.errors import DomainError
+from tests import factories
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def at_once(works: list[Callable[[], object]]) -> None:
+    """Run each with a connection of its own, all beginning together; a refusal of the domain is an answer."""
+    start = Barrier(len(works))
+
+    def run(work: Callable[[], object]) -> None:
+        wrapper = connections["default"]
+        options = {name: value for name, value in wrapper.settings_dict["OPTIONS"].items() if name != "pool"}
+        wrapper.settings_dict = {**wrapper.settings_dict, "OPTIONS": options}  # as in a process of its own
+        try:
+            wrapper.ensure_connection()
+            start.wait(60)
+            work()
+        except DomainError:
+            pass
+        finally:
+            connection.close()
+
+    threads = [Thread(target=run, args=[work]) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.fixture
+def motion(programme) -> Motion:
+    factories.board(5)
+    found = boards.refer_institution(factories.applied_institution("Lake Hospital").pk, now=timezone.now())
+    assert found is not None
+    factories.declare(found)
+    return found
+
+
+def test_50_double_votes_at_once_leave_one_counted_vote(motion):
+    voter, now = boards.electorate(motion).earliest("pk"), timezone.now()
+    at_once([lambda: boards.cast_vote(motion, choice="for", by=voter, now=now)] * 50)
+    assert list(Vote.objects.values_list("voter", "number", "choice")) == [(voter.pk, 1, "for")]
+    counted = boards.count(motion, now=now)
+    assert (counted.votes_for, counted.cast) == (1, 1)
+    assert AuditEvent.objects.filter(verb__in=["vote.cast", "vote.changed"]).count() == 1
+
+
+def test_50_contrary_votes_at_once_leave_one_counted_vote_and_all_ballots(motion):
+    voter, now = boards.electorate(motion).earliest("pk"), timezone.now()
+
+    def vote(choice: str) -> Callable[[], object]:
+        return lambda: boards.cast_vote(motion, choice=choice, reason="Why.", by=voter, now=now)
+
+    at_once([vote("for"), vote("against")] * 25)
+    ballots = list(Vote.objects.order_by("number").values_list("number", "choice"))
+    assert [number for number, _ in ballots] == list(range(1, len(ballots) + 1))
+    assert all(one != two for (_, one), (_, two) in zip(ballots, ballots[1:], strict=False))
+    counted = boards.count(motion, now=now)
+    assert (counted.cast, counted.votes_for) == (1, ballots[-1][1] == "for")
+
+
+def test_the_votes_of_all_at_once_close_it_once(motion):
+    now = timezone.now()
+
+    def vote(voter) -> Callable[[], object]:
+        return lambda: boards.cast_vote(motion, choice="for", by=voter, now=now)
+
+    at_once([vote(voter) for voter in boards.electorate(motion)])
+    motion.refresh_from_db()
+    assert (motion.status, Decision.objects.count()) == ("carried", 1)
+    assert AuditEvent.objects.filter(verb="motion.carried").count() == 1
+    assert Vote.objects.count() == 3  # the fourth and fifth came after it had closed
+
+
+def test_twenty_decisions_at_once_have_twenty_numbers(motion):
+    now = timezone.now()
+    motions = [motion]
+    for number in range(19):
+        found = boards.refer_institution(factories.applied_institution(f"Hospital {number}").pk, now=now)
+        assert found is not None
+        motions.append(found)
+    voters = list(boards.electorate(motion))
+    for row in motions:
+        factories.declare(row, *voters[:3])
+        for voter in voters[:2]:
+            boards.cast_vote(row, choice="for", by=voter, now=now)
+
+    def settle(row: Motion) -> Callable[[], object]:
+        return lambda: boards.cast_vote(row, choice="for", by=voters[2], now=now)
+
+    at_once([settle(row) for row in motions])
+    assert sorted(Decision.objects.values_list("number", flat=True)) == list(range(1, 21))
