@@ -67,7 +67,7 @@ def people(request) -> dict[str, object]:
 
 
 @pytest.fixture
-def worlds(institution, programme, outsider, people, settings) -> dict[str, dict[str, object]]:
+def worlds(institution, programme, outsider, people, settings, log_origin) -> dict[str, dict[str, object]]:
     """One of everything of `institution`, the same of another one, and what exists nowhere, by placeholder."""
     settings.MAILBOX_PAGE = True
     settings.ACCOUNT_RATE_LIMITS = False

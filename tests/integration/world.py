@@ -1,12 +1,15 @@
 """One of everything, for the access matrix: the values of the placeholders of its addresses."""
 
 import itertools
+from datetime import timedelta
 
 from allauth.usersessions.models import UserSession
 from django.utils import timezone
 
 from contributions import services as contributions
 from governance.benchmarks import services as benchmarks
+from governance.board import meetings
+from governance.board import services as boards
 from governance.board.models import Condition, Motion
 from jobs import tasks
 from jobs.models import Run
@@ -14,6 +17,8 @@ from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.agreements import services as agreements
 from portal.agreements.models import Agreement
+from portal.audit import sequencer
+from portal.audit.models import Checkpoint
 from portal.institutions import documents, joining, memberships
 from portal.institutions.models import Institution, Membership
 from portal.notifications import webhooks
@@ -37,6 +42,16 @@ def shared_objects(programme: Programme, *, operator: User) -> dict[str, object]
     annex = factories.agreement(programme, slug="annex", covers=["images"])
     library = factories.agreement(programme, slug="library", covers=[])
     agreements.publish(library, text="# Library\n\nChanged.\n", change_note="Clearer.", by=None, now=timezone.now())
+    chair = User.objects.get(consortium_roles__role="chair")
+    starts = timezone.now() + timedelta(days=1)
+    meeting = meetings.call(
+        title="Board", starts_at=starts, ends_at=starts + timedelta(hours=1), place="Room 4", motions=[], points=["One"],
+        by=chair, now=timezone.now(),
+    )  # fmt: skip
+    interest = boards.register_interest(
+        nature="other", institution=None, organisation="Lens GmbH", note="A tie.", by=chair, now=timezone.now()
+    )
+    sequencer.run(now=timezone.now())
     mail = Mail.objects.create(recipient="a@example.org", subject="Hello", body="http://localhost/")
     return {
         "release": release.slug,
@@ -55,6 +70,12 @@ def shared_objects(programme: Programme, *, operator: User) -> dict[str, object]
         "applicant": applicant.slug,
         "declined": declined.slug,
         "role": operator.consortium_roles.get().pk,
+        "year": release.motions.get().decision.year,
+        "number": release.motions.get().decision.number,
+        "meeting": meeting.pk,
+        "interest": interest.pk,
+        "user": operator.pk,
+        "checkpoint": Checkpoint.objects.latest("size").size,
         "base_model": factories.base_model(programme).pk,
     }
 
