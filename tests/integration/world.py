@@ -45,8 +45,8 @@ def shared_objects(programme: Programme, *, operator: User) -> dict[str, object]
     chair = User.objects.get(consortium_roles__role="chair")
     starts = timezone.now() + timedelta(days=1)
     meeting = meetings.call(
-        title="Board", starts_at=starts, ends_at=starts + timedelta(hours=1), place="Room 4", motions=[], points=["One"],
-        by=chair, now=timezone.now(),
+        title="Board", starts_at=starts, ends_at=starts + timedelta(hours=1), place="Room 4", motions=[],
+        points=["One"], by=chair, now=timezone.now(),
     )  # fmt: skip
     interest = boards.register_interest(
         nature="other", institution=None, organisation="Lens GmbH", note="A tie.", by=chair, now=timezone.now()
