@@ -86,18 +86,18 @@ def test_a_malformed_filter_shows_nothing_and_says_so(sign_in, auditor, held, qu
 
 def test_older_pages_go_by_start_kind_and_number(sign_in, auditor, institution, monkeypatch):
     for number in range(3):  # all begun at once, of both kinds
-        person = factories.user(f"Person {number}")
+        person = factories.user(f"Zelda {number}")
         accounts.appoint(person, "auditor", by=None, now=MONDAY)
         Membership.objects.create(user=person, institution=institution, role="member", started_at=MONDAY)
     monkeypatch.setattr("portal.institutions.role_pages.PAGE_SIZE", 4)
-    client, seen, query = sign_in(auditor), [], {"person": "Person "}
+    client, seen, query = sign_in(auditor), [], {"person": "Zelda"}
     while True:
         page = client.get(PAGE, query)
         seen += [(row.person, row.role) for row in page.context["roles"]]
         if not page.context["before"]:
             break
         query["before"] = page.context["before"]
-    people = [f"Person {number}" for number in (2, 1, 0)]
+    people = [f"Zelda {number}" for number in (2, 1, 0)]
     assert seen == [(name, "Member") for name in people] + [(name, "Auditor") for name in people]
 
 
