@@ -1,0 +1,173 @@
+"""What each kind of motion does when it is carried, lost or taken back, and when it is moot."""
+
+from datetime import date, timedelta
+
+import pytest
+from django.utils import timezone
+
+from contributions import services as contributions
+from contributions.models import Contribution
+from governance.board import services as boards
+from governance.board.models import Kind, Motion
+from governance.releases import services as releases
+from governance.releases.models import Release
+from portal.accounts import services as accounts
+from portal.agreements import services as agreements
+from portal.errors import NotAllowed
+from portal.institutions.models import Membership
+from tests import candidates, factories, publishing
+
+FAR = date(2099, 1, 1)
+
+
+@pytest.fixture
+def release(programme, board, operator) -> Release:
+    return publishing.released_model(operator)
+
+
+def now():
+    return timezone.now()
+
+
+def test_every_kind_has_its_row_in_the_table_of_effects():
+    assert set(boards.EFFECTS) == set(Kind.values)
+
+
+def test_a_retraction_stops_downloads_and_tells_who_accepted(release, researcher, chair):
+    releases.accept_license(
+        release, license_sha256=release.license.sha256, typed_name="R", institution_name="", purpose="P",
+        channel="browser", by=researcher, now=now(),
+    )  # fmt: skip
+    motion = boards.propose_retraction(release, reason="A flaw in the data.", by=chair, now=now())
+    factories.vote_all(motion)
+    release.refresh_from_db()
+    assert (release.status, release.reason) == ("retracted", "A flaw in the data.")
+    assert researcher.notifications.get().subject == f"{release} was retracted"
+    with pytest.raises(releases.Withdrawn):
+        releases.require_download(release, by=researcher)
+
+
+def test_a_lost_retraction_changes_nothing(release, chair):
+    motion = boards.propose_retraction(release, reason="A flaw.", by=chair, now=now())
+    factories.vote_all(motion, "against", "It is none.")
+    release.refresh_from_db()
+    assert (motion.status, release.status) == ("lost", "released")
+
+
+def test_a_release_that_is_taken_back_is_declined(programme, board, operator):
+    row = publishing.proposed_release(operator)
+    boards.take_back(row.motions.get(), reason="A wrong card.", by=operator, now=now())
+    row.refresh_from_db()
+    assert (row.status, row.reason) == ("declined", "A wrong card.")
+
+
+@pytest.fixture
+def learnt(institution, programme, board, operator) -> tuple[Contribution, Release]:
+    """A contribution that a released model has learnt from, and that was withdrawn."""
+    contribution = factories.reviewed_contribution(institution)
+    factories.vote_all(contribution.motions.get())
+    contribution.refresh_from_db()
+    candidate = candidates.candidate(programme, mixture=candidates.corpus(programme, contribution))
+    row = candidates.released(candidate)
+    steward = factories.person_of(institution, Membership.Role.STEWARD)
+    return contributions.withdraw(contribution, by=steward, reason="A patient objects.", now=now()), row
+
+
+@pytest.mark.parametrize(("consequence", "status"), [("exclude", "released"), ("retract", "retracted")])
+def test_what_follows_a_withdrawal(learnt, operator, consequence, status):
+    contribution, row = learnt
+    motion = boards.propose_settlement(contribution, consequence=consequence, reason="Consent.", by=operator, now=now())
+    factories.vote_all(motion)
+    row.refresh_from_db()
+    assert (motion.status, row.status) == ("carried", status)
+
+
+def test_training_again_is_asked_of_the_operators(learnt, operator):
+    motion = boards.propose_settlement(learnt[0], consequence="retrain", reason="Consent.", by=operator, now=now())
+    factories.vote_all(motion)
+    asked = operator.notifications.filter(subject=f"The board asks to train again without {learnt[0]}")
+    assert asked.count() == 1
+
+
+def test_a_version_is_published_as_it_was_proposed(programme, board, operator):
+    agreement = programme.agreements.get()
+    text = agreement.versions.get().text + "\nMore.\n"
+    motion = boards.propose_version(agreement, text=text, change_note="More.", is_material=True, by=operator, now=now())
+    factories.vote_all(motion)
+    newest = agreements.newest_of(agreement)
+    assert newest is not None
+    assert (newest.version, newest.text, newest.is_material, motion.status) == (2, text, True, "carried")
+
+
+def test_a_version_is_moot_when_another_is_published_meanwhile(programme, board, operator):
+    agreement = programme.agreements.get()
+    motion = boards.propose_version(
+        agreement, text="# Agreement\n", change_note="Short.", is_material=False, by=operator, now=now()
+    )
+    agreements.publish(agreement, text="# Another\n", change_note="?", by=None, now=now())
+    assert boards.is_moot(motion)
+    boards.sweep(now=now())
+    motion.refresh_from_db()
+    assert motion.status == "withdrawn"
+
+
+def test_a_task_is_adopted(programme, board, operator):
+    task = publishing.benchmark_task(programme)
+    motion = boards.propose_task(task, reason="Needed.", by=operator, now=now())
+    factories.vote_all(motion)
+    task.refresh_from_db()
+    assert task.adopted_at is not None
+    with pytest.raises(boards.ProposalInvalid):
+        boards.propose_task(task, reason="Again.", by=operator, now=now())
+
+
+def test_a_seat_is_given_for_a_term_and_ends_after_it(programme, board, operator):
+    person, ends = factories.user("New Person"), now().date() + timedelta(days=100)
+    motion = boards.propose_seat(
+        person, role="board_member", programme=programme, term_ends_on=ends, reason="Good.", by=operator, now=now()
+    )
+    factories.vote_all(motion)
+    seat = person.consortium_roles.get()
+    assert (seat.role, seat.programme, seat.term_ends_on, seat.ended_at) == ("board_member", programme, ends, None)
+    for days, held in ((100, True), (101, False)):
+        boards.sweep(now=now() + timedelta(days=days))
+        assert person.consortium_roles.current().exists() is held
+
+
+def test_a_new_chair_takes_over_from_the_one_before(programme, board, operator):
+    motion = boards.propose_seat(
+        board[1], role="chair", programme=None, term_ends_on=FAR, reason="Her turn.", by=operator, now=now()
+    )
+    factories.declare(motion)
+    boards.set_rule("give_seat", None, quorum_floor=2, by=board[0], now=now())
+    factories.vote_all(motion)
+    assert (accounts.has_role(board[1], "chair"), accounts.has_role(board[0], "chair")) == (True, False)
+
+
+def test_who_asks_what_the_board_cannot_be_asked(programme, release, learnt, board, operator, steward):
+    with pytest.raises(NotAllowed):
+        boards.propose_retraction(release, reason="?", by=steward, now=now())
+    boards.propose_retraction(release, reason="?", by=operator, now=now())
+    with pytest.raises(boards.ProposalInvalid, match="asks this already"):
+        boards.propose_retraction(release, reason="?", by=operator, now=now())
+    for wrong in ({"consequence": "forget"}, {"consequence": ""}):
+        with pytest.raises(boards.ProposalInvalid):
+            boards.propose_settlement(learnt[0], reason="?", by=operator, now=now(), **wrong)
+    person = factories.user("Root")
+    person.is_superuser = True
+    for wrong in ({"role": "operator"}, {"term_ends_on": date(2020, 1, 1)}, {"role": "board_member"}):
+        given = {"role": "board_member", "term_ends_on": FAR, **wrong}
+        with pytest.raises(boards.ProposalInvalid):
+            boards.propose_seat(person, programme=None, reason="?", by=operator, now=now(), **given)
+
+
+def test_only_what_is_moot_is_taken_back_by_the_sweep(programme, institution, board, operator):
+    contribution = factories.reviewed_contribution(institution)
+    row = publishing.proposed_release(operator)
+    steward = factories.person_of(institution, Membership.Role.STEWARD)
+    boards.sweep(now=now())
+    assert set(Motion.objects.values_list("status", flat=True)) == {"reviewing", "open"}
+    contributions.withdraw(contribution, by=steward, reason="Wrong.", now=now())
+    releases.decline(row.pk, by=None, reason="Wrong.", now=now())
+    boards.sweep(now=now())
+    assert set(Motion.objects.values_list("status", flat=True)) == {"withdrawn"}
