@@ -226,7 +226,9 @@ elif not EMBEDDED:
     raise ImproperlyConfigured("EMAIL_URL is needed where EMBEDDED is not set: without it nobody gets any mail.")
 EMAIL_TIMEOUT = 10  # seconds; a hung mail server must not hold a request
 MAILBOX_PAGE = EMAIL_BACKEND == "portal.notifications.backends.MailboxBackend" and EMBEDDED
+CONTROLLER = env.str("CONTROLLER", default="Global RETFound Consortium")  # on the record of processing
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Global RETFound <portal@localhost>")
+PRIVACY_CONTACT = env.str("PRIVACY_CONTACT", default=DEFAULT_FROM_EMAIL)  # for requests of Articles 15 to 22
 
 # Pages
 LANGUAGE_CODE = "en-gb"

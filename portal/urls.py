@@ -5,7 +5,7 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from contributions import api as contributions_api
 from governance.releases import api as releases_api
-from portal import reference, styleguide, views
+from portal import reference, reports, styleguide, views
 from portal.accounts import api as accounts_api
 from portal.accounts import urls as accounts_urls
 from portal.agreements import api as agreements_api
@@ -30,6 +30,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("regions.csv", views.regions_csv, name="regions_csv"),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
+    path("privacy/record/", reports.record_of_processing, name="processing"),
+    path("privacy/record.csv", reports.record_of_processing_csv, name="processing_csv"),
+    path("account/downloads/", reports.downloads, name="downloads"),
+    path("account/downloads.csv", reports.downloads_csv, name="downloads_csv"),
+    path("institutions/<slug:slug>/report/", reports.institution, name="institution_report"),
     path("style/", styleguide.page, name="styleguide"),
     path("accounts/", include("allauth.urls")),
     path("account/delete/", views.erase_account, name="account_erase"),

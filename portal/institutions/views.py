@@ -108,7 +108,13 @@ def show(request: HttpRequest, slug: str) -> HttpResponse:
     context = described(institution) | {"contributions": _approved_by_kind(institution), "can": actions.named(can)}
     if request.user.has_perm("institutions.view_file", institution):
         context |= _file(request, institution)
+        context["reads_report"] = _reads_report(request, institution)
     return render(request, "institutions/institution_show.html", context)
+
+
+def _reads_report(request: HttpRequest, institution: Institution) -> bool:
+    manages = request.user.has_perm("institutions.change_institution", institution)
+    return manages or request.user.has_perm("audit.view_log")
 
 
 def _approved_by_kind(institution: Institution) -> list[dict[str, Any]]:
