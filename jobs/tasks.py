@@ -1,8 +1,6 @@
 """The doorbell: tasks take ids by keyword, guard on status, call one service."""
 
 import logging
-from collections.abc import Callable
-from typing import Any
 
 from celery import shared_task
 
@@ -21,6 +19,7 @@ from portal.agreements import services as agreements
 from portal.audit import sequencer
 from portal.institutions import reviews
 from portal.notifications import digest, outbox
+from portal.queue import attempt
 
 logger = logging.getLogger(__name__)
 WORK: dict[str, engine.Work] = {
@@ -93,22 +92,15 @@ def sweep() -> None:
     """Repair what lost messages and lost workers left behind; the rows say what is due. One bad row stops no other."""
     now = services.now()
     for run in services.overdue(now=now):
-        _try(services.give_back, run, note="The worker went silent.", now=now, at_once=True)
-    _try(services.ring_waiting, now=now)
+        attempt(services.give_back, run, note="The worker went silent.", now=now, at_once=True)
+    attempt(services.ring_waiting, now=now)
     for pk in _unchecked():
-        _try(validate_contribution, contribution_id=pk)
+        attempt(validate_contribution, contribution_id=pk)
     for pk in Release.objects.filter(status="released").exclude(files__name="SHA256SUMS").values_list("pk", flat=True):
-        _try(publish.publish, pk)
-    _try(agreements.sweep, now=now)
-    _try(reviews.remind, now=now)
-    _try(board.sweep, now=now)
-
-
-def _try(step: Callable[..., object], *args: Any, **kwargs: Any) -> None:
-    try:
-        step(*args, **kwargs)
-    except Exception:
-        logger.exception("The sweep could not do %s %s %s; it tries again.", step.__name__, args, kwargs)
+        attempt(publish.publish, pk)
+    attempt(agreements.sweep, now=now)
+    attempt(reviews.remind, now=now)
+    attempt(board.sweep, now=now)
 
 
 def _unchecked() -> list[int]:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.core import checks
 from django.db import models
 
 from portal.accounts.models import User
+from portal.notifications.outbox import ROW_KEPT
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ ACTIVITIES: dict[str, Activity] = {
     "security": Activity(
         "Security of accounts", "Recognising who signs in, and ending sessions, tokens and kits.",
         INTEREST.format("keeping accounts from others"), "Everybody with an account", "Nobody",
-        "Sessions 14 days; tokens until they expire or are ended; all of it until the account is erased.",
+        f"Sessions {settings.SESSION_COOKIE_AGE // 86_400} days; "
+        "tokens until they expire or are ended; all of it until the account is erased.",
     ),
     "membership": Activity(
         "Institutions and their people", "Knowing who acts for an institution, and deciding on its application.",
@@ -75,7 +78,7 @@ ACTIVITIES: dict[str, Activity] = {
         "Notifications", "Telling people what waits for them.", CONTRACT,
         "Everybody with an account, and who is invited",
         "The mail servers between the portal and the reader",
-        "The outbox 30 days; the inbox until the account is erased.",
+        f"The outbox {ROW_KEPT.days} days; the inbox until the account is erased.",
     ),
     "audit": Activity(
         "Audit log", "Showing that nothing was changed unseen.", INTEREST.format("a log that outsiders can verify"),
@@ -238,7 +241,6 @@ def stale() -> list[str]:
     return [name for name in named if name not in there]
 
 
-@checks.register(checks.Tags.models)
 def every_personal_field_is_on_record(**kwargs: object) -> list[checks.CheckMessage]:
     """Fail the check, and so the build, on a field that is in neither table."""
     hint = "Add it to PERSONAL or IMPERSONAL in portal/processing.py."

@@ -1,6 +1,8 @@
-"""Sending a task by name, after the transaction it belongs to."""
+"""Sending a task by name, after the transaction it belongs to; and steps of a sweep, of which none stops the others."""
 
 import logging
+from collections.abc import Callable
+from typing import Any
 
 from django.db import transaction
 
@@ -24,3 +26,12 @@ def enqueue(name: str, *, queue: str = "cpu", **kwargs: int | str) -> None:
 
     # A def, not a partial: Django 5.2 logs func.__qualname__ of a robust callback.
     transaction.on_commit(send, robust=True)
+
+
+def attempt(step: Callable[..., object], *args: Any, **kwargs: Any) -> None:
+    """Do one step of a sweep; one that fails is logged, by numbers, and the sweep goes on: it comes again."""
+    try:
+        step(*args, **kwargs)
+    except Exception:
+        numbers = [getattr(arg, "pk", arg) for arg in args]
+        logger.exception("The sweep could not do %s %s; it tries again.", step.__name__, numbers)

@@ -7,12 +7,14 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
+from django.db.models import Exists, OuterRef, Q
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from contributions.corpora.models import CorpusPart
 from contributions.models import Contribution
 from governance.board.models import Decision
 from governance.releases.models import Download, LicenseAcceptance
@@ -23,6 +25,7 @@ from portal.audit.views import require_auditor
 from portal.institutions.models import Institution
 
 PAGE_SIZE = 50
+DOWNLOADS = 200  # of an institution's people, on its report
 DOWNLOAD_COLUMNS = ["at", "release", "file", "sha256", "licence", "accepted_at", "purpose"]
 
 
@@ -140,7 +143,6 @@ def institution(request: SignedInRequest, slug: str) -> HttpResponse:
     form = PeriodForm(request.GET)
     bounds = form.bounds()
     contributions = Contribution.objects.filter(institution=row).exclude(status="draft")
-    people = row.memberships.values("user")
     context = {
         "institution": row,
         "form": form,
@@ -153,18 +155,24 @@ def institution(request: SignedInRequest, slug: str) -> HttpResponse:
             "motion"
         ),
         "corpora": _uses(row),
-        "downloads": Download.objects.filter(user__in=people, **_within("at", bounds)).select_related(
-            "file__release", "user"
-        )[:200],
+        "downloads": _downloads_of(row, bounds),
     }
     return render(request, "portal/institution_report.html", context)
 
 
+def _downloads_of(row: Institution, bounds: dict[str, Any]) -> Any:
+    """Return what its people downloaded while they belonged to it."""
+    belonged = row.memberships.filter(user=OuterRef("user"), started_at__lte=OuterRef("at")).filter(
+        Q(ended_at=None) | Q(ended_at__gte=OuterRef("at"))
+    )
+    rows = Download.objects.filter(Exists(belonged), **_within("at", bounds))
+    return rows.select_related("file__release", "user")[:DOWNLOADS]
+
+
 def _uses(row: Institution) -> list[dict[str, Any]]:
     """Return the corpora that hold something of the institution, and the released models that learnt from each."""
-    found = []
-    for contribution in row.contributions.filter(corpus_parts__isnull=False).distinct():
-        for part in contribution.corpus_parts.select_related("corpus").prefetch_related("corpus__candidates__release"):
-            released = [c.release for c in part.corpus.candidates.all() if hasattr(c, "release")]
-            found.append({"contribution": contribution, "part": part, "releases": released})
-    return found
+    parts = CorpusPart.objects.filter(contribution__institution=row).select_related("corpus", "contribution")
+    return [
+        {"part": part, "releases": [c.release for c in part.corpus.candidates.all() if hasattr(c, "release")]}
+        for part in parts.prefetch_related("corpus__candidates__release").order_by("pk")
+    ]

@@ -5,9 +5,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from governance.board import models
+from governance.board.lifecycle import UNDECIDED
 from portal.admin import ReadOnlyAdmin
-
-UNDECIDED = ["reviewing", "open", "tied"]
 
 
 @admin.register(models.Motion)

@@ -13,30 +13,37 @@ from governance.board.forms import NoteForm
 from governance.board.models import Comment, Condition, Motion
 from portal.accounts.requests import SignedInRequest
 from portal.institutions import services as institutions
+from portal.institutions.models import Institution
 
 
-def _motion(request: SignedInRequest, pk: int) -> Motion:
-    """Return a motion about an institution that the person manages, or one that the person sees as the board does."""
+def _case(request: SignedInRequest, pk: int) -> tuple[Motion, Institution]:
+    """Return a motion and its institution, for who manages the institution or sees the motion as the board does."""
     rows = Motion.objects.concerning(request.user) | Motion.objects.visible_to(request.user).filter(
         institution__isnull=False
     )
     related = rows.select_related("institution", "contribution", "decision").distinct()
-    return get_object_or_404(related, pk=pk)
+    motion = get_object_or_404(related, pk=pk)
+    assert motion.institution is not None  # both sets are of motions that concern one
+    return motion, motion.institution
 
 
 @require_GET
 def show(request: SignedInRequest, pk: int) -> HttpResponse:
     """Show where a motion stands, to the institution that it concerns."""
-    return _page(request, _motion(request, pk))
+    motion, institution = _case(request, pk)
+    return _page(request, motion, institution)
 
 
-def _page(request: SignedInRequest, motion: Motion, form: NoteForm | None = None) -> HttpResponse:
+def _page(
+    request: SignedInRequest, motion: Motion, institution: Institution, form: NoteForm | None = None
+) -> HttpResponse:
+    manages = institutions.manages(request.user, institution)
     context = {
         "motion": motion,
         "notes": motion.comments.filter(audience=Comment.Audience.APPLICANT).select_related("author"),
         "conditions": motion.conditions.all(),
-        "may_reply": institutions.manages(request.user, motion.institution) and motion.closed_at is None,  # type: ignore[arg-type]
-        "may_report": institutions.manages(request.user, motion.institution),  # type: ignore[arg-type]
+        "may_reply": manages and motion.closed_at is None,
+        "may_report": manages,
         "form": form or NoteForm(),
     }
     return render(request, "board/applicant.html", context, status=422 if form else 200)
@@ -45,11 +52,11 @@ def _page(request: SignedInRequest, motion: Motion, form: NoteForm | None = None
 @require_POST
 def reply(request: SignedInRequest, pk: int) -> HttpResponse:
     """Write to the board, for the institution."""
-    motion = _motion(request, pk)
-    institutions.require_manager(request.user, motion.institution)  # type: ignore[arg-type]
+    motion, institution = _case(request, pk)
+    institutions.require_manager(request.user, institution)
     form = NoteForm(request.POST)
     if not form.is_valid():
-        return _page(request, motion, form)
+        return _page(request, motion, institution, form)
     services.reply(motion, text=form.cleaned_data["text"], by=request.user, now=timezone.now())
     messages.success(request, "The board reads your note.")
     return redirect(discussion.applicant_path(motion))

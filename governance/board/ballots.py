@@ -8,13 +8,13 @@ from django.db import transaction
 from governance.board import conflicts, reviews
 from governance.board.closing import close_if_settled, is_moot
 from governance.board.conflicts import require_declared, require_voter, sync_recusals
+from governance.board.counting import institution_of
 from governance.board.errors import VoteRefused
 from governance.board.lifecycle import Status
 from governance.board.models import Motion, Recusal, Vote
 from governance.board.moves import locked
 from portal.accounts.models import User
 from portal.audit import services as audit
-from portal.institutions import services as institutions
 from portal.live import announce
 
 MAX_CONDITIONS = 10
@@ -72,7 +72,7 @@ def _append(motion: Motion, wanted: tuple[str, str, list[str]], *, number: int, 
         motion=motion,
         voter=by,
         number=number,
-        voter_institution=institutions.institutions_of(by).first(),
+        voter_institution_id=institution_of(by),
         subject_institution=motion.institution,
         choice=choice,
         reason=reason,

@@ -1,6 +1,6 @@
 """The page of a motion: the question about interests, evidence, review, ballot, discussion, the secretary's tools."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from django.contrib import messages
 from django.forms import Form
@@ -43,7 +43,7 @@ RELATED = [
     "decision",
     "casting_vote__chair",
 ]
-Forms = dict[str, Form]
+AnyForm = TypeVar("AnyForm", bound=Form)
 
 
 def _motion(request: SignedInRequest, pk: int) -> Motion:
@@ -61,8 +61,6 @@ def _owes_declaration(user: User, motion: Motion) -> bool:
 def show(request: SignedInRequest, pk: int) -> HttpResponse:
     """Show a motion with its evidence, its arithmetic and, for who may vote, the ballot."""
     motion = _motion(request, pk)
-    if motion.closed_at is None and services.is_seated(request.user, motion):
-        services.sync_recusals(motion, now=timezone.now())
     if _owes_declaration(request.user, motion):
         return redirect("board:declare", motion.pk)
     return _page(request, motion)
@@ -95,7 +93,7 @@ def _answer(motion: Motion, form: DeclarationForm, *, by: User) -> None:
 # The page
 
 
-def _own(prefix: str, form: type[Form], data: QueryDict | None = None, **kwargs: Any) -> Form:
+def _own(prefix: str, form: type[AnyForm], data: QueryDict | None = None, **kwargs: Any) -> AnyForm:
     """Return a form with ids of its own: several on the page have a reason."""
     return form(data, auto_id=f"{prefix}_%s", **kwargs)
 
@@ -237,7 +235,7 @@ def vote(request: SignedInRequest, pk: int) -> HttpResponse:
     form = _own("vote", VoteForm, request.POST, request=request, motion=motion)
     if not form.is_valid():
         return _page(request, motion, 422, vote_form=form)
-    services.cast_vote(motion, **form.said(), by=request.user, now=timezone.now())  # type: ignore[attr-defined]
+    services.cast_vote(motion, **form.said(), by=request.user, now=timezone.now())
     messages.success(request, "Your vote is on record. You can change it until the ballot closes.")
     return redirect(motion)
 
@@ -281,7 +279,7 @@ def review(request: SignedInRequest, pk: int) -> HttpResponse:
         return _page(request, motion, 422, review_form=form)
     services.submit_review(
         motion,
-        answers=form.answers(),  # type: ignore[attr-defined]
+        answers=form.answers(),
         recommendation=form.cleaned_data["recommendation"],
         note=form.cleaned_data["note"],
         by=request.user,

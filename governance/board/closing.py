@@ -19,11 +19,13 @@ from portal.audit import services as audit
 from portal.errors import NotAllowed
 from portal.institutions import services as institutions
 from portal.live import announce
+from portal.notifications import services as notifications
 from portal.notifications.services import notify
 from portal.notifications.types import Type
 
 EXTENSION = timedelta(days=7)  # JOURNEYS.md, 5.6 step 6
 CHAIR_DAYS = timedelta(days=7)
+BEFORE_THE_VOTE = {Status.REVIEWING, Status.OPEN}
 REMIND_BEFORE = (timedelta(days=3), timedelta(days=1))
 
 
@@ -151,7 +153,7 @@ def return_for_changes(motion: Motion, *, note: str, by: User, now: datetime) ->
     is_reviewer = motion.reviews.current().filter(reviewer=by).exists()
     if not (is_secretary(by, motion) or is_reviewer):
         raise NotAllowed("Only a reviewer of this motion, the chair or an operator returns it.")
-    if motion.kind != Kind.APPROVE_CONTRIBUTION or motion.votes.exists() or motion.status not in {"reviewing", "open"}:
+    if motion.kind != Kind.APPROVE_CONTRIBUTION or motion.votes.exists() or motion.status not in BEFORE_THE_VOTE:
         raise NotPossibleNow("A contribution can be returned only before the first vote is cast.")
     if not note.strip():
         raise VoteRefused("Say what to change: the institution reads it.")
@@ -166,7 +168,7 @@ def take_back(motion: Motion, *, reason: str, by: User, now: datetime) -> Motion
     motion = locked(motion)
     if not (is_secretary(by, motion) or motion.opened_by_id == by.pk):
         raise NotAllowed("Only who proposed it, the chair or an operator takes a motion back.")
-    if motion.opened_by_id is None or motion.votes.exists() or motion.status not in {"reviewing", "open"}:
+    if motion.opened_by_id is None or motion.votes.exists() or motion.status not in BEFORE_THE_VOTE:
         raise NotPossibleNow("Only a proposal on which nobody has voted can be taken back.")
     if not reason.strip():
         raise VoteRefused("Say in a sentence why.")
@@ -178,18 +180,21 @@ def take_back(motion: Motion, *, reason: str, by: User, now: datetime) -> Motion
 # By the clock
 
 
+def _is_due(now: datetime) -> Q:
+    """Return the condition that a motion's time has come: the ballot's, or the chair's to decide a tie."""
+    return Q(status=Status.OPEN, closes_at__lte=now) | Q(status=Status.TIED, closes_at__lte=now - CHAIR_DAYS)
+
+
 def due(*, now: datetime) -> list[int]:
-    """Return the ids of the motions whose time has come: the ballot's, or the chair's to decide a tie."""
-    ballots = Q(status=Status.OPEN, closes_at__lte=now)
-    ties = Q(status=Status.TIED, closes_at__lte=now - CHAIR_DAYS)
-    return list(Motion.objects.filter(ballots | ties).values_list("pk", flat=True))
+    """Return the ids of the motions whose time has come."""
+    return list(Motion.objects.filter(_is_due(now)).values_list("pk", flat=True))
 
 
 @transaction.atomic
 def close_due(motion_id: int, *, now: datetime) -> None:
     """Close a motion whose time has come; called by the sweep."""
-    motion = Motion.objects.select_for_update(of=("self",)).get(pk=motion_id)
-    if motion.pk not in due(now=now) or is_moot(motion):
+    motion = Motion.objects.select_for_update(of=("self",)).filter(_is_due(now), pk=motion_id).first()
+    if motion is None or is_moot(motion):
         return
     if motion.status == Status.TIED:
         settle(motion, Status.LOST, now=now)
@@ -198,10 +203,19 @@ def close_due(motion_id: int, *, now: datetime) -> None:
 
 
 def remind(*, now: datetime) -> None:
-    """Remind who has not voted, three days and one day before the ballot closes; each once."""
-    for motion in Motion.objects.filter(status=Status.OPEN, closes_at__lte=now + REMIND_BEFORE[0], closes_at__gt=now):
-        last = [before for before in REMIND_BEFORE if motion.closes_at - before <= now]  # type: ignore[operator]
-        _ask(motion, key=f"ballot-{motion.pk}-{motion.closes_at:%Y%m%d}-{last[-1].days}")
+    """Remind who has not voted, three days and one day before the ballot closes; each motion once at each."""
+    soon = Motion.objects.filter(status=Status.OPEN, closes_at__lte=now + REMIND_BEFORE[0], closes_at__gt=now)
+    keys = {_reminder_key(motion, now): motion for motion in soon.order_by("closes_at")}
+    told = notifications.told(keys)
+    for key, motion in keys.items():
+        if key not in told:
+            _ask(motion, key=key)
+
+
+def _reminder_key(motion: Motion, now: datetime) -> str:
+    assert motion.closes_at is not None  # a constraint: the ballot is open
+    last = [before for before in REMIND_BEFORE if motion.closes_at - before <= now][-1]
+    return f"ballot-{motion.pk}-{motion.closes_at:%Y%m%d}-{last.days}"
 
 
 @transaction.atomic

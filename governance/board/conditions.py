@@ -84,8 +84,10 @@ def settle(condition: Condition, *, status: str, note: str, by: User, now: datet
     condition = Condition.objects.select_for_update().get(pk=condition.pk)
     if not (accounts.has_role(by, "operator") or chairs(condition.motion).filter(pk=by.pk).exists()):
         raise NotAllowed("Only the chair or an operator settles a condition.")
-    if condition.status in {Status.MET, Status.WAIVED} or status == Status.REPORTED:
+    if condition.status in {Status.MET, Status.WAIVED}:
         raise NotPossibleNow("This condition is settled.")
+    if status not in {Status.MET, Status.WAIVED, Status.OPEN}:
+        raise VoteRefused("Say whether it is met, waived or still open.")
     if status != Status.MET and not note.strip():
         raise VoteRefused("Say why in a sentence: the institution reads it.")
     is_settled = status in {Status.MET, Status.WAIVED}

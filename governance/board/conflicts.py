@@ -10,6 +10,7 @@ from governance.board.counting import electorate
 from governance.board.errors import AlreadyDeclared, NotDeclared, VoteRefused
 from governance.board.lifecycle import Status
 from governance.board.models import Declaration, Interest, Motion, Recusal
+from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.agreements.models import Party, Signature
 from portal.audit import services as audit
@@ -104,7 +105,7 @@ def sync_recusals(motion: Motion, *, now: datetime) -> None:
 def unrecused() -> list[Motion]:
     """Return the undecided motions about an institution to which a member of a board belongs and is not recused yet."""
     belonging = Membership.objects.current().filter(
-        user__consortium_roles__role__in=["board_member", "chair"], user__consortium_roles__ended_at=None
+        user__consortium_roles__role__in=accounts.SEATED, user__consortium_roles__ended_at=None
     )
     pairs = set(belonging.values_list("institution", "user"))
     found = Motion.objects.undecided().filter(institution__in={institution for institution, _ in pairs})

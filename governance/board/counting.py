@@ -40,9 +40,19 @@ def rule_of(motion: Motion) -> Rule:
     )
 
 
+def _places(user: Any) -> QuerySet[Membership]:
+    """Return a person's memberships of today, first the one by which the person votes."""
+    return Membership.objects.current().filter(user=user).order_by("started_at", "pk")
+
+
+def institution_of(user: User) -> int | None:
+    """Return the id of the institution that a member's ballot counts for where the rule is one vote for each."""
+    return _places(user).values_list("institution", flat=True).first()
+
+
 def members(motion: Motion) -> list[Member]:
     """Return the seats, each with the institution of its holder."""
-    current = Membership.objects.current().filter(user=OuterRef("pk")).order_by("started_at", "pk")
+    current = _places(OuterRef("pk"))
     rows = electorate(motion).annotate(at=Subquery(current.values("institution")[:1])).order_by("pk")
     return [Member(pk, institution) for pk, institution in rows.values_list("pk", "at")]
 

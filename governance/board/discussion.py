@@ -84,15 +84,22 @@ def may_dissent(user: User, decision: Decision, *, now: datetime) -> bool:
     """Test if the person was outvoted and can still say why: within 7 days, once."""
     if now >= decision.decided_at + OPINION_DAYS or decision.opinions.filter(author=user).exists():
         return False
-    outvoted = {Status.CARRIED.value: "against", Status.LOST.value: "for"}.get(decision.motion.status)
-    return any(vote.voter_id == user.pk and vote.choice == outvoted for vote in last_votes(decision.motion))
+    return was_outvoted(user, decision)
+
+
+def was_outvoted(user: User, decision: Decision) -> bool:
+    """Test if the person's last ballot was for what the board did not decide."""
+    lost = {Status.CARRIED.value: "against", Status.LOST.value: "for"}.get(decision.motion.status)
+    return any(vote.voter_id == user.pk and vote.choice == lost for vote in last_votes(decision.motion))
 
 
 @transaction.atomic
 def dissent(decision: Decision, *, text: str, by: User, now: datetime) -> MinorityOpinion:
     """File a minority opinion; it is published beside the decision."""
+    if not was_outvoted(by, decision):
+        raise NotAllowed("A minority opinion is for members of the board who were outvoted.")
     if not may_dissent(by, decision, now=now):
-        raise NotPossibleNow("A minority opinion is for who was outvoted, once, within 7 days of the decision.")
+        raise NotPossibleNow("A minority opinion is filed once, within 7 days of the decision.")
     if not text.strip():
         raise VoteRefused("Say why you disagree.")
     row = MinorityOpinion.objects.create(decision=decision, author=by, text=text.strip(), filed_at=now)

@@ -13,6 +13,7 @@ from governance.benchmarks import services as benchmarks
 from governance.board.effects import CONSEQUENCES, releases_of
 from governance.board.models import Kind, Motion
 from governance.releases.models import Candidate
+from portal.accounts import services as accounts
 from portal.agreements import diff
 from portal.agreements import services as agreements
 from portal.institutions.countries import countries
@@ -107,7 +108,7 @@ def _seat(motion: Motion, now: datetime) -> Facts:
     person = _required(motion.person)
     return {
         "memberships": person.memberships.current().select_related("institution"),
-        "seats_so_far": person.consortium_roles.filter(role__in=["board_member", "chair"]).order_by("-started_at"),
+        "seats_so_far": person.consortium_roles.filter(role__in=accounts.SEATED).order_by("-started_at"),
         "interests": person.interests.select_related("institution"),
         "role": dict(person.consortium_roles.model.Role.choices)[motion.proposal["role"]],
     }

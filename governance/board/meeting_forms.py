@@ -4,15 +4,14 @@ from datetime import UTC
 from typing import Any
 
 from django import forms
+from django.db.models import QuerySet
 from django.utils.translation import gettext_lazy as _
 
 from governance.board.models import Meeting, Motion
 
 
-def _motions() -> forms.ModelMultipleChoiceField:
-    return forms.ModelMultipleChoiceField(
-        Motion.objects.undecided(), required=False, widget=forms.CheckboxSelectMultiple, label=_("Motions")
-    )
+def _motions(rows: QuerySet[Motion]) -> forms.ModelMultipleChoiceField:
+    return forms.ModelMultipleChoiceField(rows, required=False, widget=forms.CheckboxSelectMultiple, label=_("Motions"))
 
 
 def _points() -> forms.CharField:
@@ -32,7 +31,7 @@ class MeetingForm(forms.Form):
     starts_at = _moment(_("Begins"))
     ends_at = _moment(_("Ends"))
     place = forms.CharField(max_length=300, label=_("Place"), help_text=_("A room, or the address of the call."))
-    motions = _motions()
+    motions = _motions(Motion.objects.undecided())
     points = _points()
 
     def clean_points(self) -> list[str]:
@@ -49,13 +48,13 @@ class MeetingForm(forms.Form):
 
 
 class AgendaForm(forms.Form):
-    motions = _motions()
     points = _points()
 
     def __init__(self, *args: Any, meeting: Meeting, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         own = Motion.objects.filter(agenda_items__meeting=meeting)
-        self.fields["motions"].queryset = (Motion.objects.undecided() | own).distinct()  # type: ignore[attr-defined]
+        self.fields["motions"] = _motions((Motion.objects.undecided() | own).distinct())
+        self.order_fields(["motions", "points"])
 
     def clean_points(self) -> list[str]:
         return self.cleaned_data["points"].splitlines()

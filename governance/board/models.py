@@ -22,7 +22,7 @@ from governance.board.case_models import (
     MinorityOpinion,
     Review,
 )
-from governance.board.lifecycle import Status
+from governance.board.lifecycle import DECIDED, UNDECIDED, Status
 from governance.board.tally import Threshold
 from governance.releases.models import Release
 from portal.accounts import services as accounts
@@ -66,7 +66,7 @@ class Kind(models.TextChoices):
 
 
 # What each kind is about: these columns are set, the other subjects are empty.
-SUBJECTS: dict[str, set[str]] = {
+SUBJECTS: dict[Kind, set[str]] = {
     Kind.ADMIT_INSTITUTION: {"institution"},
     Kind.APPROVE_CONTRIBUTION: {"institution", "contribution"},
     Kind.RELEASE_MODEL: {"release"},
@@ -83,7 +83,7 @@ def _has_its_subject() -> Q:
     """Return the condition that a motion names exactly what its kind is about."""
     found = Q()
     for kind, subject in SUBJECTS.items():
-        found |= Q(kind=kind.value, **{f"{name}__isnull": name not in subject for name in SUBJECT_FIELDS})  # type: ignore[attr-defined]
+        found |= Q(kind=kind.value, **{f"{name}__isnull": name not in subject for name in SUBJECT_FIELDS})
     return found
 
 
@@ -166,7 +166,7 @@ class MotionQuerySet(models.QuerySet["Motion"]):
         return self.filter(institution__in=own.values("institution"))
 
     def undecided(self) -> "MotionQuerySet":
-        return self.filter(status__in=["reviewing", "open", "tied"])
+        return self.filter(status__in=UNDECIDED)
 
 
 class Motion(RuleFields):
@@ -227,8 +227,8 @@ class Motion(RuleFields):
         constraints = [
             models.CheckConstraint(condition=Q(status__in=list(Status)), name="motion_status_known"),
             models.CheckConstraint(
-                condition=Q(status__in=["reviewing", "open", "tied"], closed_at__isnull=True)
-                | (~Q(status__in=["reviewing", "open", "tied"]) & Q(closed_at__isnull=False)),
+                condition=Q(status__in=UNDECIDED, closed_at__isnull=True)
+                | (~Q(status__in=UNDECIDED) & Q(closed_at__isnull=False)),
                 name="motion_closed_at_iff_closed",
             ),
             models.CheckConstraint(
@@ -238,7 +238,7 @@ class Motion(RuleFields):
                 name="motion_closes_at_once_its_ballot_is_open",
             ),
             models.CheckConstraint(
-                condition=~Q(status__in=["carried", "lost", "lapsed"]) | Q(arithmetic__isnull=False),
+                condition=~Q(status__in=DECIDED) | Q(arithmetic__isnull=False),
                 name="motion_decided_with_its_arithmetic",
             ),
             models.CheckConstraint(condition=_has_its_subject(), name="motion_has_its_subject"),
@@ -250,14 +250,14 @@ class Motion(RuleFields):
             *(
                 models.UniqueConstraint(
                     fields=["kind", name],
-                    condition=Q(status__in=["reviewing", "open", "tied"], **{f"{name}__isnull": False}),
+                    condition=Q(status__in=UNDECIDED, **{f"{name}__isnull": False}),
                     name=f"one_undecided_motion_per_{name}",
                 )
                 for name in ("contribution", "release", "agreement", "task", "person")
             ),
             models.UniqueConstraint(
                 fields=["institution"],
-                condition=Q(status__in=["reviewing", "open", "tied"], kind="admit_institution"),
+                condition=Q(status__in=UNDECIDED, kind="admit_institution"),
                 name="one_undecided_motion_per_applicant",
             ),
         ]

@@ -13,7 +13,7 @@ from governance.board import closing, reviews
 from governance.board.effects import CONSEQUENCES
 from governance.board.errors import NotPossibleNow, ProposalInvalid
 from governance.board.lifecycle import Status
-from governance.board.models import Kind, Motion
+from governance.board.models import SUBJECT_FIELDS, Kind, Motion
 from governance.board.moves import move, open_ballot
 from governance.board.rules import copied, rule_for
 from governance.releases import services as releases
@@ -28,8 +28,6 @@ from portal.errors import NotAllowed
 from portal.institutions.lifecycle import Status as InstitutionStatus
 from portal.institutions.models import Institution
 from portal.programmes.models import Programme
-
-SEATS = ["board_member", "chair"]
 
 
 def _open(
@@ -101,11 +99,11 @@ def put_again(motion: Motion, *, by: User, now: datetime) -> Motion:
     if not closing.is_secretary(by, motion):
         raise NotAllowed("Only the chair or an operator puts a motion again.")
     later = Motion.objects.filter(
-        kind=motion.kind, pk__gt=motion.pk, **{f"{name}_id": getattr(motion, f"{name}_id") for name in _SUBJECTS}
+        kind=motion.kind, pk__gt=motion.pk, **{f"{name}_id": getattr(motion, f"{name}_id") for name in SUBJECT_FIELDS}
     )
     if motion.status != Status.LAPSED or closing.is_moot(motion) or later.exists():
         raise NotPossibleNow("Only what lapsed without a quorum, still waits and was not put again can be put again.")
-    subject = {name: getattr(motion, name) for name in _SUBJECTS}
+    subject = {name: getattr(motion, name) for name in SUBJECT_FIELDS}
     return _open(
         motion.kind,
         motion.title,
@@ -116,9 +114,6 @@ def put_again(motion: Motion, *, by: User, now: datetime) -> Motion:
         proposal=motion.proposal,
         **subject,
     )
-
-
-_SUBJECTS = ["institution", "contribution", "release", "agreement", "task", "person"]
 
 
 # Proposals
@@ -234,7 +229,7 @@ def propose_seat(
     _require_proposer(by, programme)
     _require_no_twin(Kind.GIVE_SEAT, person=person)
     held = ConsortiumRole.objects.current().filter(user=person, role=role, programme=programme)
-    if role not in SEATS or held.exists() or not person.is_active or person.is_superuser:
+    if role not in accounts.SEATED or held.exists() or not person.is_active or person.is_superuser:
         raise ProposalInvalid("The person holds this seat already, or cannot hold one.")
     if term_ends_on <= now.date():
         raise ProposalInvalid("The term must end after today.")

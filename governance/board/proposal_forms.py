@@ -14,10 +14,10 @@ from portal.agreements.models import Agreement
 from portal.programmes.models import Programme
 
 
-class _Proposal(forms.Form):
+class Proposal(forms.Form):
     """One subject, and the rest."""
 
-    subject_field = ""
+    subject_field: str
 
     def asked(self) -> tuple[Any, dict[str, Any]]:
         given = dict(self.cleaned_data)
@@ -31,13 +31,13 @@ def _reason() -> forms.CharField:
     )
 
 
-class RetractionForm(_Proposal):
+class RetractionForm(Proposal):
     subject_field = "release"
     release = forms.ModelChoiceField(Release.objects.filter(status="released"), label=_("Release"))
     reason = _reason()
 
 
-class SettlementForm(_Proposal):
+class SettlementForm(Proposal):
     subject_field = "contribution"
     contribution = forms.ModelChoiceField(
         Contribution.objects.filter(
@@ -50,7 +50,7 @@ class SettlementForm(_Proposal):
     reason = _reason()
 
 
-class VersionForm(_Proposal):
+class VersionForm(Proposal):
     subject_field = "agreement"
     agreement = forms.ModelChoiceField(Agreement.objects.select_related("programme"), label=_("Agreement"))
     text = forms.CharField(
@@ -62,13 +62,13 @@ class VersionForm(_Proposal):
     is_material = forms.BooleanField(required=False, label=_("Those who signed before must sign this one"))
 
 
-class TaskForm(_Proposal):
+class TaskForm(Proposal):
     subject_field = "task"
     task = forms.ModelChoiceField(Task.objects.filter(adopted_at__isnull=True), label=_("Task"))
     reason = _reason()
 
 
-class SeatForm(_Proposal):
+class SeatForm(Proposal):
     subject_field = "person"
     email = forms.EmailField(label=_("E-mail of the person"), help_text=_("Of an account here."))
     role = forms.ChoiceField(choices=[("board_member", _("Board member")), ("chair", _("Chair"))], label=_("Seat"))

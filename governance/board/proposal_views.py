@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from django.contrib import messages
-from django.forms import Form
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -17,7 +16,7 @@ from portal.accounts.requests import SignedInRequest
 from portal.errors import DomainError, NotAllowed
 
 # kind: (its form, the service that asks the board)
-PROPOSALS: dict[str, tuple[type[Form], Callable[..., Motion]]] = {
+PROPOSALS: dict[str, tuple[type[proposal_forms.Proposal], Callable[..., Motion]]] = {
     Kind.RETRACT_RELEASE: (proposal_forms.RetractionForm, opening.propose_retraction),
     Kind.SETTLE_WITHDRAWAL: (proposal_forms.SettlementForm, opening.propose_settlement),
     Kind.PUBLISH_AGREEMENT: (proposal_forms.VersionForm, opening.propose_version),
@@ -60,9 +59,9 @@ def propose(request: SignedInRequest, kind: str) -> HttpResponse:
     return render(request, "board/proposal.html", context, status=422 if form.errors else 200)
 
 
-def _asked(service: Callable[..., Motion], form: Form, *, by: User) -> Motion | None:
+def _asked(service: Callable[..., Motion], form: proposal_forms.Proposal, *, by: User) -> Motion | None:
     """Return the motion; what the rules refuse becomes an error of the form."""
-    subject, given = form.asked()  # type: ignore[attr-defined]
+    subject, given = form.asked()
     try:
         return service(subject, **given, by=by, now=timezone.now())
     except NotAllowed:

@@ -65,11 +65,10 @@ def _decisions(chosen: dict[str, str]) -> QuerySet[Decision]:
     return rows.filter(motion__programme__slug=chosen["programme"]) if chosen["programme"] else rows
 
 
-def _titled(rows: list[Decision], request: HttpRequest) -> list[Decision]:
+def _titled(rows: list[Decision], request: HttpRequest) -> list[tuple[str, Decision]]:
+    """Return each decision with what the reader may know as its title."""
     insider = set(_insiders(request).filter(pk__in=[row.motion_id for row in rows]).values_list("pk", flat=True))
-    for row in rows:
-        row.title = title_for(row.motion, insider=row.motion_id in insider)  # type: ignore[attr-defined]
-    return rows
+    return [(title_for(row.motion, insider=row.motion_id in insider), row) for row in rows]
 
 
 @login_not_required
@@ -103,10 +102,9 @@ def csv_(request: HttpRequest) -> HttpResponseBase:
 
 
 def _cells(request: HttpRequest) -> Iterator[list[Any]]:
-    for row in _titled(list(_decisions(_chosen(request))), request):
+    for title, row in _titled(list(_decisions(_chosen(request))), request):
         counted = row.motion.arithmetic or {}
         told = [counted.get(name) for name in COLUMNS[6:]]
-        title = row.title  # type: ignore[attr-defined]
         yield [str(row), row.decided_at, row.motion.kind, title, row.motion.programme, row.motion.status, *told]
 
 

@@ -21,6 +21,7 @@ from portal.audit import services as audit
 from portal.errors import NotAllowed
 from portal.institutions.reviews import add_working_days
 from portal.live import announce
+from portal.notifications import services as notifications
 from portal.notifications.services import notify
 from portal.notifications.types import Type
 
@@ -196,12 +197,20 @@ def workload(members: Sequence[User], *, now: datetime) -> list[Workload]:
 
 def remind(*, now: datetime) -> None:
     """Remind reviewers whose day has passed, once; the chair sees them on the docket."""
-    for review in Review.objects.waiting().filter(due_on__lt=now.date()).select_related("motion", "reviewer"):
-        notify(
-            [review.reviewer],
-            type=Type.BALLOT,
-            subject=f"Your review is late: {review.motion.audit_name}",
-            text=f"It was due on {review.due_on:%d %B %Y}. If you cannot do it, ask the chair to give it away.",
-            path=review.motion.get_absolute_url(),
-            key=f"board-review-{review.pk}-late",
-        )
+    late = Review.objects.waiting().filter(due_on__lt=now.date()).select_related("motion__person", "reviewer")
+    keys = {f"board-review-{review.pk}-late": review for review in late}
+    told = notifications.told(keys)
+    for key, review in keys.items():
+        if key not in told:
+            _remind(review, key)
+
+
+def _remind(review: Review, key: str) -> None:
+    notify(
+        [review.reviewer],
+        type=Type.BALLOT,
+        subject=f"Your review is late: {review.motion.audit_name}",
+        text=f"It was due on {review.due_on:%d %B %Y}. If you cannot do it, ask the chair to give it away.",
+        path=review.motion.get_absolute_url(),
+        key=key,
+    )

@@ -1,7 +1,6 @@
 """What the calendar does to agreements: reminders, expiry, dates for the reader's own calendar."""
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -21,8 +20,8 @@ from portal.institutions.models import Institution, Membership
 from portal.notifications import calendar
 from portal.notifications.services import notify
 from portal.notifications.types import Type
+from portal.queue import attempt
 
-logger = logging.getLogger(__name__)
 REMIND_DAYS = (60, 30, 7)
 REMINDED = "agreement.reminded"
 
@@ -41,7 +40,7 @@ def sweep(*, now: datetime) -> None:
     """Expire what is over and remind of what is due. Safe to repeat; one bad row stops no other."""
     today = day_of(now)
     for case in SigningRequest.objects.filter(status=Status.ACTIVE, expires_on__lt=today):
-        _try(expire, case, now=now)
+        attempt(expire, case, now=now)
     cases = _due(today)
     places = standings([case.institution for case in cases], [case.agreement for case in cases], now=now)
     told = _told(cases)
@@ -49,14 +48,7 @@ def sweep(*, now: datetime) -> None:
         place = places[case.institution_id, case.agreement_id]
         for reminder in reminders(case, place, today):
             if place.request == case and (case.pk, reminder.key) not in told:
-                _try(_remind, case, reminder, now=now)
-
-
-def _try(step: Callable[..., object], case: SigningRequest, *arguments: object, now: datetime) -> None:
-    try:
-        step(case, *arguments, now=now)
-    except Exception:
-        logger.exception("The sweep could not %s case %d; it tries again.", step.__name__, case.pk)
+                attempt(_remind, case, reminder, now=now)
 
 
 def _due(today: date) -> list[SigningRequest]:

@@ -70,6 +70,11 @@ def notify(
         ring()
 
 
+def told(keys: Iterable[str]) -> set[str]:
+    """Return which of these keys anybody was told under already; one query, for sweeps that come often."""
+    return set(Notification.objects.filter(key__in=list(keys)).values_list("key", flat=True))
+
+
 def _notification(user_id: int, key: str, values: dict) -> tuple[Notification, bool]:
     """Write the entry, or find the one that was written under the same key."""
     if key:

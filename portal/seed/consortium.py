@@ -14,8 +14,6 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from governance.board import services as boards
-from governance.board.models import Motion
-from governance.board.reviews import QUESTIONS
 from portal.accounts import services as accounts
 from portal.accounts import terms
 from portal.accounts.models import User
@@ -27,7 +25,7 @@ from portal.institutions.models import Institution, Membership
 from portal.notifications.authenticator import DEMO_DOMAIN
 from portal.programmes import services as programmes
 from portal.programmes.models import Programme
-from portal.seed import data, signing
+from portal.seed import board, data, signing
 from portal.seed.say import Say
 
 Role = Membership.Role
@@ -62,6 +60,7 @@ def seed(say: Say) -> People:
     signed = [site.key for site in data.SITES if site.state == "signed"]
     signing.sign_all(people.sites, signed, signatory=people.signatory)
     _choose_and_ask(people)
+    board.convene(people.sites, people.board, operator=people.operator)
     _secure()
     say.step(f"{len(data.SITES)} institutions, decided by the board's votes, signed by their officials")
     return people
@@ -157,9 +156,9 @@ def _site(site: data.Site, people: People) -> Institution:
         )
         boards.close_moot(now=timezone.now())
     elif motion is not None and site.state == "declined":
-        vote(motion, people, choice="against", reason=data.DECLINED_BECAUSE)
+        board.decline(motion, people.board)
     elif motion is not None and site.state in {"member", "signed"}:
-        vote(motion, people)
+        board.admit(motion, people.board, condition=data.CONDITION if site.key == "prairie" else "")
     institution.refresh_from_db()
     return institution
 
@@ -180,36 +179,6 @@ def _join(institution: Institution, person: User, role: str, *, by: User) -> Non
     """Invite, and accept with the secret that the invitation's mail will carry."""
     _, secret = memberships.invite(institution, email=person.email, role=role, by=by, now=timezone.now())
     memberships.accept_invitation(secret, by=person, verified_emails={person.email}, now=timezone.now())
-
-
-def vote(motion: Motion, people: People, *, choice: str = "for", reason: str = "", voters: int = 0) -> None:
-    """Let the board vote until the motion closes (or only the first `voters` members)."""
-    review(motion)
-    for voter in people.board[: voters or None]:
-        motion.refresh_from_db()
-        if motion.status == "open" and boards.can_vote(voter, motion):
-            _declare(motion, voter)
-            boards.cast_vote(motion, choice=choice, reason=reason, by=voter, now=timezone.now())
-
-
-def review(motion: Motion) -> None:
-    """Let the reviewers of a motion finish, so that its ballot opens."""
-    for row in motion.reviews.waiting().select_related("reviewer"):
-        _declare(motion, row.reviewer)
-        boards.submit_review(
-            motion,
-            answers=dict.fromkeys(QUESTIONS, "yes"),
-            recommendation="approve",
-            note=data.REVIEWED,
-            by=row.reviewer,
-            now=timezone.now(),
-        )
-    motion.refresh_from_db()
-
-
-def _declare(motion: Motion, member: User) -> None:
-    if not boards.has_declared(member, motion):
-        boards.declare(motion, answer="none", by=member, now=timezone.now())
 
 
 def write_accounts(people: People) -> None:

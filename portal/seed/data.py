@@ -79,3 +79,22 @@ RETURNED_NOTE = "Nearly complete. Three fields need another look; then the board
 CHOSEN = {"ganga": ["weights"], "galilee": ["weights"], "yangtze": ["weights", "synthetic"], "savanna": ["images"]}
 JOINS = ("ganga", "member", "I am a doctoral student in Dr Nair's group and would like to see the runs.")
 DECLINED_BECAUSE = "It would resell the photographs; the agreement lets nobody do that."
+DISSENT = "A contract that forbids resale would have been enough, and few others photograph so many countries."
+CONDITION = "Send the approval of your ethics committee for the years before 2019."
+CONDITION_MET = "The approval of 12 March 2018 is in the folder of our application."
+ON_THE_DOCKET = ("levante", "aotearoa")  # the first is tied, the ballot on the second has begun
+TIED = [
+    ("for", ""),
+    ("against", "A company: the agreement must say first what it may sell."),
+    ("for", ""),
+    ("against", "I would wait for the ethics reference."),
+    ("abstain", "I know neither the group nor its cameras."),
+]
+DISCUSSED = "Their screening covers a people that no other member photographs. The gap in our map is real."
+ASKED = "Which committee approves research on the screening photographs? You left the reference empty."
+INTEREST = {"organisation": "Lumen Optics", "note": "Paid advice on the design of a fundus camera since 2024."}
+MEETING = {
+    "title": "December meeting",
+    "place": "https://meet.demo.example/board",
+    "points": ["Terms of seats that end in spring", "Dates of next year's meetings"],
+}

@@ -22,7 +22,8 @@ from jobs.kit import encoder, phantom
 from jobs.models import Run
 from portal.blueprint import applying
 from portal.seed import sites
-from portal.seed.consortium import RETINA, People, vote
+from portal.seed.board import vote
+from portal.seed.consortium import RETINA, People
 from portal.seed.say import Say
 
 LICENCE = Path(releases.__file__).parent / "licences" / "CC-BY-NC-4.0.txt"
@@ -145,7 +146,7 @@ def seed(people: People, say: Say) -> None:
 
 def _vote_on(people: People, contribution: Contribution, *, voters: int = 0) -> None:
     for motion in Motion.objects.filter(contribution=contribution, status__in=["reviewing", "open"]):
-        vote(motion, people, voters=voters)
+        vote(motion, people.board[: voters or None])
 
 
 @transaction.atomic
@@ -182,7 +183,7 @@ def _train_and_release(people: People, generators: list[Contribution], say: Say)
         by=people.operator,
         now=timezone.now(),
     )
-    vote(Motion.objects.get(release=release), people)
+    vote(Motion.objects.get(release=release), people.board)
     release.refresh_from_db()
     say.wait("Putting the release's files in place", lambda: release.files.filter(name="SHA256SUMS").exists())
     releases.accept_license(

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROWS = ["bench_validate.py", "bench_web.py"]
+ROWS = ["bench_validate.py", "bench_web.py", "bench_log.py", "bench_docket.py"]
 
 
 def main() -> int:

@@ -126,18 +126,7 @@ def pages(portal: RunningPortal) -> int:
     return 0
 
 
-SESSION = """
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
-from django.contrib.sessions.backends.db import SessionStore
-from portal.accounts.models import User
-user = User.objects.get(consortium_roles__role="operator")
-store = SessionStore()
-store[SESSION_KEY] = str(user.pk)
-store[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
-store[HASH_SESSION_KEY] = user.get_session_auth_hash()
-store.create()
-print(store.session_key)
-"""
+SESSION = "from tests.benchmarks.motions import session_of; print(session_of('operator'))"
 NEWEST = (
     "from contributions.models import Contribution; print(Contribution.objects.exclude(status='draft').latest('pk').pk)"
 )

@@ -3,14 +3,24 @@
 import uuid
 
 import pytest
+from django.utils import timezone
 
 from contributions.models import Contribution
+from governance.board import services as boards
+from governance.board.models import Motion
+from portal.accounts.models import User
 from portal.agreements.models import Agreement, SigningRequest
 from portal.institutions.models import Institution
 from portal.programmes.models import BaseModel, Programme
 from tests import chest as chests
 from tests import contributing, factories
 from tests.trees import Verifier
+
+
+@pytest.fixture(autouse=True)
+def _a_code_outlives_its_half_minute(settings):
+    """Accept the code of the step before (RFC 6238, 5.2), or a test begun at the end of a step is refused by chance."""
+    settings.MFA_TOTP_TOLERANCE = 1
 
 
 @pytest.fixture
@@ -63,6 +73,32 @@ def at_status(institution, base, steward):
         return contributing.at_status(status, institution, base, by=steward, content=content)
 
     return _at_status
+
+
+@pytest.fixture
+def motion(programme, board) -> Motion:
+    """An application before the board of three."""
+    institution = factories.applied_institution("Lake Hospital", country="TZ", image_count=12_000)
+    found = boards.refer_institution(institution.pk, now=timezone.now())
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def four(programme) -> list[User]:
+    """Four members of the board; the first is the chair."""
+    return factories.board(4)
+
+
+@pytest.fixture
+def tied(four) -> Motion:
+    """An application on which two of four voted for it and two against."""
+    found = boards.refer_institution(factories.applied_institution("Lake Hospital").pk, now=timezone.now())
+    assert found is not None
+    for voter, choice in zip(four, ("for", "for", "against", "against"), strict=True):
+        factories.cast(found, voter, choice, "No ethics approval.")
+    found.refresh_from_db()
+    return found
 
 
 @pytest.fixture

@@ -166,4 +166,4 @@ def test_one_bad_row_stops_no_other(case, agreement, caplog, monkeypatch):
     monkeypatch.setattr(calendar, "expire", broken)
     services.sweep(now=timezone.now() + timedelta(days=800))
     assert [SigningRequest.objects.get(pk=row.pk).status for row in cases] == ["active", "expired"]
-    assert f"could not broken case {case.pk}" in caplog.text
+    assert f"could not do broken [{case.pk}]" in caplog.text

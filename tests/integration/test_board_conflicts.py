@@ -6,19 +6,13 @@ import pytest
 from dateutil.relativedelta import relativedelta
 from django.utils import timezone
 
+from contributions import services as contributions
 from governance.board import services as boards
 from governance.board.models import Interest, Motion, Recusal
 from portal.accounts import services as accounts
 from portal.errors import NotAllowed
 from portal.institutions.models import Membership
 from tests import factories
-
-
-@pytest.fixture
-def motion(programme, board) -> Motion:
-    found = boards.refer_institution(factories.applied_institution("Lake Hospital").pk, now=timezone.now())
-    assert found is not None
-    return found
 
 
 def bases(motion: Motion) -> list[tuple[int, str]]:
@@ -54,7 +48,6 @@ def test_who_made_or_signed_a_contribution_is_recused_wherever_they_are_now(inst
         institution.memberships.filter(user=person).update(ended_at=timezone.now())
     for person in (steward, official, signatory):
         seat(person)
-    from contributions import services as contributions
 
     contributions.begin_validation(contribution.pk, now=timezone.now())
     contributions.promote_files(contribution.pk)

@@ -23,7 +23,7 @@ from governance.board.models import (
     Motion,
     Review,
 )
-from tests import factories
+from tests import factories, publishing
 
 NOW = timezone.now()
 
@@ -42,10 +42,6 @@ def meeting(motion, chair) -> Meeting:
     )  # fmt: skip
 
 
-def refused(constraint: str):
-    return pytest.raises(IntegrityError, match=constraint)
-
-
 @pytest.mark.parametrize(
     ("facts", "constraint"),
     [
@@ -58,13 +54,13 @@ def refused(constraint: str):
     ],
 )
 def test_rules(db, facts, constraint):
-    with refused(constraint), transaction.atomic():
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
         BallotRule.objects.create(**facts)
 
 
 def test_one_rule_per_kind_and_programme(db):
     BallotRule.objects.create(kind="give_seat")
-    with refused("one_rule_per_kind_and_programme"), transaction.atomic():
+    with pytest.raises(IntegrityError, match="one_rule_per_kind_and_programme"), transaction.atomic():
         BallotRule.objects.create(kind="give_seat")
 
 
@@ -75,12 +71,12 @@ def test_interests(institution, chair):
         ({}, "interest_is_with_one_party"),
         ({"organisation": "One", "nature": "secret"}, "interest_nature_known"),
     ):
-        with refused(constraint), transaction.atomic():
+        with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
             Interest.objects.create(**{**facts, **wrong})
 
 
 def test_declarations(motion, chair):
-    with refused("declaration_says_what"), transaction.atomic():
+    with pytest.raises(IntegrityError, match="declaration_says_what"), transaction.atomic():
         Declaration.objects.create(motion=motion, member=chair, answer="stay", declared_at=NOW)
 
 
@@ -91,31 +87,31 @@ def test_reviews(motion):
         {"recommendation": "approve"},
         {"submitted_at": NOW, "recommendation": "return"},
     ):
-        with refused("review_submitted_with_its_recommendation"), transaction.atomic():
+        with pytest.raises(IntegrityError, match="review_submitted_with_its_recommendation"), transaction.atomic():
             Review.objects.filter(pk=review.pk).update(**wrong)
-    with refused("one_review_per_reviewer"), transaction.atomic():
+    with pytest.raises(IntegrityError, match="one_review_per_reviewer"), transaction.atomic():
         Review.objects.create(motion=motion, reviewer=review.reviewer, assigned_at=NOW, due_on=NOW)
 
 
 def test_comments(motion, chair):
     for wrong, constraint in (({"audience": "press"}, "audience_known"), ({"text": ""}, "not_empty")):
         facts = {"audience": "board", "text": "?", **wrong}
-        with refused(f"comment_{constraint}"), transaction.atomic():
+        with pytest.raises(IntegrityError, match=f"comment_{constraint}"), transaction.atomic():
             Comment.objects.create(motion=motion, author=chair, written_at=NOW, **facts)
 
 
 def test_decisions_and_opinions(motion, board):
     factories.vote_all(motion)
     decision = motion.decision
-    with refused("decision_numbers_start_at_one"), transaction.atomic():
+    with pytest.raises(IntegrityError, match="decision_numbers_start_at_one"), transaction.atomic():
         Decision.objects.create(motion=_other(motion), year=2026, number=0, decided_at=NOW)
-    with refused("one_decision_per_number"), transaction.atomic():
+    with pytest.raises(IntegrityError, match="one_decision_per_number"), transaction.atomic():
         Decision.objects.create(motion=_other(motion), year=decision.year, number=decision.number, decided_at=NOW)
     facts = {"decision": decision, "author": board[0], "filed_at": NOW}
-    with refused("opinion_not_empty"), transaction.atomic():
+    with pytest.raises(IntegrityError, match="opinion_not_empty"), transaction.atomic():
         MinorityOpinion.objects.create(**facts, text="")
     MinorityOpinion.objects.create(**facts, text="No.")
-    with refused("one_opinion_per_member"), transaction.atomic():
+    with pytest.raises(IntegrityError, match="one_opinion_per_member"), transaction.atomic():
         MinorityOpinion.objects.create(**facts, text="Again.")
 
 
@@ -133,7 +129,7 @@ def test_conditions(motion):
         ({"status": "gone"}, "condition_settled_at_iff_settled"),
         ({"status": "reported"}, "condition_reported_with_text"),
     ):
-        with refused(constraint), transaction.atomic():
+        with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
             Condition.objects.filter(pk=row.pk).update(**wrong)
 
 
@@ -142,25 +138,24 @@ def test_meetings(meeting, motion, chair):
         ({"ends_at": meeting.starts_at}, "meeting_ends_after_it_starts"),
         ({"minutes": "?"}, "meeting_minuted_at_iff_minutes"),
     ):
-        with refused(constraint), transaction.atomic():
+        with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
             Meeting.objects.filter(pk=meeting.pk).update(**wrong)
     for wrong, constraint in (
         ({"position": 1, "text": "?"}, "one_agenda_item_per_position"),
         ({"position": 9, "motion": motion}, "a_motion_is_once_on_an_agenda"),
         ({"position": 9}, "agenda_item_says_what"),
     ):
-        with refused(constraint), transaction.atomic():
+        with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
             AgendaItem.objects.create(meeting=meeting, **wrong)
-    with refused("attendance_answer_known"), transaction.atomic():
+    with pytest.raises(IntegrityError, match="attendance_answer_known"), transaction.atomic():
         Attendance.objects.create(meeting=meeting, member=chair, answer="may", answered_at=NOW)
     Attendance.objects.create(meeting=meeting, member=chair, answer="yes", answered_at=NOW)
-    with refused("one_answer_per_member"), transaction.atomic():
+    with pytest.raises(IntegrityError, match="one_answer_per_member"), transaction.atomic():
         Attendance.objects.create(meeting=meeting, member=chair, answer="no", answered_at=NOW)
 
 
 @pytest.mark.parametrize("name", ["contribution", "release", "agreement", "task", "person"])
 def test_one_undecided_motion_about_a_thing(motion, chair, operator, programme, name):
-    from tests import publishing
 
     now = timezone.now()
     made = {
@@ -177,11 +172,11 @@ def test_one_undecided_motion_about_a_thing(motion, chair, operator, programme, 
     }  # fmt: skip
     twin = made[name]()
     twin.pk = None
-    with refused(f"one_undecided_motion_per_{name}"), transaction.atomic():
+    with pytest.raises(IntegrityError, match=f"one_undecided_motion_per_{name}"), transaction.atomic():
         twin.save(force_insert=True)
 
 
 def test_a_returned_contribution_says_why(motion):
     boards.return_for_changes(motion, note="Which camera?", by=motion.reviews.earliest("pk").reviewer, now=NOW)
-    with refused("contribution_rejected_with_reason"), transaction.atomic():
+    with pytest.raises(IntegrityError, match="contribution_rejected_with_reason"), transaction.atomic():
         Contribution.objects.filter(pk=motion.contribution_id).update(reason="")

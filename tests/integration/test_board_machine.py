@@ -171,8 +171,10 @@ class Ballot(RuleBasedStateMachine):
 
     @invariant()
     def it_never_passes_below_the_quorum(self) -> None:
-        if self.status == "carried" and not hasattr(self.motion, "casting_vote"):
-            counted = self.motion.arithmetic
+        motion = Motion.objects.get(pk=self.motion.pk)
+        if motion.status == "carried" and not hasattr(motion, "casting_vote"):
+            counted = motion.arithmetic
+            assert counted is not None
             assert counted["votes_for"] + counted["votes_against"] + counted["abstentions"] >= 3
 
 

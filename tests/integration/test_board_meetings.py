@@ -17,13 +17,6 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def motion(programme, board) -> Motion:
-    found = boards.refer_institution(factories.applied_institution("Lake Hospital").pk, now=timezone.now())
-    assert found is not None
-    return found
-
-
-@pytest.fixture
 def meeting(motion, chair) -> Meeting:
     now = timezone.now()
     return meetings.call(

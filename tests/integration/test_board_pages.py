@@ -17,14 +17,6 @@ SECRET_REASON = "I doubt the ethics approval."
 
 
 @pytest.fixture
-def motion(programme, board) -> Motion:
-    institution = factories.applied_institution("Lake Hospital", country="TZ", image_count=12_000)
-    found = boards.refer_institution(institution.pk, now=timezone.now())
-    assert found is not None
-    return found
-
-
-@pytest.fixture
 def contribution(institution, board) -> Contribution:
     row = factories.reviewed_contribution(institution)
     result = {"number": 7, "name": "generation", "verdict": "warn", "sentence": "Two samples are alike.", "fix": ""}

@@ -8,23 +8,33 @@ with WRITE_CHANGES=1, and read what it wrote. More than one verb: one for each o
 """
 
 import csv
+import hashlib
 import json
 import os
+from base64 import b64encode
 from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
+import urllib3
 from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
+from contributions import services as contributions
+from contributions.models import Contribution, ContributionFile
 from governance.board import services as boards
 from governance.board.models import Meeting, Motion, Review
 from governance.board.reviews import QUESTIONS
+from governance.releases.models import Candidate, Release
+from jobs import evaluate
+from jobs import services as runs
+from portal import storage
 from portal.accounts import services as accounts
 from portal.accounts import terms
 from portal.accounts.models import DeviceLogin, User
@@ -58,21 +68,15 @@ def cover(world: SimpleNamespace) -> None:
 
 
 def emptied(world: SimpleNamespace) -> None:
-    from contributions import services as contributions
-    from contributions.models import ContributionFile
-
     file = ContributionFile.objects.get(pk=world.file)
     contributions.remove_file(file, by=world.persona("steward"))
 
 
 def announced(world: SimpleNamespace) -> None:
     emptied(world)
-    from contributions import services as contributions
-    from contributions.models import Contribution
-
     row = contributions.add_file(
         Contribution.objects.get(pk=world.draft), name="second.safetensors", size_bytes=3,
-        sha256=factories.hashlib.sha256(b"abc").hexdigest(),
+        sha256=hashlib.sha256(b"abc").hexdigest(),
         by=world.persona("steward"), now=timezone.now(),
     )  # fmt: skip
     world.announced = row.pk
@@ -80,22 +84,14 @@ def announced(world: SimpleNamespace) -> None:
 
 def arrived(world: SimpleNamespace) -> None:
     """All parts are in the store, and nobody has said so."""
-    import urllib3
-
-    from contributions import services as contributions
-    from contributions.models import ContributionFile
-
     announced(world)
-    file, digest = ContributionFile.objects.get(pk=world.announced), factories.hashlib.sha256(b"abc").digest()
-    parts = [(1, factories.b64encode(digest).decode())]
+    file, digest = ContributionFile.objects.get(pk=world.announced), hashlib.sha256(b"abc").digest()
+    parts = [(1, b64encode(digest).decode())]
     for signed in contributions.sign_parts(file, parts, by=world.persona("steward")):
         assert urllib3.request("PUT", signed["url"], body=b"abc", headers=signed["headers"]).status == 200
 
 
 def withdrawn(world: SimpleNamespace) -> None:
-    from contributions import services as contributions
-    from contributions.models import Contribution
-
     row = Contribution.objects.get(pk=world.contribution)
     contributions.withdraw(row, by=world.persona("steward"), reason="Wrong file.", now=timezone.now())
 
@@ -155,11 +151,9 @@ def outvoted(world: SimpleNamespace) -> None:
 
 
 def stored(world: SimpleNamespace) -> None:
-    from portal import storage
-
     row = Document.objects.get(pk=world.document)
     content = b"%PDF-1.7\n"
-    Document.objects.filter(pk=row.pk).update(sha256=factories.hashlib.sha256(content).hexdigest())
+    Document.objects.filter(pk=row.pk).update(sha256=hashlib.sha256(content).hexdigest())
     storage.put(storage.QUARANTINE, row.key, content)
 
 
@@ -168,11 +162,8 @@ def retried(world: SimpleNamespace) -> None:
 
 
 def failed_run(world: SimpleNamespace) -> None:
-    from governance.releases.models import Candidate
-    from jobs import evaluate, services
-
     run = evaluate.queue(Candidate.objects.get(slug=world.candidate), by=world.persona("operator"))
-    services.cancel(run, by=world.persona("operator"), now=timezone.now())
+    runs.cancel(run, by=world.persona("operator"), now=timezone.now())
     world.evaluation_run = run.pk
 
 
@@ -222,10 +213,7 @@ def world(worlds, people, clients, institution, sign_in) -> SimpleNamespace:
     found.zeros, found.digest = ZEROS, "R" * 43 + "="
     found.researcher_email = people["researcher"].email
     found.chair_role = people["chair"].consortium_roles.get().pk
-    found.other_site = worlds["other"]["slug"]
     found.other_site = Institution.objects.get(slug=worlds["other"]["slug"]).pk
-    from governance.releases.models import Release
-
     found.license_sha256 = Release.objects.get(slug=found.release).license.sha256
     found.terms_version, found.invitation_code = 1, "AAAA-AAAA"
     return found
@@ -272,8 +260,6 @@ def _filled(text: str, given: dict[str, Any]) -> str:
 
 
 def _form(given: dict[str, Any]) -> str:
-    from urllib.parse import urlencode
-
     return urlencode(given, doseq=True)
 
 

@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('board', '0005_carry_over'),
+        ('board', '0006_carry_over'),
     ]
 
     operations = [

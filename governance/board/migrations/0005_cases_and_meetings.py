@@ -2,7 +2,6 @@
 
 import django.db.models.deletion
 import django.utils.timezone
-import governance.board.tally
 from django.conf import settings
 from django.db import migrations, models
 
@@ -10,13 +9,8 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('agreements', '0005_guards'),
-        ('benchmarks', '0003_adopted'),
-        ('board', '0003_round_of_application'),
-        ('contributions', '0002_returned'),
+        ('board', '0004_rules_and_ballots'),
         ('institutions', '0004_late_constraints'),
-        ('programmes', '0002_tenant'),
-        ('releases', '0002_append_only'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
@@ -38,33 +32,6 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('answer', models.CharField(choices=[('yes', 'I come'), ('no', 'I cannot come')], max_length=3)),
                 ('answered_at', models.DateTimeField()),
-            ],
-        ),
-        migrations.CreateModel(
-            name='BallotRule',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('electorate', models.CharField(choices=[('consortium', 'Seats of every programme'), ('programme', 'Seats of the programme, and of every one')], default='programme', max_length=10)),
-                ('quorum_percent', models.PositiveSmallIntegerField(default=50, help_text='Of those who may vote.')),
-                ('quorum_floor', models.PositiveSmallIntegerField(default=3, help_text='Votes needed however many are recused.')),
-                ('threshold', models.CharField(choices=[(governance.board.tally.Threshold['MAJORITY'], 'More votes for than against'), (governance.board.tally.Threshold['TWO_THIRDS'], 'At least two thirds of the votes for and against'), (governance.board.tally.Threshold['UNANIMOUS'], 'Nobody against')], default=governance.board.tally.Threshold['MAJORITY'], max_length=10)),
-                ('per_institution', models.BooleanField(default=False, help_text='Members of one institution have one vote together.')),
-                ('days', models.PositiveSmallIntegerField(default=14, help_text='How long the ballot is open.')),
-                ('reviewers', models.PositiveSmallIntegerField(default=0, help_text='Who must recommend it before the ballot opens.')),
-                ('kind', models.CharField(choices=[('admit_institution', 'Admit an institution'), ('approve_contribution', 'Approve a contribution'), ('release_model', 'Release a model'), ('retract_release', 'Retract a release'), ('settle_withdrawal', 'Settle what follows a withdrawal'), ('publish_agreement', 'Publish a version of an agreement'), ('adopt_task', 'Adopt a benchmark task'), ('give_seat', 'Give a seat on the board')], max_length=30)),
-                ('set_at', models.DateTimeField(default=django.utils.timezone.now)),
-            ],
-            options={
-                'ordering': ['kind', 'programme'],
-            },
-        ),
-        migrations.CreateModel(
-            name='CastingVote',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('choice', models.CharField(choices=[('for', 'For'), ('against', 'Against')], max_length=8)),
-                ('reason', models.TextField()),
-                ('cast_at', models.DateTimeField()),
             ],
         ),
         migrations.CreateModel(
@@ -177,172 +144,6 @@ class Migration(migrations.Migration):
                 'ordering': ['id'],
             },
         ),
-        migrations.AlterModelOptions(
-            name='recusal',
-            options={'ordering': ['id']},
-        ),
-        migrations.RemoveConstraint(
-            model_name='motion',
-            name='motion_status_known',
-        ),
-        migrations.RemoveConstraint(
-            model_name='motion',
-            name='motion_closed_at_iff_closed',
-        ),
-        migrations.RemoveConstraint(
-            model_name='motion',
-            name='motion_has_its_subject',
-        ),
-        migrations.RemoveConstraint(
-            model_name='motion',
-            name='motion_rule_in_range',
-        ),
-        migrations.RemoveConstraint(
-            model_name='motion',
-            name='one_open_motion_per_contribution',
-        ),
-        migrations.RemoveConstraint(
-            model_name='motion',
-            name='one_open_motion_per_release',
-        ),
-        migrations.RemoveConstraint(
-            model_name='motion',
-            name='one_open_motion_per_applicant',
-        ),
-        migrations.RemoveConstraint(
-            model_name='vote',
-            name='one_vote_per_member',
-        ),
-        migrations.AddField(
-            model_name='motion',
-            name='agreement',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='motions', to='agreements.agreement'),
-        ),
-        migrations.AddField(
-            model_name='motion',
-            name='arithmetic',
-            field=models.JSONField(blank=True, help_text='The count with which it closed.', null=True),
-        ),
-        migrations.AddField(
-            model_name='motion',
-            name='days',
-            field=models.PositiveSmallIntegerField(default=14, help_text='How long the ballot is open.'),
-        ),
-        migrations.AddField(
-            model_name='motion',
-            name='electorate',
-            field=models.CharField(choices=[('consortium', 'Seats of every programme'), ('programme', 'Seats of the programme, and of every one')], default='programme', max_length=10),
-        ),
-        migrations.AddField(
-            model_name='motion',
-            name='extended_at',
-            field=models.DateTimeField(blank=True, help_text='When it was given 7 days more, once.', null=True),
-        ),
-        migrations.AddField(
-            model_name='motion',
-            name='per_institution',
-            field=models.BooleanField(default=False, help_text='Members of one institution have one vote together.'),
-        ),
-        migrations.AddField(
-            model_name='motion',
-            name='person',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='motions', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='motion',
-            name='programme',
-            field=models.ForeignKey(blank=True, help_text='Empty: the question concerns them all.', null=True, on_delete=django.db.models.deletion.PROTECT, related_name='motions', to='programmes.programme'),
-        ),
-        migrations.AddField(
-            model_name='motion',
-            name='proposal',
-            field=models.JSONField(blank=True, default=dict, help_text='What is done when it is carried, by kind.'),
-        ),
-        migrations.AddField(
-            model_name='motion',
-            name='quorum_floor',
-            field=models.PositiveSmallIntegerField(default=3, help_text='Votes needed however many are recused.'),
-        ),
-        migrations.AddField(
-            model_name='motion',
-            name='quorum_percent',
-            field=models.PositiveSmallIntegerField(default=50, help_text='Of those who may vote.'),
-        ),
-        migrations.AddField(
-            model_name='motion',
-            name='reason',
-            field=models.TextField(blank=True, help_text='Why it was returned or taken back.'),
-        ),
-        migrations.AddField(
-            model_name='motion',
-            name='reviewers',
-            field=models.PositiveSmallIntegerField(default=0, help_text='Who must recommend it before the ballot opens.'),
-        ),
-        migrations.AddField(
-            model_name='motion',
-            name='task',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='motions', to='benchmarks.task'),
-        ),
-        migrations.AddField(
-            model_name='motion',
-            name='threshold',
-            field=models.CharField(choices=[(governance.board.tally.Threshold['MAJORITY'], 'More votes for than against'), (governance.board.tally.Threshold['TWO_THIRDS'], 'At least two thirds of the votes for and against'), (governance.board.tally.Threshold['UNANIMOUS'], 'Nobody against')], default=governance.board.tally.Threshold['MAJORITY'], max_length=10),
-        ),
-        migrations.AddField(
-            model_name='recusal',
-            name='basis',
-            field=models.CharField(choices=[('institution', 'Belongs to the institution concerned'), ('cosigned', 'Made, sent or signed for what is judged'), ('interest', 'Declared an interest within 36 months'), ('person', 'Is the person concerned'), ('voluntary', 'Stepped aside')], default='voluntary', max_length=12),
-        ),
-        migrations.AddField(
-            model_name='vote',
-            name='conditions',
-            field=models.JSONField(blank=True, default=list, help_text='Texts; with a vote for, they become tasks.'),
-        ),
-        migrations.AddField(
-            model_name='vote',
-            name='number',
-            field=models.PositiveSmallIntegerField(default=1, help_text="Of this member's ballots on this motion."),
-        ),
-        migrations.AlterField(
-            model_name='motion',
-            name='closes_at',
-            field=models.DateTimeField(blank=True, help_text='Empty until the ballot opens.', null=True),
-        ),
-        migrations.AlterField(
-            model_name='motion',
-            name='kind',
-            field=models.CharField(choices=[('admit_institution', 'Admit an institution'), ('approve_contribution', 'Approve a contribution'), ('release_model', 'Release a model'), ('retract_release', 'Retract a release'), ('settle_withdrawal', 'Settle what follows a withdrawal'), ('publish_agreement', 'Publish a version of an agreement'), ('adopt_task', 'Adopt a benchmark task'), ('give_seat', 'Give a seat on the board')], max_length=30),
-        ),
-        migrations.AlterField(
-            model_name='motion',
-            name='opened_at',
-            field=models.DateTimeField(default=django.utils.timezone.now, help_text='When it came before the board.'),
-        ),
-        migrations.AlterField(
-            model_name='motion',
-            name='status',
-            field=models.CharField(choices=[('reviewing', 'Being reviewed'), ('open', 'Open'), ('tied', 'Tied'), ('carried', 'Carried'), ('lost', 'Lost'), ('lapsed', 'Lapsed'), ('returned', 'Returned for changes'), ('withdrawn', 'Taken back')], default='open', max_length=12),
-        ),
-        migrations.AddIndex(
-            model_name='motion',
-            index=models.Index(fields=['status', 'opened_at', 'id'], name='motion_docket'),
-        ),
-        migrations.AddIndex(
-            model_name='motion',
-            index=models.Index(fields=['status', 'closes_at'], name='motion_due'),
-        ),
-        migrations.AddConstraint(
-            model_name='recusal',
-            constraint=models.CheckConstraint(condition=models.Q(('basis__in', ['institution', 'cosigned', 'interest', 'person', 'voluntary'])), name='recusal_basis_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='vote',
-            constraint=models.UniqueConstraint(fields=('motion', 'voter', 'number'), name='one_ballot_per_number'),
-        ),
-        migrations.AddConstraint(
-            model_name='vote',
-            constraint=models.CheckConstraint(condition=models.Q(('choice', 'for'), ('conditions', []), _connector='OR'), name='vote_conditions_only_with_for'),
-        ),
         migrations.AddField(
             model_name='agendaitem',
             name='motion',
@@ -352,26 +153,6 @@ class Migration(migrations.Migration):
             model_name='attendance',
             name='member',
             field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='ballotrule',
-            name='programme',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='ballot_rules', to='programmes.programme'),
-        ),
-        migrations.AddField(
-            model_name='ballotrule',
-            name='set_by',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='castingvote',
-            name='chair',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='casting_votes', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='castingvote',
-            name='motion',
-            field=models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='casting_vote', to='board.motion'),
         ),
         migrations.AddField(
             model_name='comment',
@@ -457,26 +238,6 @@ class Migration(migrations.Migration):
             model_name='review',
             name='reviewer',
             field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='board_reviews', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddConstraint(
-            model_name='ballotrule',
-            constraint=models.UniqueConstraint(fields=('kind', 'programme'), name='one_rule_per_kind_and_programme', nulls_distinct=False),
-        ),
-        migrations.AddConstraint(
-            model_name='ballotrule',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['admit_institution', 'approve_contribution', 'release_model', 'retract_release', 'settle_withdrawal', 'publish_agreement', 'adopt_task', 'give_seat'])), name='rule_kind_known'),
-        ),
-        migrations.AddConstraint(
-            model_name='ballotrule',
-            constraint=models.CheckConstraint(condition=models.Q(('days__gte', 1), ('days__lte', 90), ('electorate__in', ['consortium', 'programme']), ('quorum_floor__gte', 1), ('quorum_percent__lte', 100), ('reviewers__lte', 5), ('threshold__in', ['majority', 'two_thirds', 'unanimous'])), name='rule_in_range'),
-        ),
-        migrations.AddConstraint(
-            model_name='castingvote',
-            constraint=models.CheckConstraint(condition=models.Q(('choice__in', ['for', 'against'])), name='casting_vote_decides'),
-        ),
-        migrations.AddConstraint(
-            model_name='castingvote',
-            constraint=models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='casting_vote_has_a_reason'),
         ),
         migrations.AddConstraint(
             model_name='comment',

@@ -14,7 +14,7 @@ def append_only(table):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("board", "0006_rules_of_motions"), ("accounts", "0006_terms_of_seats")]
+    dependencies = [("board", "0007_rules_of_motions"), ("accounts", "0006_terms_of_seats")]
     operations = [
         migrations.RunSQL(BALLOT, BALLOT_BACK),
         migrations.RunSQL(MOTION, MOTION_BACK),

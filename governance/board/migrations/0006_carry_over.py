@@ -45,5 +45,5 @@ def _number(apps):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("board", "0004_board_core"), ("audit", "0002_append_only")]
+    dependencies = [("board", "0005_cases_and_meetings"), ("audit", "0002_append_only")]
     operations = [migrations.RunPython(carry_over, migrations.RunPython.noop)]
