@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from governance.board import conditions as tasks
-from governance.board import discussion, services
+from governance.board import discussion, meetings, services
 from governance.board.forms import NoteForm
 from governance.board.models import Comment, Condition, Motion
 from portal.accounts.requests import SignedInRequest
@@ -69,7 +69,8 @@ def reply(request: SignedInRequest, pk: int) -> HttpResponse:
 def conditions(request: SignedInRequest) -> HttpResponse:
     """List the conditions that concern the person: what is open first."""
     rows = _conditions(request).select_related("motion", "institution").order_by("settled_at", "due_on")
-    return render(request, "board/condition_list.html", {"conditions": rows, "today": timezone.now().date()})
+    context = {"conditions": rows, "today": timezone.now().date(), "on_board": meetings.may_read(request.user)}
+    return render(request, "board/condition_list.html", context)
 
 
 def _conditions(request: SignedInRequest) -> QuerySet[Condition]:

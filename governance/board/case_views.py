@@ -132,6 +132,7 @@ def _state(request: SignedInRequest, motion: Motion) -> dict[str, Any]:
         "reviews": motion.reviews.current().select_related("reviewer"),
         "missing_reviewers": reviews.missing(motion) if motion.status == Status.REVIEWING else 0,
         "present": presence.present(motion) if motion.closed_at is None else [],
+        "chair_until": services.chair_until(motion) if motion.status == Status.TIED else None,
         "may_see_votes": not recusals.filter(member=request.user).exists(),
     }
 

@@ -71,10 +71,16 @@ def _tie(motion: Motion, *, now: datetime) -> None:
         chairs(motion).exclude(pk__in=recused),
         type=Type.BALLOT,
         subject=f"A tie: you decide {motion.audit_name}",
-        text="As many voted for as against. Decide it with a reason within 7 days; else it is lost.",
+        text=f"As many voted for as against. Decide it with a reason by {chair_until(motion):%d %B %Y, %H:%M} UTC.",
         path=motion.get_absolute_url(),
-        deadline_at=now + CHAIR_DAYS,
+        deadline_at=chair_until(motion),
     )
+
+
+def chair_until(motion: Motion) -> datetime:
+    """Return until when the chair can decide a tie; after it, the motion is lost."""
+    assert motion.closes_at is not None  # a ballot was open (motion_closes_at_once_its_ballot_is_open)
+    return motion.closes_at + CHAIR_DAYS
 
 
 def _extend_or_lapse(motion: Motion, *, now: datetime) -> None:

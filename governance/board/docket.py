@@ -10,7 +10,7 @@ from governance.board.lifecycle import Status
 from governance.board.models import Kind, Motion, Vote
 from governance.board.tally import Tally
 from portal.accounts import services as accounts
-from portal.accounts.models import User
+from portal.accounts.models import ConsortiumRole, User
 
 PAGE_SIZE = 50
 # What a reader can narrow the docket to.
@@ -26,19 +26,7 @@ class Row:
     days_open: int
     my_vote: Vote | None
     recused: bool
-    seated: bool
-    my_review: bool
-    declared: bool
-
-    @property
-    def waits_for_me(self) -> bool:
-        if not self.seated or self.recused:
-            return False
-        return (
-            self.my_review
-            if self.motion.status == Status.REVIEWING
-            else self.motion.status == "open" and not self.my_vote
-        )
+    waits_for_me: bool
 
 
 def seat_in(seats: set[int | None]) -> Q:
@@ -48,13 +36,23 @@ def seat_in(seats: set[int | None]) -> Q:
 
 
 def waiting_for(user: User) -> QuerySet[Motion]:
-    """Return the motions that wait for this person: for a vote, or for a review."""
+    """Return the motions that wait for this person: for a vote, for a review, or for the chair's word on a tie."""
     seats = accounts.programmes_seated(user)
     if not seats or user.is_superuser:
         return Motion.objects.none()
     vote = Q(status=Status.OPEN) & seat_in(seats) & ~Q(pk__in=user.votes.values("motion"))
     review = Q(status=Status.REVIEWING, pk__in=_reviews_of(user))
-    return Motion.objects.filter(vote | review).exclude(pk__in=user.recusals.values("motion"))
+    return Motion.objects.filter(vote | review | _ties_of(user)).exclude(pk__in=user.recusals.values("motion"))
+
+
+def _ties_of(user: User) -> Q:
+    """Return the condition for ties that the person breaks; it says what `counting.chairs` says of one motion."""
+    chairs = ConsortiumRole.objects.current().filter(role=ConsortiumRole.Role.CHAIR)
+    chaired = set(chairs.filter(user=user).values_list("programme", flat=True))
+    found = Q(electorate="programme", programme__in=chaired - {None})
+    if None in chaired:
+        found |= ~Q(electorate="programme", programme__in=chairs.exclude(programme=None).values("programme"))
+    return Q(status=Status.TIED) & found
 
 
 def _reviews_of(user: User) -> QuerySet:
@@ -83,26 +81,23 @@ def after(rows: QuerySet[Motion], pk: str) -> QuerySet[Motion]:
 
 def page(rows: QuerySet[Motion], user: User, *, now: datetime) -> list[Row]:
     """Return one page of rows, oldest first, with a constant number of queries."""
-    related = rows.select_related("programme", "institution", "person")
-    found = list(related.prefetch_related("votes", "recusals", "declarations", "reviews")[:PAGE_SIZE])
-    tallies = counts(found, now=now)
-    seats = set() if user.is_superuser else accounts.programmes_seated(user)
-    return [_row(motion, tallies[motion.pk], user, seats, now) for motion in found]
-
-
-def _row(motion: Motion, tally: Tally, user: User, seats: set[int | None], now: datetime) -> Row:
-    mine = [vote for vote in motion.votes.all() if vote.voter_id == user.pk]
-    own_seat = motion.electorate == "programme" and motion.programme_id in seats
-    return Row(
-        motion=motion,
-        tally=tally,
-        days_open=(now - motion.opened_at).days,
-        my_vote=max(mine, key=lambda vote: vote.number, default=None),
-        recused=any(row.member_id == user.pk for row in motion.recusals.all()),
-        seated=None in seats or own_seat,
-        my_review=any(
-            row.reviewer_id == user.pk and row.ended_at is None and row.submitted_at is None
-            for row in motion.reviews.all()
-        ),
-        declared=any(row.member_id == user.pk for row in motion.declarations.all()),
+    found = list(
+        rows.select_related("programme", "institution", "person").prefetch_related("votes", "recusals")[:PAGE_SIZE]
     )
+    tallies = counts(found, now=now)
+    waiting = set(waiting_for(user).filter(pk__in=[row.pk for row in found]).values_list("pk", flat=True))
+    return [
+        Row(
+            motion=motion,
+            tally=tallies[motion.pk],
+            days_open=(now - motion.opened_at).days,
+            my_vote=max(_votes_of(user, motion), key=lambda vote: vote.number, default=None),
+            recused=any(row.member_id == user.pk for row in motion.recusals.all()),
+            waits_for_me=motion.pk in waiting,
+        )
+        for motion in found
+    ]
+
+
+def _votes_of(user: User, motion: Motion) -> list[Vote]:
+    return [vote for vote in motion.votes.all() if vote.voter_id == user.pk]

@@ -14,6 +14,7 @@ class InterestForm(forms.Form):
     institution = forms.ModelChoiceField(
         Institution.objects.exclude(status="draft").order_by("name"),
         required=False,
+        empty_label=_("None of them"),
         label=_("With an institution here"),
         help_text=_("You are recused from what concerns it."),
     )

@@ -9,6 +9,7 @@ discussion.py, conditions.py and meetings.py are what surrounds it.
 from governance.board.ballots import cast_vote, recuse
 from governance.board.closing import (
     REMIND_BEFORE,
+    chair_until,
     close_due,
     close_moot,
     decide_tie,
@@ -73,6 +74,7 @@ __all__ = [
     "arithmetic",
     "assign_reviewer",
     "can_vote",
+    "chair_until",
     "cast_vote",
     "chairs",
     "close_due",

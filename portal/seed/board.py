@@ -56,7 +56,7 @@ def admit(motion: Motion, board: Sequence[User], *, condition: str = "") -> None
     """Let the board admit an applicant, under a condition of its chair if there is one, which is reported as met."""
     if condition:
         _ballot(motion, board[0], "for", conditions=[condition])
-    vote(motion, board)
+    vote(motion, board[1:] if condition else board)
     applicant = motion.institution
     assert applicant is not None
     for row in motion.conditions.all():

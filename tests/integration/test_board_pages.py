@@ -7,8 +7,10 @@ from django.utils import timezone
 
 from contributions import services as contributions
 from contributions.models import Contribution
+from governance.board import docket
 from governance.board import services as boards
 from governance.board.models import Declaration, Motion, Recusal, Vote
+from portal.accounts import services as accounts
 from portal.accounts.models import User
 from tests import candidates, factories
 
@@ -59,6 +61,27 @@ def test_the_docket_says_that_i_am_recused(motion, board_member, sign_in):
     boards.sweep(now=timezone.now())
     page = sign_in(board_member).get("/board/")
     assert (page.context["waiting"], "You are recused" in page.content.decode()) == (0, True)
+
+
+def test_a_tie_waits_for_the_chair_alone(tied, four, sign_in):
+    chair = four[0]
+    waiting = {person: [row.pk for row in docket.waiting_for(person)] for person in boards.electorate(tied)}
+    assert waiting == {person: [tied.pk] if person == chair else [] for person in waiting}
+    assert "Tied: you decide" in sign_in(chair).get("/board/").content.decode()
+    page = text_of(sign_in(chair), page_of(tied))
+    assert f"{boards.chair_until(tied):%H:%M} UTC" in page
+
+
+def test_a_tie_waits_for_the_chair_of_the_programme_where_it_has_one(institution, programme, board):
+    own = factories.user("Chair of Retina")
+    accounts.appoint(own, "chair", programme=programme, by=None, now=timezone.now())
+    found = Motion.objects.get(contribution=factories.reviewed_contribution(institution))
+    factories.review_all(found)
+    for voter, choice in zip([own, *board], ("for", "for", "against", "against"), strict=True):
+        factories.cast(found, voter, choice, "No ethics approval.")
+    found.refresh_from_db()
+    assert (found.status, list(boards.chairs(found))) == ("tied", [own])
+    assert [list(docket.waiting_for(person)) for person in (own, *board)] == [[found], [], [], []]
 
 
 def test_the_docket_has_the_oldest_first_and_shows_turnout_only(motion, chair, operator, sign_in):

@@ -18,7 +18,7 @@ from portal.accounts.models import User
 from portal.agreements import services as agreements
 from portal.agreements.models import Agreement
 from portal.audit import sequencer
-from portal.audit.models import Checkpoint
+from portal.audit.models import AuditLeaf, Checkpoint
 from portal.institutions import documents, joining, memberships
 from portal.institutions.models import Institution, Membership
 from portal.notifications import webhooks
@@ -76,6 +76,7 @@ def shared_objects(programme: Programme, *, operator: User) -> dict[str, object]
         "interest": interest.pk,
         "user": operator.pk,
         "checkpoint": Checkpoint.objects.latest("size").size,
+        "event": AuditLeaf.objects.earliest("index").event_id,
         "base_model": factories.base_model(programme).pk,
     }
 
