@@ -60,8 +60,8 @@ def admit(motion: Motion, board: Sequence[User], *, condition: str = "") -> None
     applicant = motion.institution
     assert applicant is not None
     for row in motion.conditions.all():
-        official = institutions.people(applicant, "signing_official").earliest("pk")
-        tasks.report(row, text=data.CONDITION_MET, by=official, now=timezone.now())
+        lead = institutions.people(applicant, "principal_investigator").earliest("pk")
+        tasks.report(row, text=data.CONDITION_MET, by=lead, now=timezone.now())
 
 
 @transaction.atomic
