@@ -221,7 +221,7 @@ class Motion(RuleFields):
     class Meta:
         ordering = ["opened_at", "id"]
         indexes = [
-            models.Index(fields=["status", "opened_at", "id"], name="motion_docket"),
+            models.Index(fields=["opened_at", "id"], condition=Q(status__in=UNDECIDED), name="motion_docket"),
             models.Index(fields=["status", "closes_at"], name="motion_due"),
         ]
         constraints = [

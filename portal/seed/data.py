@@ -93,7 +93,7 @@ TIED = [
 DISCUSSED = "Their screening covers a people that no other member photographs. The gap in our map is real."
 ASKED = "Which committee approves research on the screening photographs? You left the reference empty."
 INTEREST = {"organisation": "Lumen Optics", "note": "Paid advice on the design of a fundus camera since 2024."}
-MEETING = {
+MEETING: dict[str, Any] = {
     "title": "December meeting",
     "place": "https://meet.demo.example/board",
     "points": ["Terms of seats that end in spring", "Dates of next year's meetings"],

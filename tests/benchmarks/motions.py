@@ -21,7 +21,7 @@ VOTED = 3  # of every four motions this many have two ballots; the rest none
 @transaction.atomic
 def fill(count: int) -> int:
     """Bring the docket to `count` motions on applications, the oldest first; return how many there are."""
-    first = Motion.objects.undecided().filter(kind="admit_institution").first() or _first()
+    first = Motion.objects.filter(kind="admit_institution", status="open").first() or _first()
     applicant, now = first.institution, timezone.now()
     assert applicant is not None
     missing = range(Motion.objects.undecided().count(), count)

@@ -15,6 +15,7 @@ CLIENTS, CHANGES, ROUNDS = 8, 250, 5  # changes of each client in each round
 people = list(User.objects.order_by("pk").values_list("pk", flat=True)[:CLIENTS])
 assert len(people) == CLIENTS
 connection.close()
+connection.close_pool()  # its threads do not survive a fork
 
 
 def change(person: User, number: int, *, recorded: bool) -> float:
@@ -40,7 +41,9 @@ def client(place: int, start: multiprocessing.Barrier, took: multiprocessing.Que
 def measured() -> dict[int, tuple[float, list[float]]]:
     """Return of each turn the seconds of the slowest client, and the milliseconds of every change."""
     start, took = multiprocessing.Barrier(CLIENTS), multiprocessing.Queue()
-    clients = [multiprocessing.Process(target=client, args=(place, start, took)) for place in range(CLIENTS)]
+    clients = [
+        multiprocessing.Process(target=client, args=(place, start, took), daemon=True) for place in range(CLIENTS)
+    ]
     for process in clients:
         process.start()
     found: dict[int, tuple[float, list[float]]] = {}

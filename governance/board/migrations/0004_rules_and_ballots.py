@@ -195,7 +195,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='motion',
-            index=models.Index(fields=['status', 'opened_at', 'id'], name='motion_docket'),
+            index=models.Index(fields=['opened_at', 'id'], condition=models.Q(status__in=['reviewing', 'open', 'tied']), name='motion_docket'),
         ),
         migrations.AddIndex(
             model_name='motion',
