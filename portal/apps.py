@@ -1,11 +1,11 @@
 from django.apps import AppConfig
 from django.core import checks
 
+from portal import processing
+
 
 class PortalConfig(AppConfig):
     name = "portal"
 
     def ready(self) -> None:
-        from portal import processing  # noqa: PLC0415 -- models load after the apps
-
         checks.register(processing.every_personal_field_is_on_record, checks.Tags.models)

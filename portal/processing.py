@@ -11,11 +11,9 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core import checks
 from django.db import models
-
-from portal.accounts.models import User
-from portal.notifications.outbox import ROW_KEPT
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ ACTIVITIES: dict[str, Activity] = {
         "Notifications", "Telling people what waits for them.", CONTRACT,
         "Everybody with an account, and who is invited",
         "The mail servers between the portal and the reader",
-        f"The outbox {ROW_KEPT.days} days; the inbox until the account is erased.",
+        f"The outbox {settings.OUTBOX_KEPT_DAYS} days; the inbox until the account is erased.",
     ),
     "audit": Activity(
         "Audit log", "Showing that nothing was changed unseen.", INTEREST.format("a log that outsiders can verify"),
@@ -212,7 +210,7 @@ class Row:
 def can_be_personal(field: Any) -> bool:
     """Test if a field can hold something about a person: a reference to one, or text that is not chosen from a list."""
     if field.is_relation:
-        return field.related_model is User
+        return field.related_model is get_user_model()
     return field.name in BY_NUMBER or (isinstance(field, TEXT) and not field.choices)
 
 
@@ -253,7 +251,7 @@ def record() -> list[Row]:
     """Return the record: each activity with the personal fields that are kept for it."""
     fields: dict[str, list[str]] = {key: [] for key in ACTIVITIES}
     for label, (activity, names) in PERSONAL.items():
-        model = apps.get_model(label) if "_" not in label else User
+        model = apps.get_model(label) if "_" not in label else get_user_model()
         noun = str(model._meta.verbose_name).capitalize()
         fields[activity] += [f"{noun}: {name.replace('_', ' ')}" for name in names.split()]
     return [Row(key, activity, fields[key]) for key, activity in ACTIVITIES.items()]

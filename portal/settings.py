@@ -146,6 +146,7 @@ AUDIT_ORIGIN = env.str("AUDIT_ORIGIN", default=PORTAL_URL.partition("://")[2].rs
 AUDIT_CHECKPOINT_SECONDS = env.int("AUDIT_CHECKPOINT_SECONDS", default=60)
 AUDIT_CHECKPOINT_EVENTS = env.int("AUDIT_CHECKPOINT_EVENTS", default=100)
 AUDIT_RETENTION_DAYS = env.int("AUDIT_RETENTION_DAYS", default=3650)  # how long the store lets nobody delete one
+OUTBOX_KEPT_DAYS = 90  # rows of mail that was delivered or given up; the record of processing says so
 
 # Any S3 store
 S3_ENDPOINT_URL = env.str("S3_ENDPOINT_URL")

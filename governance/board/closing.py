@@ -71,7 +71,7 @@ def _tie(motion: Motion, *, now: datetime) -> None:
         chairs(motion).exclude(pk__in=recused),
         type=Type.BALLOT,
         subject=f"A tie: you decide {motion.audit_name}",
-        text=f"As many voted for as against. Decide it with a reason by {chair_until(motion):%d %B %Y, %H:%M} UTC.",
+        text=f"As many voted for as against. Decide it by {chair_until(motion):%d %B %Y, %H:%M} UTC, else it is lost.",
         path=motion.get_absolute_url(),
         deadline_at=chair_until(motion),
     )

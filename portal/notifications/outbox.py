@@ -5,6 +5,7 @@ import smtplib
 import time
 from datetime import datetime, timedelta
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.mail import get_connection
 from django.core.mail.backends.base import BaseEmailBackend
@@ -32,7 +33,6 @@ WAITS = [
 CLAIM = timedelta(minutes=2)
 BUDGET_SECONDS = 10.0  # of one call; the queue has other work
 BODY_KEPT = timedelta(days=7)  # of a message that failed: so long can an operator send it again
-ROW_KEPT = timedelta(days=90)
 
 
 class BodyCleared(DomainError):
@@ -221,7 +221,7 @@ def tidy(*, now: datetime) -> None:
     """Clear the texts of what failed a week ago, and forget what ended three months ago."""
     failed = OutboxMessage.objects.filter(state__in=[State.BOUNCED, State.DEAD], settled_at__lt=now - BODY_KEPT)
     failed.filter(~Q(text="") | ~Q(html="") | ~Q(path="")).update(text="", html="", path="")
-    OutboxMessage.objects.filter(settled_at__lt=now - ROW_KEPT).delete()
+    OutboxMessage.objects.filter(settled_at__lt=now - timedelta(days=settings.OUTBOX_KEPT_DAYS)).delete()
 
 
 def attempts_left(message: OutboxMessage) -> int:

@@ -10,7 +10,7 @@ import time
 
 import urllib3
 
-from tests.benchmarks.bench_web import report
+from tests.benchmarks.bench_web import p95, report
 from tests.running_portal import RunningPortal, running_portal
 
 FEW, MANY = 50, 10_000
@@ -26,7 +26,7 @@ def main() -> int:
         few = _times(pool, _filled(portal, FEW))
         first = _filled(portal, MANY)
         many, deep = _times(pool, first), _times(pool, f"{first}?after={_inside(portal, 'nearly_last()')}")
-    detail = f"n={ASKED} p95 {_p95(few):.0f} ms of {FEW}, {_p95(many):.0f} ms of {MANY}, at its end {_p95(deep):.0f} ms"
+    detail = f"n={ASKED} p95 {p95(few):.0f} ms of {FEW}, {p95(many):.0f} ms of {MANY}, at its end {p95(deep):.0f} ms"
     length, depth = (statistics.median(times) / statistics.median(few) for times in (many, deep))
     return max(
         report(f"docket of {MANY} motions / of {FEW}", length, LENGTH_GOAL, higher=False, detail=detail),
@@ -56,10 +56,6 @@ def _times(pool: urllib3.PoolManager, url: str) -> list[float]:
         return (time.perf_counter() - began) * 1000
 
     return sorted([once() for _ in range(ASKED + WARM_UP)][WARM_UP:])
-
-
-def _p95(times: list[float]) -> float:
-    return statistics.quantiles(times, n=20)[-1]
 
 
 if __name__ == "__main__":

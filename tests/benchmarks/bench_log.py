@@ -19,7 +19,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from jobs.kit import merkle, notes
-from tests.benchmarks.bench_web import report
+from tests.benchmarks.bench_web import p95, report
 from tests.running_portal import ROOT, RunningPortal, running_portal
 
 RATE_GOAL = 0.3  # changes with an event per second, of those without
@@ -45,25 +45,21 @@ def writing(portal: RunningPortal) -> int:
     found = json.loads(out.strip().splitlines()[-1])
     bare, recorded, changes = found["bare"], found["recorded"], found["changes"]
     rate = statistics.median(plain[0] / with_event[0] for plain, with_event in zip(bare, recorded, strict=True))
-    p95 = [(_p95(plain[1]), _p95(with_event[1])) for plain, with_event in zip(bare, recorded, strict=True)]
+    times = [(p95(plain[1]), p95(with_event[1])) for plain, with_event in zip(bare, recorded, strict=True)]
     per_second = changes / statistics.median(seconds for seconds, _ in recorded)
-    plain_ms, event_ms = (statistics.median(column) for column in zip(*p95, strict=True))
+    plain_ms, event_ms = (statistics.median(column) for column in zip(*times, strict=True))
     detail = f"n={len(bare)} {per_second:.0f} events/s at 8 clients, in the tree {found['behind']:.1f} s after the last"
     added = f"n={len(bare)} p95 {plain_ms:.1f} -> {event_ms:.1f} ms: an event adds {event_ms - plain_ms:.1f} ms"
     return max(
         report("log changes/s with an event / without", rate, RATE_GOAL, higher=True, detail=detail),
         report(
             "log p95 of a change with / without",
-            statistics.median(b / a for a, b in p95),
+            statistics.median(b / a for a, b in times),
             P95_GOAL,
             higher=False,
             detail=added,
         ),
     )
-
-
-def _p95(values: list[float]) -> float:
-    return statistics.quantiles(values, n=20)[-1]
 
 
 # Verification

@@ -44,6 +44,10 @@ def report(name: str, value: float, goal: float, *, higher: bool, detail: str) -
     return 0 if passed else 1
 
 
+def p95(values: list[float]) -> float:
+    return statistics.quantiles(values, n=20)[-1]
+
+
 # P16
 
 

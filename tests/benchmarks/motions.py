@@ -13,7 +13,6 @@ from governance.board.case_models import Declaration
 from governance.board.models import Motion, Vote
 from portal.accounts.models import User
 from portal.institutions.models import Institution
-from tests import factories as make
 
 VOTED = 3  # of every four motions this many have two ballots; the rest none
 
@@ -21,7 +20,7 @@ VOTED = 3  # of every four motions this many have two ballots; the rest none
 @transaction.atomic
 def fill(count: int) -> int:
     """Bring the docket to `count` motions on applications, the oldest first; return how many there are."""
-    first = Motion.objects.filter(kind="admit_institution", status="open").first() or _first()
+    first = Motion.objects.filter(kind="admit_institution", status="open").earliest("pk")  # of the demonstration
     applicant, now = first.institution, timezone.now()
     assert applicant is not None
     missing = range(Motion.objects.undecided().count(), count)
@@ -42,12 +41,6 @@ def fill(count: int) -> int:
     )
     _vote([motion for place, motion in enumerate(motions) if place % 4 < VOTED])
     return Motion.objects.undecided().count()
-
-
-def _first() -> Motion:
-    found = boards.refer_institution(make.applied_institution("Bench Hospital").pk, now=timezone.now())
-    assert found is not None
-    return found
 
 
 def nearly_last() -> int:

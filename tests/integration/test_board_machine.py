@@ -15,6 +15,7 @@ from portal.errors import DomainError
 from tests import factories
 
 pytestmark = pytest.mark.django_db
+EXAMPLES = 40
 CHOICES = ["for", "against", "abstain"]
 DAY = timedelta(days=1)
 MEMBERS = 5
@@ -23,6 +24,8 @@ members = st.integers(0, MEMBERS - 1)
 
 class Ballot(RuleBasedStateMachine):
     """One motion of five members, the first of whom is the chair; majority, a quorum of three."""
+
+    played: list[str] = []
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,6 +45,7 @@ class Ballot(RuleBasedStateMachine):
         self.end = self.motion.closes_at
 
     def teardown(self) -> None:
+        self.played.append(self.status)
         transaction.savepoint_rollback(self.savepoint)
 
     def _try(self, step) -> bool:
@@ -182,6 +186,10 @@ def test_a_ballot_goes_as_the_model():
     run_state_machine_as_test(
         Ballot,
         settings=hypothesis.settings(
-            max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+            max_examples=EXAMPLES,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
         ),
     )
+    assert len(Ballot.played) >= EXAMPLES  # what each must show, its rules and invariants assert

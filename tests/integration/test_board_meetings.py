@@ -163,7 +163,7 @@ def test_the_rule_of_a_kind_is_set_on_the_page(motion, programme, chair, board_m
         ("admit_institution", None),
         ("adopt_task", programme.pk),
     ]
-    assert "at least 2" in text_of(client, "/board/rules/")
+    assert "at least&nbsp;2" in text_of(client, "/board/rules/")
     assert client.get("/board/rules/nonsense/").status_code == 404
 
 

@@ -19,10 +19,13 @@ from tests.rfc6962 import mth
 from tests.trees import exported
 
 pytestmark = pytest.mark.django_db
+EXAMPLES = 60
 
 
 class Log(RuleBasedStateMachine):
     """Beside the real log, a list of leaves in the order in which they entered."""
+
+    played: list[int] = []
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,6 +37,7 @@ class Log(RuleBasedStateMachine):
         self.signed: list[tuple[int, bytes]] = []
 
     def teardown(self) -> None:
+        self.played.append(len(self.entered))
         transaction.savepoint_rollback(self.savepoint)
 
     def _waiting(self) -> list[int]:
@@ -100,6 +104,10 @@ def test_the_log_only_grows():
     run_state_machine_as_test(
         Log,
         settings=hypothesis.settings(
-            max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+            max_examples=EXAMPLES,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
         ),
     )
+    assert len(Log.played) >= EXAMPLES  # what each must show, its rules and invariants assert
