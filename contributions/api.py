@@ -1,5 +1,6 @@
 """Contributions and their uploads over the API; the upload page and the kit use the same addresses."""
 
+from django.http import Http404
 from django.shortcuts import get_object_or_404
 from django.urls import path
 from django.utils import timezone
@@ -7,10 +8,11 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from contributions import services
-from contributions.models import Contribution, ContributionFile
+from contributions import attestations, services
+from contributions.models import Attestation, Contribution, ContributionFile
 from contributions.serializers import (
     AnnouncementSerializer,
+    AttestationSerializer,
     ChangeSerializer,
     ContributionSerializer,
     ContributionSummarySerializer,
@@ -153,6 +155,27 @@ def files(request: Request, pk: int) -> Response:
     return Response(UploadSerializer(file).data, status=200 if file.pk in known else 201)
 
 
+@operation(
+    "PUT",
+    "attest_contribution",
+    "Add the signature or the privacy report to a draft.",
+    group=GROUP,
+    takes=AttestationSerializer,
+    answers=ContributionSerializer,
+    description="`kind`: signature or privacy. The body is what the kit's `sign` or `privacy` wrote; another of the "
+    "same kind takes its place.",
+)
+@api_view(["PUT"])
+def attest(request: Request, pk: int, kind: str) -> Response:
+    """Keep a signed statement with a draft."""
+    if kind not in Attestation.Kind.values:
+        raise Http404
+    row = _contribution(request, pk)
+    envelope = valid(AttestationSerializer(data=request.data))
+    attestations.attest(row, kind=kind, envelope=envelope, by=person_of(request), now=timezone.now())
+    return _answer(row, request)
+
+
 @operation("GET", "show_file", "Show a file with the parts that have arrived.", group=GROUP, answers=UploadSerializer)
 @operation("DELETE", "remove_file", "Take a file out of a draft.", group=GROUP, status=204)
 @api_view(["GET", "DELETE"])
@@ -196,6 +219,7 @@ urlpatterns = [
     path("contributions/<int:pk>/submit", submit, name="contribution_submit"),
     path("contributions/<int:pk>/withdraw", withdraw, name="contribution_withdraw"),
     path("contributions/<int:pk>/replace", replace, name="contribution_replace"),
+    path("contributions/<int:pk>/attestations/<slug:kind>", attest, name="contribution_attestation"),
     path("contributions/<int:pk>/files", files, name="contribution_files"),
     path("contributions/<int:pk>/files/<int:file_pk>", file),
     path("contributions/<int:pk>/files/<int:file_pk>/parts", parts),

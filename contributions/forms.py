@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from django import forms
 
-from contributions import cards
+from contributions import attestations, cards
 from contributions.models import Contribution
 from contributions.rules import institutions_to_act_for
 from portal.accounts.models import User
@@ -67,6 +67,24 @@ class CardFileForm(forms.Form):
         if not isinstance(card, dict):
             raise forms.ValidationError("A training card is a JSON object. Choose the training_card.json of the kit.")
         return cards.suppress_small_cells(card)
+
+
+class AttestationForm(forms.Form):
+    """A signed statement of the kit; its own content says which of the two it is."""
+
+    statement = forms.FileField(
+        label="Signature or privacy report",
+        help_text="<code>weights.safetensors.signed.json</code> or <code>privacy_report.json</code>, one at a time.",
+        widget=forms.ClearableFileInput(attrs={"accept": ".json,application/json"}),
+    )
+
+    def clean_statement(self) -> tuple[str, dict[str, Any]]:
+        """Return the kind and the envelope."""
+        try:
+            envelope = attestations.read(self.cleaned_data["statement"].read(attestations.MAX_BYTES + 1))
+        except attestations.AttestationRefused as exc:
+            raise forms.ValidationError(str(exc)) from exc
+        return attestations.kind_of(envelope), envelope
 
 
 def _lines(value: Any) -> str:

@@ -145,6 +145,30 @@ class ContributionFile(models.Model):
         return max(1, -(-self.size_bytes // self.part_size_bytes))
 
 
+class Attestation(models.Model):
+    """What the institution signed about its file: a DSSE envelope, as the kit wrote it. Workers verify it."""
+
+    class Kind(models.TextChoices):
+        SIGNATURE = "signature", "Signature"
+        PRIVACY = "privacy", "Privacy report"
+
+    contribution = models.ForeignKey(Contribution, on_delete=models.PROTECT, related_name="attestations")
+    kind = models.CharField(max_length=10, choices=Kind)
+    envelope = models.JSONField()
+    added_at = models.DateTimeField(default=timezone.now)
+    added_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+
+    class Meta:
+        ordering = ["kind"]
+        constraints = [
+            models.UniqueConstraint(fields=["contribution", "kind"], name="one_attestation_per_kind"),
+            models.CheckConstraint(condition=Q(kind__in=["signature", "privacy"]), name="attestation_kind_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} of {self.contribution}"
+
+
 class CheckResult(models.Model):
     """What one check said about a contribution, in one attempt of its run."""
 

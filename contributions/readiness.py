@@ -3,7 +3,7 @@
 from django.urls import reverse
 from django.utils import timezone
 
-from contributions import cards
+from contributions import attestations, cards
 from contributions.models import Contribution, ContributionFile
 from portal.agreements import services as agreements
 from portal.errors import DomainError
@@ -53,6 +53,12 @@ def obstacles(contribution: Contribution) -> list[DomainError]:
     if not contribution.files.exists() or contribution.files.filter(state=State.UPLOADING).exists():
         here = reverse("contributions:upload", args=[contribution.pk])
         found.append(FilesIncomplete("The weights have not arrived whole. Upload the file first.", next_url=here))
+    if lacking := attestations.missing(contribution):
+        here = reverse("contributions:upload", args=[contribution.pk])
+        names = " and ".join(kind.label.lower() for kind in lacking)
+        found.append(
+            attestations.AttestationsMissing(f"Missing: {names}. The kit makes them; add them here.", next_url=here)
+        )
     return found
 
 

@@ -6,19 +6,29 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import transaction
+from django.utils.safestring import SafeString
 
+from contributions import figures
 from contributions.models import CheckResult, Contribution, Evidence
 from portal import storage
 from portal.live import announce
+from portal.programmes.models import BaseModel
 
 MAX_TEXT = 4_000
 # number: (name, what it asks). The table of checks, as far as they run.
 CHECKS = {
     0: ("Transfer", "Did every byte arrive, and is the file new?"),
     1: ("Container", "Is it a safetensors file, and nothing else?"),
+    2: ("Signature", "Did a registered key of the institution sign exactly this file?"),
+    3: ("Agreement", "Is the institution's agreement for this kind in force?"),
     4: ("Schema", "Are its tensors those of the base model, by name, shape and type?"),
     5: ("Numerics", "Are all numbers finite, and are they not the base model's own?"),
+    6: ("Declaration", "Is the training card complete, and does its epsilon follow?"),
     7: ("Generation", "Do 64 samples look like photographs of the retina?"),
+    8: ("Fidelity", "How near do the samples come to public photographs?"),
+    9: ("Privacy", "Do the weights give their photographs away?"),
+    10: ("Poisoning", "Does anything in the samples look planted?"),
+    11: ("Utility", "What does a probe learn from the samples about real photographs?"),
 }
 
 
@@ -33,6 +43,10 @@ class Row:
     fix: str = ""
     evidence: dict[str, Any] = field(default_factory=dict)
     duration_seconds: float | None = None
+
+    @property
+    def figure(self) -> SafeString:
+        return figures.of_check(self.number, self.evidence)
 
 
 @dataclass(frozen=True)
@@ -119,11 +133,19 @@ def report_of(contribution: Contribution) -> Report:
     verdicts = {row.verdict for row in rows}
     if "fail" not in verdicts:
         reached = {row.number for row in rows}
-        rows += [
-            Row(number, CHECKS[number][0], sentence=CHECKS[number][1]) for number in CHECKS if number not in reached
-        ]
+        asked = {3, *contribution.programme.checks}
+        waiting = [number for number in CHECKS if number in asked and number not in reached]
+        rows += [Row(number, CHECKS[number][0], sentence=CHECKS[number][1]) for number in waiting]
     verdict = next((v for v in ("fail", "", "warn", "pass") if v in {row.verdict for row in rows}), "")
     return Report(sorted(rows, key=lambda row: row.number), evidence, verdict)
+
+
+def accepted_layers(base: BaseModel, *, limit: int = 200) -> list[dict[str, float]]:
+    """Return how far the layers of the newest approved contributions of a base are from it; see the kit's check 5."""
+    rows = CheckResult.objects.filter(
+        number=5, contribution__base_model=base, contribution__status="approved", evidence__has_key="layers"
+    )
+    return list(rows.order_by("-checked_at").values_list("evidence__layers", flat=True)[:limit])
 
 
 def _name(result: CheckResult) -> str:

@@ -69,6 +69,14 @@ class PartsSerializer(serializers.Serializer):
     parts = PartSerializer(many=True)
 
 
+class AttestationSerializer(serializers.Serializer):
+    """What PUT /contributions/<id>/attestations/<kind> takes: a DSSE envelope of the kit."""
+
+    payloadType = serializers.CharField(max_length=100)
+    payload = serializers.CharField(max_length=400_000)
+    signatures = serializers.ListField(child=serializers.DictField(child=serializers.CharField(max_length=200)))
+
+
 class ReasonSerializer(serializers.Serializer):
     reason = serializers.CharField(max_length=2000, help_text="One sentence; it stays on record.")
 
@@ -129,13 +137,17 @@ class ContributionSerializer(ContributionSummarySerializer):
     """A contribution whole, with the results of the newest checks and what the person may do."""
 
     files = FileSerializer(many=True, read_only=True)
+    attestations: serializers.SlugRelatedField = serializers.SlugRelatedField(
+        "kind", many=True, read_only=True, help_text="Kinds of signed statements that are here."
+    )
     checks = serializers.SerializerMethodField(help_text="Results of the newest checks.")
     available_actions = serializers.SerializerMethodField()
 
     class Meta(ContributionSummarySerializer.Meta):
         fields = [
             *ContributionSummarySerializer.Meta.fields,
-            "training_card", "manifest_sha256", "reason", "files", "checks", "available_actions",
+            "training_card", "manifest_sha256", "reason", "files", "attestations",
+            "checks", "available_actions",
         ]  # fmt: skip
 
     @extend_schema_field(CheckResultSerializer(many=True))

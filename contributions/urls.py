@@ -12,6 +12,7 @@ urlpatterns = [
     path("<int:pk>/card/", views.card, name="card"),
     path("<int:pk>/card/fill/", views.fill_card, name="fill_card"),
     path("<int:pk>/files/", views.upload, name="upload"),
+    path("<int:pk>/evidence-files/", views.attest, name="attest"),
     path("<int:pk>/files/<int:file_pk>/remove/", views.remove_file, name="remove_file"),
     path("<int:pk>/submit/", views.submit, name="submit"),
     path("<int:pk>/withdraw/", views.withdraw, name="withdraw"),

@@ -9,8 +9,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from contributions import cards, services
-from contributions.forms import CardFileForm, CardForm, DetailsForm, NewForm, WithdrawForm
+from contributions import attestations, cards, services
+from contributions.forms import AttestationForm, CardFileForm, CardForm, DetailsForm, NewForm, WithdrawForm
 from contributions.lifecycle import Status
 from contributions.models import Contribution
 from contributions.readiness import may_contribute
@@ -24,7 +24,7 @@ from portal.institutions import advice
 from portal.programmes import services as programmes
 
 PAGE_SIZE = 50
-STEPS = ["Details", "Training card", "Weights", "Review and submit"]
+STEPS = ["Details", "Training card", "Weights and evidence", "Review and submit"]
 # Who has it now, and what happens next.
 WHEREABOUTS = {
     Status.DRAFT: ("Your institution", "Complete the four steps and submit it."),
@@ -155,17 +155,38 @@ def fill_card(request: SignedInRequest, pk: int) -> HttpResponse:
 @require_GET
 def upload(request: SignedInRequest, pk: int) -> HttpResponse:
     """Step 3: the file goes from the browser to the store; this page only shows how far it is."""
-    contribution = _contribution(request, pk, action="change")
+    return _upload_page(request, _contribution(request, pk, action="change"), AttestationForm())
+
+
+def _upload_page(
+    request: SignedInRequest, contribution: Contribution, form: AttestationForm, status: int = 200
+) -> HttpResponse:
     file = contribution.files.first()
     context = _step(
         contribution,
         file=file,
+        form=form,
+        statements=attestations.state(contribution),
+        keys=contribution.institution.signing_keys.in_force().exists(),
         decision=may_contribute(contribution),
         parts_uploaded=len(services.parts_uploaded(file)) if file else 0,
         part_size_bytes=storage.PART_SIZE_BYTES,
         max_bytes=settings.UPLOAD_MAX_BYTES,
     )
-    return render(request, "contributions/contribution_upload.html", context)
+    return render(request, "contributions/contribution_upload.html", context, status=status)
+
+
+@require_POST
+def attest(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Add a signature or a privacy report that the kit wrote to a draft."""
+    contribution = _contribution(request, pk, action="change")
+    form = AttestationForm(request.POST, request.FILES)
+    if not form.is_valid():
+        return _upload_page(request, contribution, form, status=422)
+    kind, envelope = form.cleaned_data["statement"]
+    row = attestations.attest(contribution, kind=kind, envelope=envelope, by=request.user, now=timezone.now())
+    messages.success(request, f"The {row.get_kind_display().lower()} is here. Workers check it once you submit.")
+    return redirect("contributions:upload", contribution.pk)
 
 
 @require_POST

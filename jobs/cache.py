@@ -41,7 +41,7 @@ def download(bucket: str, key: str, path: Path) -> str:
 
 
 def base_folder(base: BaseModel) -> Path:
-    """Return a folder with config.json and model.safetensors of a base generator, as the kit reads it."""
+    """Return a folder with a base generator's config.json, weights and public reference, as the kit reads it."""
     config = json.dumps(base.effective_config(), sort_keys=True)
     digest = hashlib.sha256(config.encode()).hexdigest()
     folder = settings.DATA_DIR / "cache" / f"base-{base.sha256}-{digest[:16]}"  # a programme may change its thresholds
@@ -50,5 +50,8 @@ def base_folder(base: BaseModel) -> Path:
         model = folder / "model.safetensors"
         if not model.exists():
             model.hardlink_to(fetch(base.storage_key, base.sha256))
+        reference = folder / "reference.safetensors"
+        if base.reference_key and not reference.exists():
+            reference.hardlink_to(fetch(base.reference_key, base.reference_sha256))
         (folder / "config.json").write_text(config, encoding="utf-8")
     return folder

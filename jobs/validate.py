@@ -10,15 +10,18 @@ from typing import Any
 
 from django.conf import settings
 
+from contributions import attestations
 from contributions import services as contributions
 from contributions.lifecycle import LIVE
 from contributions.models import Contribution, ContributionFile
 from contributions.readiness import may_contribute
+from contributions.reports import accepted_layers
 from governance.board import services as board
 from jobs import cache, sandbox, services
 from jobs.engine import Attempt, PlatformFault
 from jobs.lifecycle import Status
 from portal import storage
+from portal.institutions import signing_keys
 
 GIB = 2**30
 LIMITS = sandbox.Limits(
@@ -31,7 +34,9 @@ LIMITS = sandbox.Limits(
     scratch_bytes=64 * 2**20,
 )
 EVIDENCE_BYTES = 8 * 2**20
-BY_KIT = {1, 4, 5, 7}  # without a word on each that the programme asks for, nothing passes
+BY_KIT = set(range(1, 12)) - {3}  # without a word on each that the programme asks for, nothing passes
+DRAWN = {8, 9, 10, 11}  # of the images that check 7 draws
+PICTURES = {"samples.png", "neighbours.png"}
 FIELDS = {
     "number": int, "name": str, "verdict": str, "sentence": str, "fix": str, "evidence": dict, "duration_seconds": float
 }  # fmt: skip
@@ -125,15 +130,19 @@ def _transfer(attempt: Attempt, contribution: Contribution, file: ContributionFi
 def _in_sandbox(attempt: Attempt, contribution: Contribution, file: ContributionFile, path: Path, scratch: Path) -> str:
     """The checks by the kit that the programme asks for, in a child that can reach nothing."""
     assert contribution.base_model is not None  # a database constraint for weights
-    expected = BY_KIT & set(contribution.programme.checks)
+    expected = _expected(contribution)
     out = scratch / "out"
     out.mkdir(mode=0o777)
     report: dict[str, Any] = {"refusal": "", "files": [], "checks": set(), "ended": False}
     argv = [sys.executable, "-m", "jobs.kit.child", "check", "--file", "/in/file", "--base-dir", "/in/base"]
-    argv += ["--out", "/out", "--name", file.name]
+    argv += ["--out", "/out", "--name", file.name, "--dossier", "/in/dossier"]
     outcome = sandbox.run(
         argv,
-        read_only={"file": path, "base": cache.base_folder(contribution.base_model)},
+        read_only={
+            "file": path,
+            "base": cache.base_folder(contribution.base_model),
+            "dossier": _dossier(contribution, scratch),
+        },
         output_dir=out,
         limits=LIMITS,
         on_line=partial(_on_line, attempt, contribution, report),
@@ -149,6 +158,28 @@ def _in_sandbox(attempt: Attempt, contribution: Contribution, file: Contribution
     for name, found in sandbox.collect(out, report["files"], max_bytes=EVIDENCE_BYTES).items():
         _keep(attempt, contribution, name, found.read_bytes())
     return report["refusal"]
+
+
+def _expected(contribution: Contribution) -> set[int]:
+    """Return the numbers of the checks that the kit is to speak on."""
+    asked = BY_KIT & set(contribution.programme.checks)
+    return asked if 7 in asked else asked - DRAWN
+
+
+def _dossier(contribution: Contribution, scratch: Path) -> Path:
+    """Write what came beside the file and what it is held against, as the kit's checks read it."""
+    assert contribution.base_model is not None  # as above
+    signed = attestations.of(contribution)
+    path = scratch / "dossier.json"
+    facts = {
+        "card": contribution.training_card,
+        "signature": signed.get("signature"),
+        "privacy": signed.get("privacy"),
+        "keys": signing_keys.in_force(contribution.institution),
+        "peers": accepted_layers(contribution.base_model),
+    }
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    return path
 
 
 def _on_line(attempt: Attempt, contribution: Contribution, report: dict[str, Any], line: str) -> None:
@@ -169,8 +200,8 @@ def _on_line(attempt: Attempt, contribution: Contribution, report: dict[str, Any
         report["checks"].add(result["number"])
         if result["verdict"] == "fail" and not report["refusal"]:
             report["refusal"] = result["sentence"]
-    elif kind == "file" and event["name"] == "samples.png":
-        report["files"].append("samples.png")
+    elif kind == "file" and event["name"] in PICTURES:
+        report["files"].append(event["name"])
     elif kind == "end":
         report["ended"] = True
 

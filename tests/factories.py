@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import time
 from base64 import b64encode
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -83,10 +84,16 @@ def board(size: int = 3) -> list[User]:
     return [consortium_person(f"Board Member {i}", role) for i, role in enumerate(roles, start=1)]
 
 
-def programme(slug: str = "retina") -> Programme:
-    """A programme with an agreement in force."""
+def programme(slug: str = "retina", *, checks: Sequence[int] = (0, 1, 4, 5, 7)) -> Programme:
+    """A programme with an agreement in force. By itself it asks for no signed evidence; test_evidence.py has all."""
     row = programmes.create(
-        slug=slug, name=slug.title(), modality="colour fundus photography", description="", by=None, now=timezone.now()
+        slug=slug,
+        name=slug.title(),
+        modality="colour fundus photography",
+        description="",
+        checks=list(checks),
+        by=None,
+        now=timezone.now(),
     )
     agreement(row)
     return row

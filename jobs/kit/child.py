@@ -1,7 +1,7 @@
 """
 The program that runs inside the sandbox: it reads one submitted file and prints what it finds, a JSON object a line.
 
-    python -m jobs.kit.child check --file FILE --base-dir DIR --out DIR [--name NAME]
+    python -m jobs.kit.child check --file FILE --base-dir DIR --out DIR [--name NAME] [--dossier JSON]
     python -m jobs.kit.child sample --file FILE --base-dir DIR --out DIR --n N --seed SEED
 
 Exit status 0 says that a verdict was given, whichever it is. Anything unexpected is 70 (EX_SOFTWARE of sysexits.h) with
@@ -35,10 +35,11 @@ def take_standard_output() -> Callable[[dict[str, Any]], None]:
 
 
 def check(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
-    from .checks import run_checks  # noqa: PLC0415 -- after standard output is safe
+    from .checks import load_dossier, run_checks  # noqa: PLC0415 -- after standard output is safe
     from .generator import load_base  # noqa: PLC0415 -- as above
 
-    run_checks(options.file, load_base(options.base_dir), options.out, emit, name=options.name)
+    dossier = load_dossier(options.dossier) if options.dossier else None
+    run_checks(options.file, load_base(options.base_dir), options.out, emit, name=options.name, dossier=dossier)
 
 
 def sample(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
@@ -62,6 +63,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     command.add_argument("--base-dir", type=Path, required=True)
     command.add_argument("--out", type=Path, required=True)
     command.add_argument("--name", default="", help="the file's name at the site")
+    command.add_argument("--dossier", type=Path, help="JSON: what came beside the file; see checks/dossier.py")
     command.set_defaults(run=check)
     command = commands.add_parser("sample", help="draw images from checked weights")
     command.add_argument("--file", type=Path, required=True)

@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from . import __version__, cli_audit, cli_local, cli_portal, cli_receipt, terminal
+from . import __version__, cli_audit, cli_local, cli_portal, cli_receipt, cli_sign, cli_site, terminal
 from .client import PLATFORM_FAULT
 from .errors import KitError
 
@@ -58,9 +58,15 @@ def commands() -> None:
 
 
 for _command in (
+    cli_site.doctor,
+    cli_site.prepare,
+    cli_site.convert,
     cli_local.fit,
     cli_local.check,
     cli_local.sample,
+    cli_sign.privacy,
+    cli_sign.keys_group,
+    cli_sign.sign,
     cli_portal.login,
     cli_portal.contribute,
     cli_portal.status,

@@ -1,6 +1,7 @@
 """The commands that need no portal: fit, check, sample."""
 
 import csv
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ base_option = click.option(
 )
 
 
-def _base_folder(name: str) -> Path:
+def base_folder(name: str) -> Path:
     folder = BASES / name if (BASES / name / "config.json").is_file() else Path(name)
     if not (folder / "config.json").is_file():
         known = ", ".join(sorted(path.parent.name for path in BASES.glob("*/config.json"))) or "none"
@@ -32,7 +33,7 @@ def _base_folder(name: str) -> Path:
 
 
 @contextmanager
-def _train_extra() -> Iterator[None]:
+def train_extra() -> Iterator[None]:
     """Say how to install the heavy packages when one is missing."""
     try:
         yield
@@ -76,14 +77,14 @@ def fit(
     as_json: bool,
 ) -> None:
     """Fine-tune the base generator on the photographs in FOLDER."""
-    base_dir = _base_folder(base_name)
+    base_dir = base_folder(base_name)
     _require_fresh(out_dir, resume)
-    with _train_extra():
+    with train_extra():
         import torch  # noqa: F401, PLC0415 -- slow import, and missing in a small installation
 
         from . import fit as training  # noqa: PLC0415 -- slow import
     config = training.FitConfig(steps=steps, batch_size=batch_size, learning_rate=lr, seed=seed, device=device)
-    with _train_extra(), terminal.Bars() as on_progress:
+    with train_extra(), terminal.Bars() as on_progress:
         card = training.fit(folder, base_dir, out_dir, config, on_progress)
     weights, card_file = out_dir / "weights.safetensors", out_dir / "training_card.json"
     if as_json:
@@ -110,9 +111,20 @@ def _require_fresh(out_dir: Path, resume: bool) -> None:
 @click.command()
 @click.argument("file", type=terminal.existing_file)
 @base_option
+@click.option("--card", type=terminal.existing_file, help="training_card.json of `fit`.")
+@click.option("--signature", type=terminal.existing_file, help="What `sign` wrote.")
+@click.option("--privacy", type=terminal.existing_file, help="What `privacy` wrote.")
 @click.option("--out", "out_dir", type=terminal.new_folder, help="Keep the sheet of generated samples here.")
 @terminal.as_json_option
-def check(file: Path, base_name: str, out_dir: Path | None, as_json: bool) -> int:
+def check(
+    file: Path,
+    base_name: str,
+    card: Path | None,
+    signature: Path | None,
+    privacy: Path | None,
+    out_dir: Path | None,
+    as_json: bool,
+) -> int:
     """
     Run the portal's checks on a weights FILE before sending it.
 
@@ -120,7 +132,9 @@ def check(file: Path, base_name: str, out_dir: Path | None, as_json: bool) -> in
     """
     from . import checks, generator  # noqa: PLC0415 -- numpy takes a moment; --help does without
 
-    base = generator.load_base(_base_folder(base_name))
+    base = generator.load_base(base_folder(base_name))
+    given = [read_json(path) if path else None for path in (card, signature, privacy)]
+    dossier = checks.Dossier(card=given[0], signature=given[1], privacy=given[2])
     found: list[Document] = []
     with tempfile.TemporaryDirectory(prefix="consortium-") as scratch, terminal.Bars() as on_progress:
 
@@ -134,7 +148,7 @@ def check(file: Path, base_name: str, out_dir: Path | None, as_json: bool) -> in
                     terminal.print_check(found[-1])
 
         try:
-            checks.run_checks(file, base, out_dir or scratch, on_event, name=file.name)
+            checks.run_checks(file, base, out_dir or scratch, on_event, name=file.name, dossier=dossier)
         except ModuleNotFoundError as error:
             if not _is_train_package(error):
                 raise
@@ -145,6 +159,18 @@ def check(file: Path, base_name: str, out_dir: Path | None, as_json: bool) -> in
     else:
         click.echo(f"{file.name}: {verdict}")
     return NEEDS_CHANGES if verdict == "fail" else 0
+
+
+def read_json(path: Path) -> Document:
+    """Read a document that the kit wrote; the name of the file is in the error."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        fix = "Give the file as the kit wrote it: training_card.json, privacy_report.json or a .signed.json."
+        raise KitError(f"{path} is no JSON document of the kit.", code="document_invalid", fix=fix)
+    return document
 
 
 def _not_run(package: str) -> Document:
@@ -171,13 +197,13 @@ def sample(weights: Path, count: int, out_dir: Path, base_name: str, seed: int, 
     """Draw N synthetic images, classes in turn, with a manifest.csv of their seeds and the generator's SHA-256."""
     from . import checks, generator, scan  # noqa: PLC0415 -- as in check
 
-    base = generator.load_base(_base_folder(base_name))
-    _require_sound(weights, base, checks)
+    base = generator.load_base(base_folder(base_name))
+    require_sound(weights, base, checks)
     if (out_dir / "manifest.csv").exists():
         raise KitError(f"{out_dir} holds images already.", code="out_not_empty", fix="Choose another --out.")
     out_dir.mkdir(parents=True, exist_ok=True)
     digest = scan.sha256_of(weights)
-    with _train_extra(), terminal.Bars() as on_progress:
+    with train_extra(), terminal.Bars() as on_progress:
         model = generator.load_weights(generator.build(base.config["architecture"]), weights)
         rows = [
             {**row, "synthetic": "yes", "base": base.slug, "generator_sha256": digest, "kit_version": __version__}
@@ -192,7 +218,7 @@ def sample(weights: Path, count: int, out_dir: Path, base_name: str, seed: int, 
     click.echo(f"{count} synthetic images and manifest.csv are in {out_dir}.")
 
 
-def _require_sound(weights: Path, base: Any, checks: Any) -> None:
+def require_sound(weights: Path, base: Any, checks: Any) -> None:
     """Refuse a file that is no weights file of this base before anything reads it."""
     result, container = checks.check_container(weights, base)
     if container is not None:

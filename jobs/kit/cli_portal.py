@@ -1,13 +1,13 @@
 """The commands that speak with a portal: login, contribute, status, models, download."""
 
-import json
 import socket
 import time
 from pathlib import Path
 
 import click
 
-from . import client, fetch, signin, terminal, transfer
+from . import cli_sign, client, fetch, keys, signin, terminal, transfer
+from .cli_local import read_json
 from .client import NEEDS_CHANGES, Document, Portal, PortalError
 from .errors import KitError
 
@@ -54,6 +54,8 @@ def contribute() -> None:
 @click.option(
     "--card", "card_file", type=terminal.existing_file, required=True, help="training_card.json of `consortium fit`."
 )
+@click.option("--privacy", "report_file", type=terminal.existing_file, help="privacy_report.json of `privacy`.")
+@cli_sign.key_option
 @click.option("--base", "base_model", metavar="NAME", help="Base generator.  [default: the card's]")
 @click.option(
     "--resume", "resume_id", type=int, metavar="ID", help="Go on with this contribution, also one of the browser."
@@ -65,19 +67,23 @@ def contribute_weights(
     institution: str,
     title: str,
     card_file: Path,
+    report_file: Path | None,
+    key_file: Path | None,
     base_model: str | None,
     resume_id: int | None,
     no_wait: bool,
     as_json: bool,
 ) -> int:
     """
-    Upload a weights FILE, submit it, and follow the checks until it stands before the board.
+    Sign and upload a weights FILE, submit it, and follow the checks until it stands before the board.
 
     Exit status 0 accepted into review, 2 needs changes, 3 a fault of the platform. Run it again after an interruption:
     it goes on with the same draft, and sends only what has not arrived.
     """
     portal = signin.signed_in()
-    card = _read_card(card_file)
+    card = _as_sent(read_json(card_file))
+    report = read_json(report_file) if report_file else None
+    key = cli_sign.signing_key(key_file) if key_file or keys.default_path().exists() else None
     base_model = base_model or str((card.get("base") or {}).get("slug") or "fundus-64")
     wanted = {"institution": institution, "base_model": base_model, "title": title}
     with terminal.Bars(is_bytes=True) as on_progress:
@@ -90,20 +96,14 @@ def contribute_weights(
             portal.change_contribution(found["id"], title=title, training_card=card)
         if found["status"] == "draft":
             transfer.upload(portal, found["id"], file, hashed=hashed, on_progress=on_progress)
+            if key is not None:
+                signature = cli_sign.signature_of(file.name, hashed.sha256, hashed.size_bytes, key)
+                portal.attest(found["id"], "signature", signature)
+            if report is not None:
+                portal.attest(found["id"], "privacy", report)
     if found["status"] == "draft":
         found = _submit(portal, found)
     return _finish(portal, found if no_wait else _follow(portal, found["id"], as_json), as_json)
-
-
-def _read_card(path: Path) -> Document:
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        card = None
-    if not isinstance(card, dict):
-        fix = "Give the training_card.json that `consortium fit` wrote."
-        raise KitError(f"{path} is not a training card.", code="card_invalid", fix=fix)
-    return _as_sent(card)
 
 
 def _as_sent(card: Document) -> Document:

@@ -275,6 +275,9 @@ class Portal:
     def submit(self, contribution_id: int) -> Document:
         return self.call("POST", f"contributions/{contribution_id}/submit", {})
 
+    def attest(self, contribution_id: int, kind: str, envelope: Document) -> Document:
+        return self.call("PUT", f"contributions/{contribution_id}/attestations/{kind}", envelope, repeatable=True)
+
     # Files of a contribution; see transfer.py
 
     def add_file(self, contribution_id: int, *, name: str, size_bytes: int, sha256: str) -> Document:

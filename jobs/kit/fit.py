@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import __version__, generator, images
+from . import __version__, dp, generator, images, likeness
 from .errors import ImagesError, TrainingError
 
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How to train. Two runs with equal fields, images and kind of device give equal weights."""
+    """
+    How to train. Two runs with equal fields, images and kind of device give equal weights.
+
+    With differential privacy they do not: who knows the seed could subtract the noise, so batches and noise then come
+    from the machine's own randomness.
+    """
 
     steps: int = 100  # optimiser steps
     batch_size: int = 8  # images per step
@@ -36,7 +41,10 @@ class FitConfig:
     flip: bool = True  # mirror left and right eyes
     rotation_degrees: float = 8.0  # uniform in +-
     zoom: float = 0.05  # uniform in 1 +-
-    checkpoint_every: int = 50  # steps between resumable states
+    checkpoint_every: int = 50  # steps between resumable states, each with a sheet of samples
+    noise_multiplier: float = 0.0  # of DP-SGD: standard deviation of the noise over clip_norm; 0 trains without
+    clip_norm: float = 1.0  # largest gradient of one photograph, Euclidean norm; DP-SGD only
+    delta: float = 1e-5  # at which epsilon is stated
     device: str = "auto"  # "cpu", "cuda", or the better of the two
 
 
@@ -64,8 +72,9 @@ def fit(
 
     Args:
         folder: see images.read_folder(); rows of labels.csv with a split other than "train" are left out.
-        out_dir: receives weights.safetensors (names, shapes and dtype of the base) and training_card.json;
-            state.safetensors lies there while the run lasts, and a run that was stopped goes on from it.
+        out_dir: receives weights.safetensors (names, shapes and dtype of the base), training_card.json and, at each
+            checkpoint, samples-STEP.png; state.safetensors lies there while the run lasts, and a run that was stopped
+            goes on from it.
         on_progress: gets (done, total, text).
     Returns:
         The training card.
@@ -92,6 +101,7 @@ def fit(
         config,
         state_path=out_dir / "state.safetensors",
         on_progress=on_progress,
+        on_checkpoint=lambda state: save_samples(state, base, out_dir / f"samples-{state.step:06d}.png"),
     )
     weights = out_dir / "weights.safetensors"
     save_average(state, weights)
@@ -133,12 +143,8 @@ def train(
     state = _restore(_fresh_state(model.to(device), config), state_path, run)
     state.model.train()
     while state.step < config.steps:
-        chosen = torch.randint(len(squares), (config.batch_size,), generator=state.rng)
-        batch = torch.from_numpy(generator.to_unit(squares[chosen.numpy()]))
-        batch = augment(batch, config, state.rng).to(device)
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=_fast_bfloat16(device)):
-            loss = generator.denoising_loss(state.model, scheduler, batch, labels[chosen].to(device), state.rng)
-        _require_finite(loss.item(), state.step)
+        chosen = _draw(len(squares), config, state.rng)
+        loss = _loss(state, scheduler, squares[chosen.numpy()], labels[chosen], config) if len(chosen) else None
         _update(state, loss, config)
         if on_progress is not None:
             on_progress(state.step, config.steps, f"Training, loss {state.loss:.4f}")
@@ -147,6 +153,21 @@ def train(
             if on_checkpoint is not None:
                 on_checkpoint(state)
     return state
+
+
+def _loss(
+    state: TrainingState, scheduler: Any, squares: np.ndarray, labels: "torch.Tensor", config: FitConfig
+) -> "torch.Tensor":
+    """Return the loss of one batch (N, S, S, 3), N at least 1."""
+    import torch  # noqa: PLC0415 -- slow import
+
+    device = next(state.model.parameters()).device
+    batch = augment(torch.from_numpy(generator.to_unit(squares)), config, state.rng).to(device)
+    mixed = _fast_bfloat16(device.type) and not config.noise_multiplier  # single gradients are taken in float32
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed):
+        loss = generator.denoising_loss(state.model, scheduler, batch, labels.to(device), state.rng)
+    _require_finite(loss.item(), state.step)
+    return loss
 
 
 def choose_device(wanted: str) -> str:
@@ -189,11 +210,30 @@ def learning_rate_at(step: int, config: FitConfig) -> float:
 
 def save_average(state: TrainingState, path: Path) -> None:
     """Write the averaged weights in the base's layout."""
-    from copy import deepcopy  # noqa: PLC0415 -- used here only
+    generator.save_weights(averaged(state), path)
 
-    averaged = deepcopy(state.model)
-    averaged.load_state_dict(state.average)
-    generator.save_weights(averaged, path)
+
+def averaged(state: TrainingState) -> "UNet2DModel":
+    """Return a network of its own that holds the averaged weights."""
+    fresh = generator.build(dict(state.model.config)).to(next(state.model.parameters()).device)
+    fresh.load_state_dict(state.average)
+    return fresh
+
+
+def save_samples(state: TrainingState, base: generator.Base, path: Path) -> None:
+    """Draw one image of each class from the averaged weights, so that a run can be looked at while it lasts."""
+    classes = range(len(base.config["classes"]))
+    drawn = generator.sample(averaged(state), base.config["scheduler"], classes, seed=int(base.thresholds["seed"]))
+    likeness.save_sheet(generator.to_uint8(drawn), path)
+
+
+def _draw(count: int, config: FitConfig, rng: "torch.Generator") -> "torch.Tensor":
+    """Return the indices of one step's photographs; with differential privacy there may be none."""
+    import torch  # noqa: PLC0415 -- slow import
+
+    if config.noise_multiplier:
+        return dp.draw(count, config.batch_size, rng)
+    return torch.randint(count, (config.batch_size,), generator=rng)
 
 
 def _require_finite(loss: float, step: int) -> None:
@@ -205,22 +245,31 @@ def _require_finite(loss: float, step: int) -> None:
         )
 
 
-def _update(state: TrainingState, loss: "torch.Tensor", config: FitConfig) -> None:
-    """Take one AdamW step and move the average: decay min(ema_decay, (1 + t) / (10 + t)) as in TensorFlow's EMA."""
+def _update(state: TrainingState, loss: "torch.Tensor | None", config: FitConfig) -> None:
+    """
+    Take one AdamW step and move the average: decay min(ema_decay, (1 + t) / (10 + t)) as in TensorFlow's EMA.
+
+    Without a loss (a private step that drew no photograph) the step is noise alone.
+    """
     import torch  # noqa: PLC0415 -- slow import
 
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate_at(state.step, config)
     state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
+    if loss is None:
+        dp.without_photographs(state.model)
+    else:
+        loss.backward()
+    if not config.noise_multiplier:  # else every photograph's own gradient is clipped
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
     state.optimizer.step()
     state.step += 1
     decay = min(config.ema_decay, (1 + state.step) / (10 + state.step))
     for name, value in state.model.state_dict().items():
         state.average[name].lerp_(value.detach().float(), 1 - decay)
-    smooth = min(0.98, (state.step - 1) / state.step)
-    state.loss = loss.item() if state.step == 1 else smooth * state.loss + (1 - smooth) * loss.item()
+    if loss is not None:
+        smooth = min(0.98, (state.step - 1) / state.step) if math.isfinite(state.loss) else 0.0
+        state.loss = smooth * state.loss + (1 - smooth) * loss.item() if smooth else loss.item()
 
 
 def _fast_bfloat16(device: str) -> bool:
@@ -242,7 +291,17 @@ def _fresh_state(model: "UNet2DModel", config: FitConfig) -> TrainingState:
 
     average = {name: value.detach().clone().float() for name, value in model.state_dict().items()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
-    return TrainingState(model, average, optimizer, torch.Generator().manual_seed(config.seed))
+    rng = torch.Generator().manual_seed(config.seed)
+    if config.noise_multiplier:
+        optimizer = dp.optimizer(
+            model,
+            optimizer,
+            noise_multiplier=config.noise_multiplier,
+            clip_norm=config.clip_norm,
+            batch_size=config.batch_size,
+        )
+        rng.seed()
+    return TrainingState(model, average, optimizer, rng)
 
 
 def _save_state(state: TrainingState, path: Path, run: str) -> None:
@@ -312,11 +371,27 @@ def _training_card(
         "image_size": base.image_size,
         "augmentation": {"flip": config.flip, "rotation_degrees": config.rotation_degrees, "zoom": config.zoom},
         "deduplication": {"method": "sha256 of the files", "removed": listed - len(photographs)},
-        "dp": {"used": False},
+        "dp": _privacy(config, len(photographs), state.step),
         "cameras": dict(cameras.most_common()),
         "base": {"slug": base.slug, "sha256": base.sha256},
         "kit_version": __version__,
         "device": str(next(state.model.parameters()).device.type),
         "seconds": round(seconds, 1),
         "final_loss": round(state.loss, 5),
+    }
+
+
+def _privacy(config: FitConfig, count: int, steps: int) -> dict[str, Any]:
+    """Return the card's entry on differential privacy, with epsilon as it follows from the run."""
+    if not config.noise_multiplier:
+        return {"used": False}
+    rate = min(1.0, config.batch_size / count)
+    facts = {"noise_multiplier": config.noise_multiplier, "sample_rate": rate, "delta": config.delta}
+    found = dp.epsilon(**facts, steps=steps)
+    return {
+        "used": True,
+        "epsilon": round(found, 4),
+        **facts,
+        "clip_norm": config.clip_norm,
+        "accountant": "RDP, Opacus",
     }

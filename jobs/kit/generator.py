@@ -46,6 +46,20 @@ SCHEDULER: dict[str, Any] = {
 }
 SAMPLING_STEPS = 20
 
+# Thresholds that a base generator's config.json may leave out, because it was registered before the check existed.
+# Privacy: DESIGN.md section 5 (AUC 0.60 and 0.70); the others: what base/fundus-64/card.md reports.
+THRESHOLDS: dict[str, float] = {
+    "warn_robust_z": 6.0,
+    "warn_kid": 0.5,
+    "warn_copy_share": 0.15,
+    "max_copy_share": 0.3,
+    "warn_membership_auc": 0.6,
+    "max_membership_auc": 0.7,
+    "warn_calibrated_auc": 0.7,
+    "max_calibrated_auc": 0.85,
+    "min_patch_variation": 0.1,
+}
+
 
 @dataclass(frozen=True)
 class Base:
@@ -72,7 +86,7 @@ class Base:
 
     @property
     def thresholds(self) -> dict[str, float]:
-        return dict(self.config["checks"])
+        return {**THRESHOLDS, **self.config["checks"]}
 
     def asks_for(self, check: int) -> bool:
         """Test if the programme wants this check; without a word on it (`checks_run`), every check runs."""

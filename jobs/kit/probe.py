@@ -92,7 +92,7 @@ def cross_validated_scores(
     chosen = []
     for train, held_out in folds.split(x, y, groups):
         c = _choose_c(x[train], y[train], groups[train], config)
-        scores[held_out] = _fit_and_score(x[train], y[train], x[held_out], c, config)
+        scores[held_out] = fit_and_score(x[train], y[train], x[held_out], c, config)
         chosen.append(c)
     return scores, chosen
 
@@ -119,7 +119,7 @@ def fixed_split_scores(
             fix="Use the protocol of cross-validation by patient.",
         )
     c = _choose_c(x[fitted], y[fitted], groups[fitted], config)
-    return held_out, _fit_and_score(x[fitted], y[fitted], x[held_out], c, config), c
+    return held_out, fit_and_score(x[fitted], y[fitted], x[held_out], c, config), c
 
 
 def _choose_c(x: Features, y: Labels, groups: NDArray[Any], config: ProbeConfig) -> float:
@@ -139,11 +139,17 @@ def _choose_c(x: Features, y: Labels, groups: NDArray[Any], config: ProbeConfig)
         if len(np.unique(y[train])) < 2:
             raise ProbeError("Too few patients are labelled to choose C.", code="too_few_labelled")
         for row, c in enumerate(candidates):
-            scores[row, held_out] = _fit_and_score(x[train], y[train], x[held_out], c, config)
+            scores[row, held_out] = fit_and_score(x[train], y[train], x[held_out], c, config)
     return candidates[int(np.argmax([auroc(y, row) for row in scores]))]
 
 
-def _fit_and_score(x: Features, y: Labels, x_held_out: Features, c: float, config: ProbeConfig) -> Scores:
+def fit_and_score(x: Features, y: Labels, x_held_out: Features, c: float, config: ProbeConfig) -> Scores:
+    """
+    Fit on x (N, D) and y (N,), standardised by x; return the log odds of x_held_out (M, D): (M,).
+
+    Raises:
+        ProbeError: no convergence.
+    """
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 -- slow import
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 -- slow import
     from sklearn.pipeline import make_pipeline  # noqa: PLC0415 -- slow import

@@ -87,7 +87,7 @@ def export(
 
 
 # What an institution's own people may read of its file: never who voted, and never what others did elsewhere.
-_HISTORY_PREFIXES = ("institution.", "membership.", "agreement.", "motion.")
+_HISTORY_PREFIXES = ("institution.", "membership.", "agreement.", "motion.", "signing_key.")
 
 
 def history_of_institution(institution_id: int, *, limit: int = 20) -> list[AuditEvent]:

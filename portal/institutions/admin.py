@@ -11,6 +11,7 @@ from portal.institutions.models import (
     PathwayChoice,
     Review,
     RorOrganisation,
+    SigningKey,
 )
 
 
@@ -71,3 +72,9 @@ class PathwayChoiceAdmin(ReadOnlyAdmin):
 class RorOrganisationAdmin(ReadOnlyAdmin):
     list_display = ["name", "ror_id", "country", "city"]
     search_fields = ["key"]
+
+
+@admin.register(SigningKey)
+class SigningKeyAdmin(ReadOnlyAdmin):
+    list_display = ["fingerprint", "institution", "label", "registered_at", "revoked_at"]
+    list_select_related = ["institution"]

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.functional import lazy
 
 from portal.accounts.models import User
+from portal.accounts.proofs import ProofForm
 from portal.institutions import countries, profile, ror, services
 from portal.institutions.lifecycle import DeclineCode, Status
 from portal.institutions.models import Institution, Membership
@@ -234,6 +235,26 @@ class DeclineForm(ReasonForm):
         label="Grounds", choices=[row for row in DeclineCode.choices if row[0] != DeclineCode.BOARD_VOTE]
     )
     field_order = ["code", "reason"]
+
+
+class SigningKeyForm(ProofForm):
+    """The public half of a key, registered with a fresh proof: from then on it signs for the institution."""
+
+    public_key = forms.CharField(
+        max_length=200,
+        help_text="The line that <code>consortium keys show</code> prints: 44 characters.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "class": "mono"}),
+    )
+    label = forms.CharField(max_length=80, help_text="Such as the machine that holds the private half.")
+
+
+class RevokeKeyForm(forms.Form):
+    reason = forms.CharField(
+        max_length=300,
+        label="Why do you revoke it?",
+        help_text="Such as: the machine was replaced. It stays on record.",
+        widget=forms.Textarea(attrs={"rows": 2}),
+    )
 
 
 class MergeForm(forms.Form):

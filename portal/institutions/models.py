@@ -17,6 +17,7 @@ from portal.institutions.case_models import (
     Review,
     RorOrganisation,
 )
+from portal.institutions.key_models import SigningKey
 from portal.institutions.lifecycle import DeclineCode, Status
 from portal.institutions.vocabulary import LegalBasis, Pathway, Role
 
@@ -30,6 +31,7 @@ __all__ = [
     "PathwayChoice",
     "Review",
     "RorOrganisation",
+    "SigningKey",
 ]
 
 

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from portal.institutions import applying, casework, files, people, role_pages, views
+from portal.institutions import applying, casework, files, key_views, people, role_pages, views
 
 app_name = "institutions"
 urlpatterns = [
@@ -34,6 +34,8 @@ urlpatterns = [
     path("<slug:slug>/documents/<int:document_id>/", files.download, name="document"),
     path("<slug:slug>/documents/<int:document_id>/complete/", files.complete, name="complete_document"),
     path("<slug:slug>/withdraw/", views.withdraw, name="withdraw"),
+    path("<slug:slug>/keys/", key_views.keys, name="keys"),
+    path("<slug:slug>/keys/<int:key_id>/revoke/", key_views.revoke, name="revoke_key"),
     path("<slug:slug>/people/", people.people, name="people"),
     path("<slug:slug>/people/invite/", people.invite, name="invite"),
     path("<slug:slug>/people/roles/", people.add_role, name="add_role"),

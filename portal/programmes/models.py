@@ -13,9 +13,15 @@ KINDS = {"weights": "Generator weights", "synthetic": "Synthetic images", "image
 CHECKS = {
     0: "The file arrived whole",
     1: "The container is safe",
+    2: "A key of the institution signed it",
     4: "The structure is the base model's",
     5: "The numbers are sound",
+    6: "The training card is complete",
     7: "Samples look like the modality",
+    8: "Samples come near public images",
+    9: "The privacy report holds",
+    10: "Nothing looks planted",
+    11: "A probe learns from samples",
 }
 NECESSARY_CHECKS = [0, 1, 4, 5]  # no programme goes without them: what they refuse must not be opened by anybody
 
@@ -98,6 +104,15 @@ class BaseModel(models.Model):
 
     def __str__(self) -> str:
         return f"{self.slug} {self.version}"
+
+    @property
+    def reference_key(self) -> str:
+        """Where its public reference images are kept; empty where it has none."""
+        return self.storage_key.removesuffix(".safetensors") + ".reference.safetensors" if self.reference_sha256 else ""
+
+    @property
+    def reference_sha256(self) -> str:
+        return str(self.config.get("reference", {}).get("sha256", ""))
 
     def effective_config(self) -> dict[str, Any]:
         """

@@ -74,24 +74,32 @@ def offering(kind: str) -> QuerySet[Programme]:
 
 
 def register_base_model(programme: Programme, folder: Path, *, by: User | None, now: datetime) -> BaseModel:
-    """Register the generator in `folder` (config.json, model.safetensors, card.md) and keep its file in the vault."""
+    """
+    Register the generator in `folder` and keep its files in the vault.
+
+    The folder holds config.json, model.safetensors, card.md and, where config.json names it, reference.safetensors.
+    """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     path = folder / "model.safetensors"
     key = f"base-models/{programme.slug}/{config['slug']}-{config['version']}.safetensors"
+    base = BaseModel(
+        programme=programme,
+        slug=config["slug"],
+        version=config["version"],
+        config=config,
+        card=(folder / "card.md").read_text(encoding="utf-8"),
+        sha256=config["sha256"],
+        size_bytes=path.stat().st_size,
+        storage_key=key,
+        licence=config["licence"],
+        registered_at=now,
+    )
     with path.open("rb") as file:
         storage.put(storage.VAULT, key, file)
+    if base.reference_key:
+        with (folder / "reference.safetensors").open("rb") as file:
+            storage.put(storage.VAULT, base.reference_key, file)
     with transaction.atomic():
-        base = BaseModel.objects.create(
-            programme=programme,
-            slug=config["slug"],
-            version=config["version"],
-            config=config,
-            card=(folder / "card.md").read_text(encoding="utf-8"),
-            sha256=config["sha256"],
-            size_bytes=path.stat().st_size,
-            storage_key=key,
-            licence=config["licence"],
-            registered_at=now,
-        )
+        base.save(force_insert=True)
         audit.record("base_model.registered", base, by=by, sha256=base.sha256)
     return base

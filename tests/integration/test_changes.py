@@ -43,7 +43,7 @@ from portal.agreements.models import SigningRequest
 from portal.audit.models import AuditEvent
 from portal.institutions.models import Document, Institution, Invitation
 from portal.notifications import outbox
-from tests import factories
+from tests import attesting, factories
 from tests.integration.test_access_matrix import PLACEHOLDER, READS, clients, expected_rows, people, worlds
 
 __all__ = ["clients", "people", "worlds"]
@@ -210,6 +210,8 @@ def world(worlds, people, clients, institution, sign_in) -> SimpleNamespace:
     found.review = json.dumps({**dict.fromkeys(QUESTIONS, "yes"), "recommendation": "approve", "note": "Sound."})
     found.card = json.dumps({**factories.CARD, "augmentation": "rotation", "dp_used": "no"})
     found.profile = json.dumps({"name": institution.name, "country": "KE", "kind": "hospital", "city": "Nakuru"})
+    found.envelope = json.dumps(attesting.signature(b"w", attesting.key_of("the clinic")))
+    found.public_key = attesting.public_text("a new key")
     found.zeros, found.digest = ZEROS, "R" * 43 + "="
     found.researcher_email = people["researcher"].email
     found.chair_role = people["chair"].consortium_roles.get().pk

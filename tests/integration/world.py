@@ -19,12 +19,12 @@ from portal.agreements import services as agreements
 from portal.agreements.models import Agreement
 from portal.audit import sequencer
 from portal.audit.models import AuditLeaf, Checkpoint
-from portal.institutions import documents, joining, memberships
+from portal.institutions import documents, joining, memberships, signing_keys
 from portal.institutions.models import Institution, Membership
 from portal.notifications import webhooks
 from portal.notifications.models import Mail
 from portal.programmes.models import Programme
-from tests import factories, publishing
+from tests import attesting, factories, publishing
 
 Role = Membership.Role
 _number = itertools.count(1)
@@ -110,10 +110,14 @@ def site_objects(institution: Institution) -> dict[str, object]:
         institution, name="approval.pdf", size_bytes=9, sha256="a" * 64, by=steward, now=now
     )
     request = joining.ask(institution, role=Role.MEMBER, message="", by=factories.user("Asking Person"), now=now)
+    official = factories.person_of(institution, Role.SIGNING_OFFICIAL)
+    public_key = attesting.public_text(institution.slug)
+    key = signing_keys.register(institution, public_key=public_key, label="A", by=official, now=timezone.now())
     return {
         "slug": institution.slug,
         "contribution": reviewed.pk,
         "draft": draft.pk,
+        "signing_key": key.pk,
         "file": file.pk,
         "evidence": evidence.pk,
         "motion": motion.pk,

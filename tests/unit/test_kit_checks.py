@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from jobs.kit import checks, generator, likeness
+from jobs.kit.container import read_container
 from jobs.kit.phantom import phantom
 
 BASE = generator.load_base(Path(generator.__file__).parent / "base" / "fundus-64")
@@ -54,15 +55,22 @@ def test_an_honest_change_passes_every_check(tensors, tmp_path):
     results, events = outcome(save(nudged(tensors), tmp_path / "w.safetensors"), tmp_path / "out")
     assert [(r.number, r.name, r.verdict) for r in results] == [
         (1, "container", "pass"),
+        (2, "signature", "warn"),  # not given: a site checks before it signs
         (4, "schema", "pass"),
         (5, "numerics", "pass"),
+        (6, "declaration", "warn"),
         (7, "generation", "pass"),
+        (8, "fidelity", "pass"),
+        (9, "privacy", "warn"),
+        (10, "poisoning", "pass"),
+        (11, "utility", "pass"),
     ]
-    assert [e["number"] for e in events if e["type"] == "check"] == [1, 4, 5, 7]
-    assert events[-1] == {"type": "end", "verdict": "pass"}
+    assert {r.evidence["code"] for r in results if r.verdict == "warn"} == {"not_given"}
+    assert [e["number"] for e in events if e["type"] == "check"] == [r.number for r in results]
+    assert events[-1] == {"type": "end", "verdict": "warn"}
     assert {"type": "file", "name": "samples.png"} in events
     json.dumps(events, allow_nan=False)
-    layers = results[2].evidence["layers"]
+    layers = results[3].evidence["layers"]
     assert {"all", "conv_in", "down_blocks.0", "mid_block", "up_blocks.2", "class_embedding"} <= set(layers)
     assert 0 < layers["all"] < 0.5
     with Image.open(tmp_path / "out" / "samples.png") as sheet:
@@ -71,7 +79,10 @@ def test_an_honest_change_passes_every_check(tensors, tmp_path):
 
 def test_the_base_itself_is_refused_but_generates(tmp_path):
     assert last(BASE.weights, tmp_path) == (5, "is_the_base")
-    assert checks.check_generation(BASE.weights, FEW, tmp_path).verdict == "pass"
+    result, drawn = checks.check_generation(BASE.weights, FEW, tmp_path)
+    assert (result.verdict, drawn.pixels.shape, drawn.classes.tolist()) == (
+        "pass", (8, 64, 64, 3), [0, 1, 2, 3, 4, 5, 0, 1]
+    )  # fmt: skip
 
 
 def test_not_a_number_is_named(tensors, tmp_path):
@@ -97,7 +108,7 @@ def test_the_schema_names_the_first_offending_tensor(tensors, tmp_path):
     as_single = tensors | {"conv_out.bias": tensors["conv_out.bias"].astype(np.float32)}
     assert last(save(as_single, path), tmp_path) == (4, "wrong_dtype")
     assert last(save({"blocks.0.weight": np.zeros(3, np.float16)}, path), tmp_path) == (4, "other_architecture")
-    result = checks.check_schema(checks.read_container(save(missing, path)), BASE)
+    result = checks.check_schema(read_container(save(missing, path)), BASE)
     assert result.sentence == f"1 of the {len(tensors)} tensors of fundus-64 are missing, the first is conv_out.bias."
 
 
@@ -153,7 +164,7 @@ def test_the_child_prints_events_only(tensors, tmp_path):
     )
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 0
-    assert [e["number"] for e in events if e["type"] == "check"] == [1, 4, 5]
+    assert [e["number"] for e in events if e["type"] == "check"] == [1, 2, 4, 5]
     assert {e["type"] for e in events} == {"log", "progress", "check", "end"}
     assert events[-1] == {"type": "end", "verdict": "fail"}
 

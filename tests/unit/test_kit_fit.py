@@ -28,7 +28,11 @@ def fitted(folder, tmp_path_factory):
 
 def test_it_writes_weights_and_a_training_card(fitted):
     out, card = fitted
-    assert sorted(path.name for path in out.iterdir()) == ["training_card.json", "weights.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "samples-000002.png",
+        "training_card.json",
+        "weights.safetensors",
+    ]
     assert json.loads((out / "training_card.json").read_text()) == card
     base = generator.load_base(BASE_DIR)
     expected = {

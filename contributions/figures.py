@@ -1,0 +1,60 @@
+"""Figures of the report of checks: what is looked at rather than read."""
+
+from typing import Any
+
+from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+
+from portal import charts
+
+NOTHING = mark_safe("")
+
+
+def of_check(number: int, evidence: dict[str, Any]) -> SafeString:
+    """Return the figure of one check's evidence, empty where it has none; the evidence may be of an older kit."""
+    try:
+        return DRAWN[number](evidence) if number in DRAWN else NOTHING
+    except (KeyError, TypeError, ValueError):
+        return NOTHING
+
+
+def _layers(evidence: dict[str, Any]) -> SafeString:
+    """Draw how far each group of layers moved from the base, in percent of the base's norm."""
+    layers = evidence["layers"]
+    rows = [charts.Bar(name, 100 * float(layers[name]), f"{float(layers[name]):.2%}") for name in sorted(layers)]
+    return charts.bars(rows, _("Distance from the base generator, of its norm"))
+
+
+def _privacy(evidence: dict[str, Any]) -> SafeString:
+    """Draw the figures that decide, each from 0 to 1, with what chance alone would give."""
+    copies, attacks = evidence["report"]["copies"], evidence["report"]["membership"]
+    rows = [
+        _share(_("Candidate copies, by features (5 % by chance)"), copies["features"]["copy_share"]),
+        _share(_("Candidate copies, by perceptual hash (5 % by chance)"), copies["perceptual_hash"]["copy_share"]),
+        _area(_("Membership by loss, AUC (0.5 by chance)"), attacks["loss"]),
+        _area(_("Membership by loss less the base's, AUC (0.5 by chance)"), attacks["loss_less_base"]),
+    ]
+    return charts.bars(rows, _("What the weights give away, as measured at the site"))
+
+
+def _share(label: str, value: Any) -> charts.Bar:
+    return charts.Bar(label, float(value), f"{float(value):.0%}")
+
+
+def _area(label: str, attack: dict[str, Any]) -> charts.Bar:
+    low, high = float(attack["low"]), float(attack["high"])
+    return charts.Bar(label, float(attack["auc"]), f"{float(attack['auc']):.2f} ({low:.2f} – {high:.2f})")
+
+
+def _fidelity(evidence: dict[str, Any]) -> SafeString:
+    rows = [_share(_(name.capitalize()), evidence[name]) for name in ("precision", "recall", "coverage")]
+    return charts.bars(rows, _("Overlap with public photographs"))
+
+
+def _utility(evidence: dict[str, Any]) -> SafeString:
+    names = (("trained_on_synthetic", _("Trained on synthetic images")), ("trained_on_real", _("Trained on real ones")))
+    rows = [_area(label, {**evidence[name], "auc": evidence[name]["auroc"]}) for name, label in names]
+    return charts.bars(rows, _("AUROC on real photographs, referable diabetic retinopathy"))
+
+
+DRAWN = {5: _layers, 8: _fidelity, 9: _privacy, 11: _utility}

@@ -1,0 +1,36 @@
+"""What came beside a file: the training card, the signature, the privacy report, and what they are held against."""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .numerics import Layers
+
+
+@dataclass(frozen=True)
+class Dossier:
+    """
+    Everything about a file that is not in it. None where it was not given.
+
+    keys: fingerprint to public key, 32 bytes, of every key in force of the institution; None where nobody knows them
+    (a site checks offline).
+    peers: see numerics.check_numerics().
+    is_complete: what is missing is missing for good (the centre), and not merely not given here (a site).
+    """
+
+    card: dict[str, Any] | None = None
+    signature: Any = None
+    privacy: Any = None
+    keys: Mapping[str, bytes] | None = None
+    peers: tuple[Layers, ...] = field(default=())
+    is_complete: bool = False
+
+
+def load_dossier(path: Path) -> Dossier:
+    """Read what the portal wrote for its checks: one JSON file of these fields, keys in base64."""
+    given = json.loads(path.read_text(encoding="utf-8"))
+    keys = {name: base64.b64decode(key) for name, key in given["keys"].items()}
+    return Dossier(given["card"], given["signature"], given["privacy"], keys, tuple(given["peers"]), is_complete=True)

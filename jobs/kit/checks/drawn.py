@@ -1,0 +1,53 @@
+"""The images that check 7 drew, as the later checks see them, and the public photographs beside them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import copies
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Images drawn from the weights: pixels (N, S, S, 3), classes (N,)."""
+
+    pixels: NDArray[np.uint8]
+    classes: NDArray[np.int_]
+
+    @cached_property
+    def features(self) -> NDArray[np.float32]:
+        """Their features by the fixed encoder, (N, 1280); computed once for all checks."""
+        return copies.features(self.pixels)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """
+    Public photographs that the base generator never saw, with what was computed of them once.
+
+    pixels: (R, S, S, 3). features: (R, 1280). classes: (R,), the generator's class of each. patients: (R,).
+    """
+
+    pixels: NDArray[np.uint8]
+    features: NDArray[np.float32]
+    classes: NDArray[np.int_]
+    patients: NDArray[np.int_]
+
+    def facts(self) -> dict[str, Any]:
+        return {"photographs": len(self.pixels), "patients": len(np.unique(self.patients))}
+
+
+def load_reference(path: Path) -> Reference | None:
+    """Read reference.safetensors of a base generator; None where it has none."""
+    if not path.exists():
+        return None
+    from safetensors.numpy import load_file  # noqa: PLC0415 -- slow import
+
+    saved = load_file(path)
+    return Reference(
+        saved["pixels"], saved["features"].astype(np.float32), saved["classes"].astype(int), saved["patients"]
+    )

@@ -1,0 +1,107 @@
+"""Check 7: images drawn from fixed seeds are varied fundus photographs."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import generator, likeness
+from ..generator import Base
+from .drawn import Drawn
+from .results import CheckResult, Progress, Verdict
+
+SHEET = "samples.png"
+
+
+def check_generation(
+    path: Path, base: Base, out_dir: Path, on_progress: Progress | None = None
+) -> tuple[CheckResult, Drawn]:
+    """
+    Check 7: draw images from fixed seeds and look whether they are varied fundus photographs.
+
+    An image is fundus-like when all of these hold (likeness.py defines the numbers; thresholds are in config.json under
+    `checks`, and its card.md says what real photographs and the base measure):
+        min_contrast: not blank, not constant.
+        min_brightness: something is lit in the middle.
+        max_corner_ratio: dark corners around a round field.
+        min_warmth: red above blue, as haemoglobin and pigment make every retina, in any ethnicity or camera.
+        min_smoothness: neighbouring pixels agree, as in a photograph and not in noise.
+    Below min_fundus_like (a share of the images; damaged weights give 0) it fails, below warn_fundus_like it warns.
+    Diversity: above max_near_duplicates (share of all pairs closer than duplicate_distance) it fails, because the
+    generator collapsed to few pictures; above warn_near_duplicates it warns.
+    """
+    limits = base.thresholds
+    classes = [index % len(base.config["classes"]) for index in range(int(limits["samples"]))]
+    model = generator.load_weights(generator.build(base.config["architecture"]), path)
+    images = generator.sample(
+        model,
+        base.config["scheduler"],
+        classes,
+        seed=int(limits["seed"]),
+        steps=int(base.config["sampling_steps"]),
+        on_progress=on_progress,
+    )
+    pixels = generator.to_uint8(images)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    likeness.save_sheet(pixels, out_dir / SHEET)
+    return judge_samples(images, pixels, base), Drawn(pixels, np.array(classes))
+
+
+def judge_samples(images: np.ndarray, pixels: np.ndarray, base: Base) -> CheckResult:
+    """Judge raw images (N, S, S, 3) and their uint8 pixels by the thresholds of check_generation()."""
+    limits = base.thresholds
+    finite = int(np.isfinite(images).all(axis=(1, 2, 3)).sum())
+    unit = pixels / 255.0
+    measured = [likeness.measure(image) for image in unit]
+    like = [_fundus_like(m, limits) for m in measured]
+    pairs = likeness.near_duplicates(unit, limits["duplicate_distance"])
+    possible = len(pixels) * (len(pixels) - 1) // 2
+    median = {k: round(float(np.median([getattr(m, k) for m in measured])), 4) for k in asdict(measured[0])}
+    evidence: dict[str, Any] = {
+        "samples": len(pixels),
+        "seed": int(limits["seed"]),
+        "finite": finite,
+        "fundus_like": sum(like),
+        "near_duplicate_pairs": len(pairs),
+        "pairs": possible,
+        "median": median,
+        "sheet": SHEET,
+    }
+    return _generation_result(evidence, limits)
+
+
+def _fundus_like(m: likeness.Likeness, limits: dict[str, float]) -> bool:
+    return (
+        m.contrast >= limits["min_contrast"]
+        and m.brightness >= limits["min_brightness"]
+        and m.corner_ratio <= limits["max_corner_ratio"]
+        and m.warmth >= limits["min_warmth"]
+        and m.smoothness >= limits["min_smoothness"]
+    )
+
+
+def _generation_result(evidence: dict[str, Any], limits: dict[str, float]) -> CheckResult:
+    count, like, pairs = evidence["samples"], evidence["fundus_like"], evidence["near_duplicate_pairs"]
+    again = (
+        "Train again from the base, with a lower learning rate or fewer steps, and look at the samples before sending."
+    )
+
+    def result(verdict: Verdict, sentence: str, code: str = "") -> CheckResult:
+        more = {"code": code} if code else {}
+        return CheckResult(7, "generation", verdict, sentence, again if code else "", more | evidence)
+
+    if evidence["finite"] < count:
+        return result("fail", f"{count - evidence['finite']} of {count} generated images hold NaN.", "not_finite")
+    if evidence["median"]["contrast"] < limits["min_contrast"]:
+        return result("fail", "The generated images are blank or of one colour.", "blank")
+    if like < limits["min_fundus_like"] * count:
+        sentence = f"Only {like} of {count} generated images look like fundus photographs (round, warm, smooth)."
+        return result("fail", sentence, "not_fundus_like")
+    if pairs > limits["max_near_duplicates"] * evidence["pairs"]:
+        sentence = f"{pairs} of {evidence['pairs']} pairs of generated images are nearly the same picture."
+        return result("fail", sentence, "not_diverse")
+    sentence = f"{like} of {count} generated images look like fundus photographs; {pairs} pairs are nearly the same."
+    if like < limits["warn_fundus_like"] * count or pairs > limits["warn_near_duplicates"] * evidence["pairs"]:
+        return result("warn", sentence, "borderline")
+    return result("pass", sentence)

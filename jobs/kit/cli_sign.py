@@ -1,0 +1,134 @@
+"""The commands that make evidence: keys, sign, privacy."""
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from . import __version__, keys, statements, terminal
+from .client import NEEDS_CHANGES, Document
+
+PASSPHRASE = "CONSORTIUM_KEY_PASSPHRASE"
+
+key_option = click.option(
+    "--key",
+    "key_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Signing key.  [default: CONSORTIUM_KEY, or signing-key.pem in your configuration folder]",
+)
+
+
+def signing_key(key_file: Path | None) -> "keys.Ed25519PrivateKey":
+    """Return the institution's key from a file; its passphrase comes from the environment alone."""
+    return keys.load(key_file or keys.default_path(), os.environ.get(PASSPHRASE, ""))
+
+
+@click.group("keys")
+def keys_group() -> None:
+    """The institution's signing key: make it here, let the signing official register its public half."""
+
+
+@keys_group.command()
+@key_option
+@terminal.as_json_option
+def new(key_file: Path | None, as_json: bool) -> None:
+    """Make an ed25519 key pair. CONSORTIUM_KEY_PASSPHRASE, where it is set, encrypts the file."""
+    path = key_file or keys.default_path()
+    _show(keys.create(path, os.environ.get(PASSPHRASE, "")), path, as_json)
+    terminal.say("The signing official registers the public key on the institution's page, under Signing keys.")
+
+
+@keys_group.command()
+@key_option
+@terminal.as_json_option
+def show(key_file: Path | None, as_json: bool) -> None:
+    """Print the public half and its fingerprint."""
+    _show(signing_key(key_file), key_file or keys.default_path(), as_json)
+
+
+def _show(key: "keys.Ed25519PrivateKey", path: Path, as_json: bool) -> None:
+    public, name = keys.public_text(key), statements.fingerprint(statements.public_bytes(key))
+    if as_json:
+        return terminal.print_json({"public_key": public, "fingerprint": name, "key_file": str(path)})
+    click.echo(f"Public key:   {public}\nFingerprint:  {name}\nKey file:     {path}")
+
+
+@click.command()
+@click.argument("file", type=terminal.existing_file)
+@key_option
+@click.option("--out", "target", type=click.Path(dir_okay=False, path_type=Path), help="[default: FILE.signed.json]")
+@terminal.as_json_option
+def sign(file: Path, key_file: Path | None, target: Path | None, as_json: bool) -> None:
+    """Sign a weights FILE for sending it by the browser; `contribute` signs by itself."""
+    from . import scan  # noqa: PLC0415 -- numpy takes a moment; --help does without
+
+    target = target or file.with_name(f"{file.name}.signed.json")
+    sha256 = scan.sha256_of(file)
+    write(target, signature_of(file.name, sha256, file.stat().st_size, signing_key(key_file)))
+    if as_json:
+        return terminal.print_json({"signature": str(target), "sha256": sha256})
+    click.echo(str(target))
+
+
+def signature_of(name: str, sha256: str, size_bytes: int, key: "keys.Ed25519PrivateKey") -> Document:
+    """Return the signed statement that a file is the institution's own."""
+    return statements.sign(statements.WEIGHTS, name, sha256, {"size_bytes": size_bytes, "kit": __version__}, key)
+
+
+def write(path: Path, envelope: Document) -> None:
+    path.write_text(json.dumps(envelope, indent=1) + "\n", encoding="utf-8")
+
+
+@click.command()
+@click.argument("folder", type=terminal.existing_folder)
+@click.option("--weights", type=terminal.existing_file, required=True)
+@click.option("--card", "card_file", type=terminal.existing_file, help="training_card.json, for its entry on privacy.")
+@click.option("--base", "base_name", default="fundus-64", show_default=True, metavar="NAME|DIR", help="Base generator.")
+@click.option("--out", "target", type=click.Path(dir_okay=False, path_type=Path), help="[default: beside the weights]")
+@key_option
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@terminal.as_json_option
+def privacy(
+    folder: Path,
+    weights: Path,
+    card_file: Path | None,
+    base_name: str,
+    target: Path | None,
+    key_file: Path | None,
+    device: str,
+    seed: int,
+    as_json: bool,
+) -> int:
+    """
+    Measure what WEIGHTS give away of the photographs in FOLDER, and sign the report.
+
+    FOLDER is the one that `fit` got: training photographs, and others that were held out. The report holds statistics
+    only. Exit status 0 when the portal would pass it or warn, 2 when it would fail.
+    """
+    from .cli_local import base_folder, read_json, require_sound, train_extra  # noqa: PLC0415 -- --help does without
+
+    key = signing_key(key_file)  # before an hour of work, not after it
+    target = target or weights.with_name("privacy_report.json")
+    base_dir = base_folder(base_name)
+    with train_extra(), terminal.Bars() as on_progress:
+        from . import checks, fit, generator  # noqa: PLC0415 -- slow imports
+        from .privacy import report as measure  # noqa: PLC0415 -- as above
+
+        base = generator.load_base(base_dir)
+        require_sound(weights, base, checks)
+        dp = read_json(card_file).get("dp") if card_file else None
+        report = measure(
+            folder, weights, base_dir, dp=dp, device=fit.choose_device(device), seed=seed, on_progress=on_progress
+        )
+    envelope = statements.sign(statements.PRIVACY, weights.name, report["weights_sha256"], report, key)
+    write(target, envelope)
+    result = checks.privacy.judge(report, base)
+    if as_json:
+        terminal.print_json({"report": str(target), "verdict": result.verdict, "statistics": report})
+    else:
+        terminal.print_check({"verdict": result.verdict, "number": 9, "name": "privacy", "sentence": result.sentence,
+                              "fix": result.fix})  # fmt: skip
+        click.echo(str(target))
+    return NEEDS_CHANGES if result.verdict == "fail" else 0

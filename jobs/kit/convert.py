@@ -1,0 +1,158 @@
+"""
+Convert a PyTorch checkpoint of the site's own to safetensors, in a child process with limits.
+
+A checkpoint is a pickle, and a pickle can run code. So it is read by torch's own restricted reader (weights_only), in a
+process that may use little memory and time, and never by the portal.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from .errors import KitError
+
+GIB = 2**30
+CPU_SECONDS = 600
+DTYPES = {"torch.float32", "torch.float16", "torch.bfloat16"}
+# Where checkpoints keep the weights: RETFound and MAE "model" (Zhou et al. 2023), timm and Lightning "state_dict",
+# DINO "teacher".
+LAYERS = ("model", "state_dict", "model_state_dict", "teacher", "params", "module")
+PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+
+
+class ConvertError(KitError):
+    """The file could not be converted."""
+
+    default_code = "not_converted"
+
+
+def convert(source: Path, target: Path) -> dict[str, Any]:
+    """
+    Write the weights of a .pth, .pt, .bin or .ckpt file as safetensors.
+
+    Returns:
+        tensors, parameters, left_out (names of what is no float tensor), layout (where the weights were).
+    Raises:
+        ConvertError: the file asks for more than weights, is damaged, or needs more memory or time than it may.
+    """
+    if target.exists():
+        raise ConvertError(f"{target} exists already.", code="target_exists", fix="Choose another --out.")
+    partial = target.with_name(f".{target.name}.partial")
+    package = __package__ or "consortium_kit"
+    command = [sys.executable, "-m", f"{package}.convert", str(source.resolve()), str(partial.resolve())]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=Path(__file__).parents[package.count(".") + 1],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=2 * CPU_SECONDS,
+        )
+        answer = _answer(done, source)
+        partial.replace(target)
+    except subprocess.TimeoutExpired:
+        raise ConvertError(f"{source.name} took longer than {2 * CPU_SECONDS} s to read.", code="timed_out") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return answer
+
+
+def _answer(done: "subprocess.CompletedProcess[str]", source: Path) -> dict[str, Any]:
+    """Return what the child said, or say why it said nothing."""
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        raise ConvertError(
+            f"{source.name} could not be read within the limits of memory and time (exit status {done.returncode}).",
+            code="child_ended",
+            fix="If you made it yourself, save the weights alone: torch.save(model.state_dict(), …), and convert that.",
+        ) from None
+    if "error" in answer:
+        raise ConvertError(**answer["error"])
+    return answer
+
+
+# The child
+
+
+def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """
+    Return the float tensors of a checkpoint, contiguous and sharing nothing, and what to tell about them.
+
+    Raises:
+        ConvertError
+    """
+    import torch  # noqa: PLC0415 -- slow import
+
+    try:
+        with torch.serialization.safe_globals(
+            [argparse.Namespace]
+        ):  # RETFound keeps its command line beside the weights
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # every way in which a foreign file can be wrong
+        raise ConvertError(
+            f"{path.name} is not a file of weights alone, so it was not opened further ({type(error).__name__}).",
+            code="not_weights",
+            fix="Load it where you trust it, and save the weights alone: torch.save(model.state_dict(), …).",
+        ) from None
+    layout, weights = _weights_of(loaded)
+    tensors = {_plain(name): value for name, value in weights.items() if str(getattr(value, "dtype", "")) in DTYPES}
+    if not tensors:
+        raise ConvertError(f"{path.name} holds no weights.", code="no_weights", fix="Give the file of a model.")
+    facts = {
+        "layout": layout,
+        "tensors": len(tensors),
+        "parameters": sum(value.numel() for value in tensors.values()),
+        "left_out": sorted(str(name) for name in weights if _plain(name) not in tensors)[:20],
+    }
+    return {name: value.detach().clone().contiguous() for name, value in tensors.items()}, facts
+
+
+def _weights_of(loaded: Any) -> tuple[str, dict[str, Any]]:
+    """Return where the weights lie in a checkpoint ("" for its top) and them."""
+    for name in ("", *LAYERS):
+        inner = loaded.get(name) if name and isinstance(loaded, dict) else loaded
+        if isinstance(inner, dict) and any(hasattr(value, "numel") for value in inner.values()):
+            return name, inner
+    return "", {}
+
+
+def _plain(name: Any) -> str:
+    """Return the name without what wrapping a model puts before it, once or several times."""
+    text = str(name)
+    while prefix := next((prefix for prefix in PREFIXES if text.startswith(prefix)), ""):
+        text = text.removeprefix(prefix)
+    return text
+
+
+def _limit(size: int) -> None:
+    """Take away what reading a file of `size` bytes does not need; torch alone takes about 1 GiB of addresses."""
+    memory = 3 * GIB + 4 * size
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main() -> int:
+    """Read one checkpoint and write it as safetensors; the last line of standard output says what came of it."""
+    source, target = (Path(argument) for argument in sys.argv[1:3])
+    _limit(os.path.getsize(source))
+    try:
+        from safetensors.torch import save_file  # noqa: PLC0415 -- after the limits
+
+        tensors, facts = read_weights(source)
+        save_file(tensors, target, metadata={"format": "pt"})
+    except ConvertError as error:
+        facts = {"error": {"sentence": error.sentence, "code": error.code, "fix": error.fix}}
+    print(json.dumps(facts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

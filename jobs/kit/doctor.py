@@ -1,0 +1,126 @@
+"""Look at this machine and its network before a day of work depends on them."""
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import urllib3
+
+from . import __version__, client
+from .client import Portal
+from .errors import KitError
+from .findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding
+
+GIB = 2**30
+FREE_BYTES = 5 * GIB  # prepared photographs, a stopped run and the weights of the small base
+GPU_BYTES = 11 * GIB  # what fine-tuning the large base with adapters takes; cards sold as 12 GB report a little less
+CLOCK_SECONDS = 120  # signed addresses are good for 15 minutes; a clock off by more than this eats into them
+PACKAGES = ("torch", "diffusers", "peft", "transformers", "safetensors", "opacus", "numpy", "pillow", "urllib3")
+TRAIN = {"torch", "diffusers"}
+
+
+def examine(portal: Portal | None, folder: Path) -> list[Finding]:
+    """Return everything that was looked at; `portal` None where this machine is not signed in."""
+    return [*_machine(folder), *_network(portal)]
+
+
+def _machine(folder: Path) -> Iterator[Finding]:
+    fits = sys.version_info >= (3, 11)
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("python", HOLDS if fits else FAILS, f"Python {version}; 3.11 or newer is needed.")
+    yield Finding("kit", NOTE, f"consortium-kit {__version__}.")
+    yield _packages()
+    yield _gpu()
+    free = shutil.disk_usage(folder).free
+    enough = f"{free / GIB:.1f} GiB are free in {folder}; {FREE_BYTES // GIB} are needed."
+    yield Finding("disk", HOLDS if free >= FREE_BYTES else FAILS, enough)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Finding("processor", NOTE, f"{cores} cores.")
+
+
+def _packages() -> Finding:
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES if importlib.util.find_spec(_module(name))}
+    missing = sorted(TRAIN - set(versions))
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    if missing:
+        sentence = f"{', '.join(missing)} missing: fit, sample and privacy need pip install 'consortium-kit[train]'."
+        return Finding("packages", UNKNOWN, sentence)
+    return Finding("packages", HOLDS, f"{listed}.")
+
+
+def _module(package: str) -> str:
+    return {"pillow": "PIL"}.get(package, package)
+
+
+def _gpu() -> Finding:
+    if importlib.util.find_spec("torch") is None:
+        return Finding("gpu", NOTE, "Not looked at: torch is not installed.")
+    import torch  # noqa: PLC0415 -- slow import
+
+    if not torch.cuda.is_available():
+        return Finding("gpu", NOTE, "No CUDA device: the small base trains on the processor, in minutes to hours.")
+    device = torch.cuda.get_device_properties(0)
+    sentence = f"{device.name}, {device.total_memory / GIB:.0f} GiB, CUDA {torch.version.cuda}."
+    return Finding("gpu", HOLDS if device.total_memory >= GPU_BYTES else NOTE, sentence)
+
+
+def _network(portal: Portal | None) -> Iterator[Finding]:
+    proxies = {kind: urlsplit(url).netloc.rpartition("@")[2] for kind, url in getproxies().items() if kind != "no"}
+    listed = ", ".join(f"{kind} through {host}" for kind, host in sorted(proxies.items()))
+    yield Finding("proxy", NOTE, f"{listed}." if listed else "None is set.")
+    certificates = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
+    yield Finding("certificates", NOTE, f"Those in {certificates}." if certificates else "Those that Python brings.")
+    if portal is None:
+        yield Finding("portal", UNKNOWN, "Not looked at: run `consortium login --url https://…` first.")
+        return
+    yield from _portal(portal)
+
+
+def _portal(portal: Portal) -> Iterator[Finding]:
+    asked = time.time()
+    try:
+        bases = portal.call("GET", "base-models")
+        answer = portal.request("GET", f"{client.API}base-models")
+    except KitError as error:
+        yield Finding("portal", FAILS, str(error))
+        return
+    yield Finding("portal", HOLDS, f"{portal.url} answers and knows you.")
+    yield _clock(answer.headers.get("Date", ""), asked)
+    if bases:
+        yield _store(portal, bases[0]["download_url"])
+
+
+def _clock(date: str, asked: float) -> Finding:
+    try:
+        off = abs(parsedate_to_datetime(date).timestamp() - asked)
+    except ValueError:
+        return Finding("clock", UNKNOWN, "The portal did not tell the time.")
+    sentence = f"This clock and the portal's are {off:.0f} s apart; more than {CLOCK_SECONDS} s breaks uploads."
+    return Finding("clock", HOLDS if off <= CLOCK_SECONDS else FAILS, sentence)
+
+
+def _store(portal: Portal, download_url: str) -> Finding:
+    """Ask the object store itself: a proxy that lets the portal through may not let its store through."""
+    host = "the object store"
+    try:
+        answer = portal.request("GET", urlsplit(portal.absolute(download_url)).path)
+        location = answer.headers.get("Location", "")
+        host = urlsplit(location).netloc or host
+        with client.http(location).request(
+            "GET", location, headers={"Range": "bytes=0-0"}, retries=False, redirect=False, preload_content=False
+        ) as reply:
+            status = reply.status
+    except KitError as error:
+        return Finding("store", FAILS, str(error))
+    except urllib3.exceptions.HTTPError as error:
+        return Finding("store", FAILS, str(client.unreachable(f"https://{host}", error)))
+    verdict = HOLDS if status in {200, 206} else FAILS
+    return Finding("store", verdict, f"{host} answers {status}: files go there, and come from there.")

@@ -1,0 +1,106 @@
+"""
+Differential privacy: what epsilon follows from how a run with DP-SGD was made.
+
+Source: Abadi et al. 2016, arXiv:1607.00133 (DP-SGD); the subsampled Gaussian mechanism's Renyi differential privacy,
+Mironov et al. 2019, arXiv:1908.10530, as Opacus accounts for it.
+"""
+
+import math
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from .errors import KitError
+
+if TYPE_CHECKING:
+    import torch
+
+TOLERANCE = 0.02  # relative: a declared epsilon is rounded, and accountants differ in their grid of orders
+
+
+class BudgetError(KitError):
+    """The declared parameters are no run of DP-SGD."""
+
+    default_code = "dp_invalid"
+
+
+def epsilon(*, noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
+    """
+    Return epsilon after `steps` steps.
+
+    Args:
+        noise_multiplier: standard deviation of the noise over the clipping norm, above 0.
+        sample_rate: chance of a photograph to be in a step, above 0 and at most 1.
+        delta: between 0 and 1.
+    Raises:
+        BudgetError: a parameter is outside its range.
+    """
+    ranges = (noise_multiplier > 0, 0 < sample_rate <= 1, steps >= 1, 0 < delta < 1)
+    if not all(ranges) or not math.isfinite(noise_multiplier):
+        raise BudgetError(
+            "The parameters of differential privacy are out of range.",
+            fix="noise_multiplier above 0, sample_rate above 0 and at most 1, steps at least 1, delta between 0 and 1.",
+        )
+    from opacus.accountants import RDPAccountant  # noqa: PLC0415 -- slow import
+
+    accountant = RDPAccountant()
+    accountant.history = [(float(noise_multiplier), float(sample_rate), int(steps))]
+    return float(accountant.get_epsilon(delta))
+
+
+def recomputed(declared: dict[str, Any], steps: int) -> float | None:
+    """Return epsilon from a training card's entry `dp`; None when the parameters that it follows from are not given."""
+    names = ("noise_multiplier", "sample_rate", "delta")
+    values = [declared.get(name) for name in names]
+    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return None
+    noise_multiplier, sample_rate, delta = (float(value) for value in values if value is not None)
+    return epsilon(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, delta=delta)
+
+
+def agrees(declared: float, found: float) -> bool:
+    """Test if a declared epsilon is at least the recomputed one, up to rounding: to declare more is to promise less."""
+    return declared >= found * (1 - TOLERANCE)
+
+
+# Training
+
+
+def draw(count: int, batch_size: int, rng: "torch.Generator") -> "torch.Tensor":
+    """
+    Return the indices of one step's photographs, `batch_size` on average, perhaps none.
+
+    Each is taken by chance on its own, as the accounting assumes: Poisson sampling, Mironov et al. 2019, section 2.
+    """
+    import torch  # noqa: PLC0415 -- slow import
+
+    return torch.nonzero(torch.rand(count, generator=rng) < batch_size / count).flatten()
+
+
+def optimizer(
+    model: "torch.nn.Module",
+    plain: "torch.optim.Optimizer",
+    *,
+    noise_multiplier: float,
+    clip_norm: float,
+    batch_size: int,
+) -> Any:
+    """
+    Return the optimiser of DP-SGD around a plain one: each photograph's gradient is clipped, noise is put on their sum.
+
+    Source: Abadi et al. 2016, algorithm 1.
+    """
+    from opacus import GradSampleModule  # noqa: PLC0415 -- slow import
+    from opacus.optimizers import DPOptimizer  # noqa: PLC0415 -- slow import
+
+    # The hooks fire on the first layer too, whose input needs no gradient: that is as it should be.
+    warnings.filterwarnings("ignore", message="Full backward hook is firing")
+    GradSampleModule(model)  # its hooks stay on the layers of `model` and keep the single gradients
+    return DPOptimizer(
+        plain, noise_multiplier=noise_multiplier, max_grad_norm=clip_norm, expected_batch_size=batch_size
+    )
+
+
+def without_photographs(model: "torch.nn.Module") -> None:
+    """Prepare a step that drew no photograph: it is noise alone."""
+    for parameter in model.parameters():
+        parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))

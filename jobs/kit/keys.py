@@ -1,0 +1,90 @@
+"""An institution's signing key: ed25519, the private half in a file that only its owner can read."""
+
+import base64
+import os
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from .errors import KitError
+from .statements import public_bytes
+
+
+class KeyFileError(KitError):
+    """A key file is missing, there already, open to others, or no ed25519 key."""
+
+    default_code = "key_unusable"
+
+
+def default_path() -> Path:
+    """Return where the key lies unless told otherwise: CONSORTIUM_KEY, or the folder of the configuration."""
+    named = os.environ.get("CONSORTIUM_KEY")
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return Path(named) if named else home / "consortium" / "signing-key.pem"
+
+
+def create(path: Path, passphrase: str = "") -> Ed25519PrivateKey:
+    """
+    Make a key and write it (PKCS #8 PEM, RFC 5958), readable by its owner alone; an existing file is never touched.
+
+    Args:
+        passphrase: encrypts the file; empty leaves it to the file's permissions.
+    Raises:
+        KeyFileError: code key_exists.
+    """
+    key = Ed25519PrivateKey.generate()
+    how = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        fix = "Use it, or give another place with --key. A key that is lost cannot sign again."
+        raise KeyFileError(f"{path} holds a key already.", code="key_exists", fix=fix) from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how))
+    return key
+
+
+def load(path: Path, passphrase: str = "") -> Ed25519PrivateKey:
+    """
+    Read a key file.
+
+    Raises:
+        KeyFileError: code key_missing, key_open_to_others, passphrase_wrong or key_unusable.
+    """
+    try:
+        is_open = path.stat().st_mode & 0o077
+        content = path.read_bytes()
+    except OSError as error:
+        fix = "Make one with `consortium keys new`, then let the signing official register its public half."
+        raise KeyFileError(
+            f"There is no signing key in {path} ({error.strerror}).", code="key_missing", fix=fix
+        ) from None
+    if is_open:
+        fix = f"Run: chmod 600 {path}. If others may have read it, revoke the key at the portal and make another."
+        raise KeyFileError(f"{path} can be read by other users of this machine.", code="key_open_to_others", fix=fix)
+    try:
+        key = load_pem_private_key(content, passphrase.encode() if passphrase else None)
+    except TypeError:
+        fix = "Give it in CONSORTIUM_KEY_PASSPHRASE." if not passphrase else "Unset CONSORTIUM_KEY_PASSPHRASE."
+        raise KeyFileError(f"The passphrase does not fit {path}.", code="passphrase_wrong", fix=fix) from None
+    except (ValueError, UnsupportedAlgorithm):
+        fix = "Check CONSORTIUM_KEY_PASSPHRASE, or make another key with `consortium keys new`."
+        raise KeyFileError(f"{path} cannot be read as a private key.", code="key_unusable", fix=fix) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        fix = "Make one with `consortium keys new`."
+        raise KeyFileError(f"{path} holds a key of another kind; ed25519 is needed.", code="key_unusable", fix=fix)
+    return key
+
+
+def public_text(key: Ed25519PrivateKey) -> str:
+    """Return the public half as the portal takes it: 32 bytes in base64, 44 characters."""
+    return base64.b64encode(public_bytes(key)).decode()

@@ -1,0 +1,172 @@
+"""
+The privacy report: what the weights give away of the photographs they were made from, measured where those lie.
+
+It is the evidence that EDPB Opinion 28/2024 (paragraphs 29 to 58) asks for before a model is said to be unlikely to
+give away personal data. It holds statistics only: no image, no name, no path, no figure of a single photograph.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import __version__, copies, generator, images, membership, scan
+from .errors import KitError
+
+SAMPLES = 64
+MINIMUM_IMAGES = 20  # on either side: fewer tell nothing, and a cell this small could point at people
+MOST_IMAGES = 500  # on either side, drawn by seed: more narrow the interval little and cost hours on a CPU
+ATTACKS = {"loss": "the loss alone", "loss_less_base": "the loss less the base generator's"}
+
+Progress = Callable[[int, int, str], None]
+
+
+class PrivacyError(KitError):
+    """The report cannot be made."""
+
+    default_code = "privacy_not_measured"
+
+
+@dataclass(frozen=True)
+class Side:
+    """Photographs of one side, training or held out: squares (N, S, S, 3), classes (N,), patients (N,)."""
+
+    squares: NDArray[np.uint8]
+    classes: NDArray[np.int64]
+    patients: NDArray[Any]
+
+
+def report(
+    folder: Path | str,
+    weights: Path | str,
+    base_dir: Path | str,
+    *,
+    dp: dict[str, Any] | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """
+    Measure weights against the photographs of `folder`: rows of the split "train" trained them, all others did not.
+
+    Args:
+        dp: the training card's entry, copied into the report.
+    Returns:
+        The predicate of the signed statement (statements.PRIVACY), JSON values only.
+    Raises:
+        PrivacyError: fewer than MINIMUM_IMAGES on a side, or a patient on both.
+    """
+    base = generator.load_base(base_dir)
+    train, held_out = sides(folder, base.image_size, seed=seed, on_progress=on_progress)
+    model = generator.load_weights(generator.build(base.config["architecture"]), weights).to(device)
+    first = generator.load_weights(generator.build(base.config["architecture"]), base.weights).to(device)
+    classes = [index % len(base.config["classes"]) for index in range(SAMPLES)]
+    drawn = generator.sample(
+        model,
+        base.config["scheduler"],
+        classes,
+        seed=int(base.thresholds["seed"]),
+        steps=int(base.config["sampling_steps"]),
+        on_progress=on_progress,
+    )
+    return {
+        "base": {"slug": base.slug, "sha256": base.sha256},
+        "weights_sha256": scan.sha256_of(weights),
+        "images": {"train": len(train.squares), "held_out": len(held_out.squares), "generated": SAMPLES},
+        "copies": _copies(generator.to_uint8(drawn), train, held_out, seed=seed, device=device),
+        "membership": _membership(model, first, base.config["scheduler"], train, held_out, on_progress),
+        "dp": dp or {"used": False},
+        "method": _method(base, seed=seed, device=device),
+    }
+
+
+def sides(folder: Path | str, size: int, *, seed: int = 0, on_progress: Progress | None = None) -> tuple[Side, Side]:
+    """Read the training and the held-out photographs of a folder, at most MOST_IMAGES of each."""
+    rows = images.without_duplicates(images.read_folder(folder))
+    is_train = [row.labels.get("split", "train") in {"", "train"} for row in rows]
+    both = {row.patient for row, train in zip(rows, is_train, strict=True) if train and row.patient} & {
+        row.patient for row, train in zip(rows, is_train, strict=True) if not train
+    }
+    if both:
+        raise PrivacyError(
+            f"{len(both)} patients have photographs on both sides, training and held out.",
+            code="patient_on_both_sides",
+            fix="Split by patient: `consortium prepare` does.",
+        )
+    found = []
+    for wanted, name in ((True, "training"), (False, "held-out")):
+        own = [row for row, train in zip(rows, is_train, strict=True) if train is wanted]
+        if len(own) < MINIMUM_IMAGES:
+            raise PrivacyError(
+                f"There are {len(own)} {name} photographs; the report needs at least {MINIMUM_IMAGES} on either side.",
+                code="too_few_images",
+                fix="Hold some patients' photographs out of training: `consortium prepare` splits a folder.",
+            )
+        found.append(_side(_drawn(own, seed), size, on_progress))
+    return found[0], found[1]
+
+
+def _drawn(rows: list[images.Photograph], seed: int) -> list[images.Photograph]:
+    if len(rows) <= MOST_IMAGES:
+        return rows
+    chosen = np.random.default_rng(seed).choice(len(rows), MOST_IMAGES, replace=False)
+    return [rows[index] for index in np.sort(chosen)]
+
+
+def _side(rows: list[images.Photograph], size: int, on_progress: Progress | None) -> Side:
+    from .fit import classes_of  # noqa: PLC0415 -- one table of classes for both
+
+    # A photograph without a pseudonym is a patient of its own.
+    patients = np.array([row.patient or f"\0{index}" for index, row in enumerate(rows)])
+    return Side(images.load_squares(rows, size, on_progress), classes_of(rows), patients)
+
+
+def _copies(drawn: NDArray[np.uint8], train: Side, held_out: Side, *, seed: int, device: str) -> dict[str, Any]:
+    sets = (drawn, train.squares, held_out.squares)
+    ours, theirs, others = (copies.features(rows, device) for rows in sets)
+    centre = theirs.mean(axis=0)
+    by_features = copies.nearest(
+        copies.by_features(ours, theirs, centre),
+        copies.by_features(others, theirs, centre),
+        copies.by_features(ours, others, centre),
+        seed=seed,
+    )
+    by_hash = copies.nearest(
+        copies.by_hash(drawn, train.squares),
+        copies.by_hash(held_out.squares, train.squares),
+        copies.by_hash(drawn, held_out.squares),
+        seed=seed,
+    )
+    return {"features": by_features.facts(), "perceptual_hash": by_hash.facts()}
+
+
+def _membership(
+    model: Any, base: Any, settings: dict[str, Any], train: Side, held_out: Side, on_progress: Progress | None
+) -> dict[str, Any]:
+    def of(network: Any, side: Side) -> NDArray[np.float64]:
+        return membership.losses(network, settings, side.squares, side.classes, on_progress)
+
+    ours, first = [of(model, side) for side in (train, held_out)], [of(base, side) for side in (train, held_out)]
+    groups = np.concatenate([train.patients, np.char.add("held out ", held_out.patients.astype(str))])
+    return {
+        "loss": membership.attack(ours[0], ours[1], groups),
+        "loss_less_base": membership.attack(ours[0] - first[0], ours[1] - first[1], groups),
+    }
+
+
+def _method(base: generator.Base, *, seed: int, device: str) -> dict[str, Any]:
+    from .encoder import LITE0_SHA256  # noqa: PLC0415 -- beside its use
+
+    return {
+        "kit_version": __version__,
+        "seed": seed,
+        "sampling_seed": int(base.thresholds["seed"]),
+        "sampling_steps": int(base.config["sampling_steps"]),
+        "features": {"encoder": "efficientnet-lite0-imagenet", "sha256": LITE0_SHA256},
+        "perceptual_hash": "pHash, 64 bits, mirrored or not",
+        "loss": {"noise_steps": list(membership.STEPS), "draws": membership.DRAWS, "seed": membership.SEED},
+        "device": device,
+    }

@@ -1,0 +1,132 @@
+"""Registering and revoking the keys with which an institution signs what it sends."""
+
+import base64
+import binascii
+import hashlib
+from datetime import datetime
+from http import HTTPStatus
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from django.db import IntegrityError, transaction
+
+from portal.accounts.models import User
+from portal.audit import services as audit
+from portal.errors import DomainError, NotAllowed
+from portal.institutions import services
+from portal.institutions.key_models import SigningKey
+from portal.institutions.lifecycle import Status
+from portal.institutions.models import Institution, Membership
+from portal.notifications.services import notify
+from portal.notifications.types import Type
+
+KEY_BYTES = 32
+Role = Membership.Role
+
+
+class KeyRefused(DomainError):
+    """The text is no public key that can be registered."""
+
+    code = "key_refused"
+    status = HTTPStatus.BAD_REQUEST
+
+
+class KeyKnown(DomainError):
+    """A key is registered once: for one institution, and not again after it was revoked."""
+
+    code = "key_known"
+
+
+class KeyRevoked(DomainError):
+    """The key was revoked already."""
+
+    code = "key_revoked"
+
+
+def may_register(user: User, institution: Institution) -> bool:
+    """Test if the person is a signing official of the institution today: a key binds it, as a signature does."""
+    return user.memberships.current().filter(institution=institution, role=Role.SIGNING_OFFICIAL).exists()
+
+
+def may_revoke(user: User, institution: Institution) -> bool:
+    """Test if the person may end a key: whoever notices first that it is lost, if they act for the institution."""
+    return may_register(user, institution) or services.manages(user, institution)
+
+
+def public_key_of(text: str) -> bytes:
+    """
+    Return the 32 bytes of a public key as `consortium keys show` prints it.
+
+    Raises:
+        KeyRefused: it is something else, a private key for instance.
+    """
+    if "PRIVATE" in text.upper():
+        raise KeyRefused(
+            "This looks like a private key. Never send it anywhere; make a new pair, for this one was copied. Paste "
+            "the line that `consortium keys show` prints."
+        )
+    try:
+        raw = base64.b64decode("".join(text.split()), validate=True)
+        Ed25519PublicKey.from_public_bytes(raw)
+    except (binascii.Error, ValueError, UnsupportedAlgorithm):
+        raise KeyRefused(
+            "This is no ed25519 public key: 32 bytes in base64, 44 characters. Paste the line that `consortium keys "
+            "show` prints."
+        ) from None
+    return raw
+
+
+@transaction.atomic
+def register(institution: Institution, *, public_key: str, label: str, by: User, now: datetime) -> SigningKey:
+    """Register a key. Its owner must keep the private half; nobody else has it."""
+    if not may_register(by, institution):
+        raise NotAllowed(f"Only a signing official of {institution} registers keys: a key binds the institution.")
+    if institution.status != Status.MEMBER:
+        raise NotAllowed(f"{institution} can register keys once the board has admitted it.")
+    raw = public_key_of(public_key)
+    key = SigningKey(
+        institution=institution,
+        label=label.strip(),
+        public_key=base64.b64encode(raw).decode(),
+        fingerprint=hashlib.sha256(raw).hexdigest(),
+        registered_by=by,
+        registered_at=now,
+    )
+    try:
+        with transaction.atomic():
+            key.save(force_insert=True)
+    except IntegrityError as exc:
+        raise KeyKnown("This key was registered before, here or elsewhere. Make a new pair with the kit.") from exc
+    audit.record("signing_key.registered", key, by=by, fingerprint=key.fingerprint)
+    _tell(key, "was registered", "If nobody of your institution did this, revoke it at once.")
+    return key
+
+
+@transaction.atomic
+def revoke(key: SigningKey, *, reason: str, by: User, now: datetime) -> SigningKey:
+    """End a key: nothing that it signed passes the checks from now on. What was accepted before stays."""
+    if not may_revoke(by, key.institution):
+        raise NotAllowed(f"Only people who act for {key.institution} revoke its keys.")
+    key = SigningKey.objects.select_for_update(of=("self",)).select_related("institution").get(pk=key.pk)
+    if key.revoked_at is not None:
+        raise KeyRevoked(f"The key {key.fingerprint[:16]} is revoked already.")
+    key.revoked_at, key.revoked_by, key.reason = now, by, reason.strip()
+    key.save(update_fields=["revoked_at", "revoked_by", "reason"])
+    audit.record("signing_key.revoked", key, by=by, fingerprint=key.fingerprint)
+    _tell(key, "was revoked", "Nothing that it signs passes the checks any more.")
+    return key
+
+
+def in_force(institution: Institution) -> dict[str, str]:
+    """Return the public keys (base64) that the institution signs with today, by fingerprint."""
+    return dict(institution.signing_keys.in_force().values_list("fingerprint", "public_key"))
+
+
+def _tell(key: SigningKey, what: str, text: str) -> None:
+    notify(
+        services.people(key.institution, Role.SIGNING_OFFICIAL, Role.PRINCIPAL_INVESTIGATOR, Role.STEWARD),
+        type=Type.CONTRIBUTION,
+        subject=f"A signing key of {key.institution} {what}",
+        text=f"Key {key.fingerprint[:16]} ({key.label}). {text}",
+        path=f"/institutions/{key.institution.slug}/keys/",
+    )

@@ -1,0 +1,119 @@
+"""Signing keys: registered by a signing official with a proof, revoked by whoever acts for the institution, once."""
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from portal.audit.models import AuditEvent
+from portal.errors import NotAllowed
+from portal.institutions import signing_keys
+from portal.institutions.models import SigningKey
+from tests import attesting, factories
+
+PUBLIC = attesting.public_text("the clinic")
+
+
+@pytest.fixture
+def key(institution, signing_official):
+    return signing_keys.register(
+        institution, public_key=PUBLIC, label="The GPU machine", by=signing_official, now=timezone.now()
+    )
+
+
+def test_a_key_in_force_is_what_the_checks_get(institution, key):
+    assert signing_keys.in_force(institution) == {key.fingerprint: PUBLIC}
+    assert set(attesting.known(attesting.key_of("the clinic"))) == {key.fingerprint}
+
+
+def test_only_a_signing_official_registers(institution, investigator, steward, outsider, operator):
+    for person in (investigator, steward, outsider, operator):
+        with pytest.raises(NotAllowed):
+            signing_keys.register(institution, public_key=PUBLIC, label="x", by=person, now=timezone.now())
+    assert SigningKey.objects.count() == 0
+
+
+def test_an_applicant_registers_none(programme):
+    applicant = factories.applied_institution("Khmer Eye Hospital", country="KH")
+    official = factories.person_of(applicant, "signing_official")
+    with pytest.raises(NotAllowed):
+        signing_keys.register(applicant, public_key=PUBLIC, label="x", by=official, now=timezone.now())
+
+
+@pytest.mark.parametrize("text", ["", "abc", "A" * 44, "-----BEGIN PRIVATE KEY-----", PUBLIC[:-4], PUBLIC + "AAAA"])
+def test_what_is_no_public_key_is_refused(institution, signing_official, text):
+    with pytest.raises(signing_keys.KeyRefused):
+        signing_keys.register(institution, public_key=text, label="x", by=signing_official, now=timezone.now())
+
+
+def test_a_key_belongs_to_one_institution_and_does_not_come_back(institution, signing_official, key, outsider):
+    signing_keys.revoke(key, reason="Machine replaced.", by=signing_official, now=timezone.now())
+    other = outsider.memberships.get().institution
+    for place in (institution, other):
+        official = factories.person_of(place, "signing_official")
+        with pytest.raises(signing_keys.KeyKnown):
+            signing_keys.register(place, public_key=PUBLIC, label="x", by=official, now=timezone.now())
+
+
+def test_a_revoked_key_is_in_force_no_more_and_stays_on_record(institution, steward, outsider, key):
+    with pytest.raises(NotAllowed):
+        signing_keys.revoke(key, reason="x", by=outsider, now=timezone.now())
+    signing_keys.revoke(key, reason="The laptop was stolen.", by=steward, now=timezone.now())
+    assert signing_keys.in_force(institution) == {}
+    with pytest.raises(signing_keys.KeyRevoked):
+        signing_keys.revoke(key, reason="again", by=steward, now=timezone.now())
+    verbs = AuditEvent.objects.filter(subject_type="signingkey", subject_id=key.pk).order_by("pk")
+    assert list(verbs.values_list("verb", flat=True)) == ["signing_key.registered", "signing_key.revoked"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"fingerprint": "AB" * 32},
+        {"public_key": "x" * 44},
+        {"revoked_at": timezone.now()},
+        {"reason": "for nobody"},
+    ],
+)
+def test_the_database_refuses_a_key_that_cannot_be(key, broken):
+    with pytest.raises(IntegrityError), transaction.atomic():
+        SigningKey.objects.filter(pk=key.pk).update(**broken)
+
+
+# The page
+
+
+def test_the_official_registers_on_the_page_with_a_proof(sign_in, institution, signing_official):
+    client = sign_in(signing_official)
+    url = f"/institutions/{institution.slug}/keys/"
+    page = client.get(url)
+    assert (page.status_code, "No key is registered yet" in page.content.decode()) == (200, True)
+    given = {"public_key": PUBLIC, "label": "The GPU machine"}
+    wrong = client.post(url, given | {"password": "wrong", "code": factories.totp_code(signing_official)})
+    assert (wrong.status_code, SigningKey.objects.count()) == (422, 0)
+    signing_official.set_password(factories.PASSWORD)
+    signing_official.save()
+    client = sign_in(signing_official)
+    proof = {"password": factories.PASSWORD, "code": factories.totp_code(signing_official)}
+    assert client.post(url, given | proof).status_code == 302
+    key = institution.signing_keys.get()
+    page = client.get(url).content.decode()
+    assert (key.label in page, key.fingerprint[:12] in page) == (True, True)
+    refused = client.post(url, {"public_key": "nonsense", "label": "x"} | proof)
+    assert (refused.status_code, "This is no ed25519 public key" in refused.content.decode()) == (422, True)
+
+
+def test_a_member_reads_the_page_and_a_stranger_does_not(sign_in, institution, member, outsider, key):
+    url = f"/institutions/{institution.slug}/keys/"
+    page = sign_in(member).get(url)
+    assert (page.status_code, "Revoke" in page.content.decode()) == (200, False)
+    assert sign_in(member).post(url, {}).status_code == 403
+    assert sign_in(outsider).get(url).status_code == 403
+
+
+def test_a_steward_revokes_on_the_page_after_saying_why(sign_in, institution, steward, key):
+    client = sign_in(steward)
+    url = f"/institutions/{institution.slug}/keys/{key.pk}/revoke/"
+    assert client.post(url, {"reason": ""}).status_code == 422
+    assert client.post(url, {"reason": "The laptop was stolen."}).status_code == 302
+    assert "The laptop was stolen." in client.get(f"/institutions/{institution.slug}/keys/").content.decode()
+    assert client.get(url).status_code == 404

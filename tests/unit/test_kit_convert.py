@@ -1,0 +1,108 @@
+"""Converting checkpoints: weights come out whole, and nothing that a file asks for is ever run."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from jobs.kit import convert
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the shared test data is not here")
+
+
+def weights() -> dict[str, torch.Tensor]:
+    return {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2, dtype=torch.float16)}
+
+
+def converted(tmp_path, content, name="model.pth"):
+    torch.save(content, tmp_path / name)
+    facts = convert.convert(tmp_path / name, tmp_path / "out.safetensors")
+    return facts, load_file(tmp_path / "out.safetensors")
+
+
+RETFOUND = {"model": weights(), "optimizer": {"state": {}}, "epoch": 3, "args": argparse.Namespace(lr=0.1)}
+LAYOUTS = {
+    "the weights alone": (weights(), ""),
+    "RETFound's": (RETFOUND, "model"),
+    "timm's": ({"state_dict": weights(), "arch": "vit"}, "state_dict"),
+    "DataParallel's": ({"state_dict": {f"module.{name}": value for name, value in weights().items()}}, "state_dict"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("content", "layout"), LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_every_known_layout_is_converted(tmp_path, content, layout):
+    facts, found = converted(tmp_path, content)
+    assert (facts["layout"], facts["tensors"], facts["parameters"]) == (layout, 2, 8)
+    assert {name: value.tolist() for name, value in found.items()} == {
+        name: value.tolist() for name, value in weights().items()
+    }
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.slow
+def test_tensors_that_share_their_memory_are_written_apart_and_numbers_left_out(tmp_path):
+    shared = torch.ones(4, 4)
+    facts, found = converted(tmp_path, {"a": shared, "b": shared.t(), "steps": torch.tensor(5)})
+    assert (sorted(found), facts["left_out"]) == (["a", "b"], ["steps"])
+
+
+class Canary:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.slow
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
+    import pickle  # noqa: TID251 -- to make what an attacker would send
+
+    (tmp_path / "model.pth").write_bytes(pickle.dumps({"model": Canary(tmp_path / "canary")}))
+    with pytest.raises(convert.ConvertError) as caught:
+        convert.convert(tmp_path / "model.pth", tmp_path / "out.safetensors")
+    assert (caught.value.code, bool(caught.value.fix)) == ("not_weights", True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pth"]
+
+
+def test_an_existing_file_is_never_written_over(tmp_path):
+    (tmp_path / "out.safetensors").write_bytes(b"mine")
+    with pytest.raises(convert.ConvertError) as caught:
+        convert.convert(tmp_path / "model.pth", tmp_path / "out.safetensors")
+    assert (caught.value.code, (tmp_path / "out.safetensors").read_bytes()) == ("target_exists", b"mine")
+
+
+@pytest.mark.slow
+@needs_shared
+def test_the_limit_of_memory_ends_the_child_and_nothing_else(tmp_path, monkeypatch):
+    torch.save({"a": torch.empty(0).new_zeros(1).expand(2**33)}, tmp_path / "model.pth")  # 32 GB from a small file
+    with pytest.raises(convert.ConvertError) as caught:
+        convert.convert(tmp_path / "model.pth", tmp_path / "out.safetensors")
+    assert caught.value.code in {"child_ended", "not_weights"}
+
+
+@pytest.mark.slow
+@needs_shared
+@pytest.mark.parametrize("path", sorted((SHARED / "benign-weights").rglob("*.pth")), ids=lambda path: path.parent.name)
+def test_real_checkpoints_are_converted(tmp_path, path):
+    facts = convert.convert(path, tmp_path / "out.safetensors")
+    assert facts["tensors"] == len(load_file(tmp_path / "out.safetensors")) > 10
+
+
+@needs_shared
+def test_no_hostile_pickle_gets_anything_run(tmp_path, monkeypatch):
+    """All of them in one process, by the child's own function: none may load, whatever it is called."""
+    monkeypatch.chdir(tmp_path)
+    ran = []
+    monkeypatch.setattr("os.system", lambda command: ran.append(command))
+    refused = 0
+    for path in sorted((SHARED / "hostile-weights" / "pickles").iterdir()):
+        if path.name.startswith("malicious"):
+            with pytest.raises(convert.ConvertError):
+                convert.read_weights(path)
+            refused += 1
+    assert (refused > 30, ran) == (True, [])

@@ -1,0 +1,99 @@
+"""Preparing a folder: patients stay on one side, copies go, quality is told, nothing of the original stays."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs.kit import prepare
+from jobs.kit.errors import ImagesError
+from jobs.kit.phantom import phantom, write_sample
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Sixteen phantoms of patients with several, a copy, a mirrored re-encoded copy, and what is no image."""
+    folder = write_sample(tmp_path_factory.mktemp("site"), 16, seed=4, cameras=["phantom-45"], size=128)
+    images = folder / "images"
+    first = sorted(images.iterdir())[0]
+    (images / "zz-copy.jpg").write_bytes(first.read_bytes())
+    Image.open(first).save(images / "zz-again.jpg", quality=60)
+    (images / "zz-broken.jpg").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("prepared")
+    return out, prepare.prepare(folder, out, held_out=0.25, seed=1)
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_it_counts_what_it_did(prepared):
+    _, counts = prepared
+    assert (counts["photographs"], counts["copies_removed"], counts["unreadable"]) == (16, 2, 1)
+    assert counts["split"]["train"] + counts["split"]["held_out"] == 16
+    assert counts["split"]["held_out"] >= 4
+    assert sum(counts["quality"].values()) == 16
+
+
+def test_no_patient_is_on_both_sides(prepared):
+    out, _ = prepared
+    sides = {}
+    for row in rows_of(out / "labels.csv"):
+        sides.setdefault(row["patient_group"], set()).add(row["split"])
+    assert {len(found) for found in sides.values()} == {1}
+
+
+def test_the_index_names_every_photograph_that_came(folder, prepared):
+    out, _ = prepared
+    index = {row["original"].rpartition("/")[2]: row["file"] for row in rows_of(out / "index.csv")}
+    assert set(index) == {path.name for path in (folder / "images").iterdir()}
+    assert (index["zz-copy.jpg"], index["zz-again.jpg"], index["zz-broken.jpg"]) == (
+        "copy", "copy", "image_unreadable"
+    )  # fmt: skip
+
+
+def test_what_is_prepared_is_square_named_anew_and_without_metadata(prepared):
+    out, _ = prepared
+    for row in rows_of(out / "labels.csv"):
+        with Image.open(out / "images" / row["file"]) as image:
+            assert (image.size, image.format, image.info) == ((512, 512), "PNG", {})
+
+
+def test_the_same_seed_holds_out_the_same_patients():
+    patients = [f"p{number % 30}" for number in range(90)]
+    first = prepare.split_by_patient(patients, held_out=0.2, seed=3)
+    assert first == prepare.split_by_patient(patients, held_out=0.2, seed=3)
+    assert first != prepare.split_by_patient(patients, held_out=0.2, seed=4)
+    before = dict(zip(patients, first, strict=True))
+    more = prepare.split_by_patient([*patients, *(["new"] * 3)], held_out=0.2, seed=3)
+    moved = [name for name, side in zip(patients, more, strict=False) if before[name] != side]
+    assert len(set(moved)) <= 1  # photographs that come later move at most the patient at the border
+
+
+def test_one_patient_cannot_be_split():
+    with pytest.raises(ImagesError) as caught:
+        prepare.split_by_patient(["a"] * 5, held_out=0.2, seed=0)
+    assert caught.value.code == "one_patient"
+
+
+def test_quality_is_told_from_sharpness_and_exposure():
+    sharp = phantom(3, 1, size=512)
+    assert prepare.quality(sharp) in {"good", "usable"}
+    blurred = np.asarray(Image.fromarray(sharp).resize((16, 16)).resize((512, 512), Image.Resampling.BICUBIC))
+    assert prepare.quality(blurred) == "poor"
+    assert prepare.quality(np.zeros((512, 512, 3), np.uint8)) == "other"
+    assert prepare.quality(np.full((512, 512, 3), 200, np.uint8)) == "other"
+
+
+def test_an_unreadable_folder_is_refused(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(ImagesError) as caught:
+        prepare.prepare(tmp_path, tmp_path / "out")
+    assert caught.value.code == "folder_empty"

@@ -1,0 +1,159 @@
+"""The privacy report: a generator that learnt its photographs by heart fails, one that did not passes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs.kit import checks, fit, generator, membership, privacy
+from jobs.kit.checks.drawn import load_reference
+from jobs.kit.phantom import write_sample
+
+BASE_DIR = Path(generator.__file__).parent / "base" / "fundus-64"
+BASE = generator.load_base(BASE_DIR)
+# 230 public photographs that the base never saw, at its own size: real ones, wherever the tests run.
+PUBLIC = load_reference(BASE_DIR / "reference.safetensors")
+FIRST = [int(np.flatnonzero(PUBLIC.patients == patient)[0]) for patient in np.unique(PUBLIC.patients)]
+ORDER = np.random.default_rng(0).permutation(FIRST)  # one photograph of each patient
+LEARNT, HELD_OUT, REST = ORDER[:20], ORDER[20:50], ORDER[50:90]
+
+
+def site(folder: Path, train, held_out) -> Path:
+    """Write photographs as a prepared folder: what trained, and what was held out."""
+    (folder / "images").mkdir(parents=True)
+    lines = ["file,split,patient_group,dr_grade"]
+    for split, rows in (("train", train), ("held_out", held_out)):
+        for row in rows:
+            Image.fromarray(PUBLIC.pixels[row]).save(folder / "images" / f"secret-{row}.png")
+            grade = PUBLIC.classes[row] if PUBLIC.classes[row] != generator.UNGRADED else ""
+            lines.append(f"secret-{row}.png,{split},pseudonym-{PUBLIC.patients[row]},{grade}")
+    (folder / "labels.csv").write_text("\n".join(lines))
+    return folder
+
+
+def trained(path: Path, rows, **config) -> Path:
+    """Train the base on photographs and write the weights."""
+    model = generator.load_weights(generator.build(BASE.config["architecture"]), BASE.weights)
+    settings = fit.FitConfig(batch_size=8, device="cpu", checkpoint_every=10**6, **config)
+    state = fit.train(
+        model, BASE.config["scheduler"], PUBLIC.pixels[rows], PUBLIC.classes[rows], settings, state_path=path / "state"
+    )
+    fit.save_average(state, path / "weights.safetensors")
+    return path / "weights.safetensors"
+
+
+def reported(tmp_path, train, held_out, weights, monkeypatch):
+    monkeypatch.setattr(privacy, "SAMPLES", 16)  # the attacks decide here; 64 images take a minute
+    report = privacy.report(site(tmp_path / "site", train, held_out), weights, BASE_DIR)
+    return report, checks.privacy.judge(report, BASE)
+
+
+@pytest.mark.slow
+def test_a_generator_that_learnt_twenty_photographs_by_heart_fails(tmp_path, monkeypatch):
+    by_heart = {"flip": False, "rotation_degrees": 0.0, "zoom": 0.0, "ema_decay": 0.95}
+    weights = trained(tmp_path, np.tile(LEARNT, 5), steps=220, learning_rate=1.5e-3, **by_heart)
+    report, result = reported(tmp_path, LEARNT, HELD_OUT, weights, monkeypatch)
+    assert (result.verdict, result.evidence["code"]) == ("fail", "membership")
+    assert report["membership"]["loss_less_base"]["auc"] > 0.85
+
+
+@pytest.mark.slow
+def test_a_generator_trained_as_advised_passes_and_tells_statistics_alone(tmp_path, monkeypatch):
+    weights = trained(tmp_path, REST, steps=30, learning_rate=1e-4)
+    report, result = reported(tmp_path, REST, HELD_OUT, weights, monkeypatch)
+    assert result.verdict == "pass"
+    assert report["images"] == {"train": 40, "held_out": 30, "generated": 16}
+    assert report["base"] == {"slug": "fundus-64", "sha256": BASE.sha256}
+    assert set(report["copies"]) == {"features", "perceptual_hash"}
+    text = json.dumps(report, allow_nan=False)
+    assert not [word for word in ("secret", "pseudonym", str(tmp_path), ".png") if word in text]
+    assert max(map(len, _lists(report)), default=0) <= len(membership.STEPS)  # nothing for each photograph
+
+
+def _lists(value):
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [*([value] if isinstance(value, list) else []), *(found for item in inner for found in _lists(item))]
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "code"),
+    [(19, 30, "too_few_images"), (30, 19, "too_few_images")],
+)
+def test_too_few_photographs_make_no_report(tmp_path, train, held_out, code):
+    folder = site(tmp_path / "site", ORDER[:train], ORDER[train : train + held_out])
+    with pytest.raises(privacy.PrivacyError) as caught:
+        privacy.sides(folder, 64)
+    assert caught.value.code == code
+
+
+def test_a_patient_on_both_sides_makes_no_report(tmp_path):
+    folder = site(tmp_path / "site", ORDER[:25], ORDER[25:50])
+    labels = (folder / "labels.csv").read_text().splitlines()
+    shared = labels[1].split(",")[2]
+    labels[-1] = ",".join([*labels[-1].split(",")[:2], shared, ""])
+    (folder / "labels.csv").write_text("\n".join(labels))
+    with pytest.raises(privacy.PrivacyError) as caught:
+        privacy.sides(folder, 64)
+    assert caught.value.code == "patient_on_both_sides"
+
+
+def test_an_attack_is_an_area_with_its_interval_and_the_share_found():
+    rng = np.random.default_rng(0)
+    groups = np.arange(200)
+    none = membership.attack(rng.normal(size=100), rng.normal(size=100), groups)
+    assert none["low"] < 0.5 < none["high"]
+    all_found = membership.attack(rng.normal(size=100) - 100, rng.normal(size=100), groups)
+    assert (all_found["auc"], all_found["tpr_at_1_percent_fpr"]) == (1.0, 1.0)
+
+
+def test_the_losses_repeat(tmp_path):
+    model = generator.load_weights(generator.build(BASE.config["architecture"]), BASE.weights)
+    rows = ORDER[:3]
+    first, again = (
+        membership.losses(model, BASE.config["scheduler"], PUBLIC.pixels[rows], PUBLIC.classes[rows]) for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert (first > 0).all()
+
+
+# Differential privacy
+
+
+@pytest.mark.slow
+def test_a_private_run_states_the_epsilon_that_follows_and_goes_on_after_a_stop(tmp_path):
+    folder = write_sample(tmp_path / "site", 12, seed=2, cameras=["phantom-45"], size=96)
+    config = fit.FitConfig(steps=6, batch_size=2, checkpoint_every=2, device="cpu", noise_multiplier=1.0)
+
+    def stop(done, total, text):
+        if text.startswith("Training") and done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit.fit(folder, BASE_DIR, tmp_path / "out", config, stop)
+    card = fit.fit(folder, BASE_DIR, tmp_path / "out", config)
+    found = checks.declaration.dp.epsilon(
+        noise_multiplier=1.0, sample_rate=2 / card["images"], steps=6, delta=config.delta
+    )
+    assert (card["steps"], card["dp"]["used"], card["dp"]["epsilon"]) == (6, True, round(found, 4))
+    card |= {"demographics": "unknown"}
+    assert checks.check_declaration(BASE, checks.Dossier(card=card)).verdict == "pass"
+
+
+def test_a_private_step_that_draws_no_photograph_is_noise_alone(tmp_path):
+    import torch
+
+    from jobs.kit import dp
+
+    layer = torch.nn.Linear(2, 1, bias=False)
+    optimizer = dp.optimizer(
+        layer, torch.optim.SGD(layer.parameters(), lr=1.0), noise_multiplier=1.0, clip_norm=1.0, batch_size=4
+    )
+    before = layer.weight.detach().clone()
+    optimizer.zero_grad()
+    dp.without_photographs(layer)
+    optimizer.step()
+    moved = (layer.weight.detach() - before).abs()
+    assert (moved > 0).all()
+    assert (moved < 5).all()  # noise of standard deviation 1 over 4
