@@ -62,6 +62,16 @@ def _is_train_package(error: ModuleNotFoundError) -> bool:
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--noise-multiplier",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Above 0: differential privacy (DP-SGD); the training card then states epsilon.",
+)
+@click.option(
+    "--clip-norm", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="DP-SGD only."
+)
 @click.option("--resume", is_flag=True, help="Go on with the stopped run in --out.")
 @terminal.as_json_option
 def fit(
@@ -73,6 +83,8 @@ def fit(
     lr: float,
     seed: int,
     device: str,
+    noise_multiplier: float,
+    clip_norm: float,
     resume: bool,
     as_json: bool,
 ) -> None:
@@ -83,7 +95,15 @@ def fit(
         import torch  # noqa: F401, PLC0415 -- slow import, and missing in a small installation
 
         from . import fit as training  # noqa: PLC0415 -- slow import
-    config = training.FitConfig(steps=steps, batch_size=batch_size, learning_rate=lr, seed=seed, device=device)
+    config = training.FitConfig(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=lr,
+        seed=seed,
+        device=device,
+        noise_multiplier=noise_multiplier,
+        clip_norm=clip_norm,
+    )
     with train_extra(), terminal.Bars() as on_progress:
         card = training.fit(folder, base_dir, out_dir, config, on_progress)
     weights, card_file = out_dir / "weights.safetensors", out_dir / "training_card.json"

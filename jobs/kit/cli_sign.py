@@ -89,6 +89,7 @@ def write(path: Path, envelope: Document) -> None:
 @key_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--most", type=click.IntRange(20), default=500, show_default=True, help="Photographs of either side.")
 @terminal.as_json_option
 def privacy(
     folder: Path,
@@ -99,6 +100,7 @@ def privacy(
     key_file: Path | None,
     device: str,
     seed: int,
+    most: int,
     as_json: bool,
 ) -> int:
     """
@@ -120,7 +122,14 @@ def privacy(
         require_sound(weights, base, checks)
         dp = read_json(card_file).get("dp") if card_file else None
         report = measure(
-            folder, weights, base_dir, dp=dp, device=fit.choose_device(device), seed=seed, on_progress=on_progress
+            folder,
+            weights,
+            base_dir,
+            dp=dp,
+            device=fit.choose_device(device),
+            seed=seed,
+            most=most,
+            on_progress=on_progress,
         )
     envelope = statements.sign(statements.PRIVACY, weights.name, report["weights_sha256"], report, key)
     write(target, envelope)

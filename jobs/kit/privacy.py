@@ -18,7 +18,7 @@ from .errors import KitError
 
 SAMPLES = 64
 MINIMUM_IMAGES = 20  # on either side: fewer tell nothing, and a cell this small could point at people
-MOST_IMAGES = 500  # on either side, drawn by seed: more narrow the interval little and cost hours on a CPU
+MOST_IMAGES = 500  # on either side, drawn by seed: more narrow the interval little, and cost minutes on a CPU
 ATTACKS = {"loss": "the loss alone", "loss_less_base": "the loss less the base generator's"}
 
 Progress = Callable[[int, int, str], None]
@@ -47,6 +47,7 @@ def report(
     dp: dict[str, Any] | None = None,
     device: str = "cpu",
     seed: int = 0,
+    most: int = MOST_IMAGES,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """
@@ -54,13 +55,14 @@ def report(
 
     Args:
         dp: the training card's entry, copied into the report.
+        most: photographs of either side that are asked for, drawn by seed.
     Returns:
         The predicate of the signed statement (statements.PRIVACY), JSON values only.
     Raises:
         PrivacyError: fewer than MINIMUM_IMAGES on a side, or a patient on both.
     """
     base = generator.load_base(base_dir)
-    train, held_out = sides(folder, base.image_size, seed=seed, on_progress=on_progress)
+    train, held_out = sides(folder, base.image_size, seed=seed, most=most, on_progress=on_progress)
     model = generator.load_weights(generator.build(base.config["architecture"]), weights).to(device)
     first = generator.load_weights(generator.build(base.config["architecture"]), base.weights).to(device)
     classes = [index % len(base.config["classes"]) for index in range(SAMPLES)]
@@ -83,8 +85,10 @@ def report(
     }
 
 
-def sides(folder: Path | str, size: int, *, seed: int = 0, on_progress: Progress | None = None) -> tuple[Side, Side]:
-    """Read the training and the held-out photographs of a folder, at most MOST_IMAGES of each."""
+def sides(
+    folder: Path | str, size: int, *, seed: int = 0, most: int = MOST_IMAGES, on_progress: Progress | None = None
+) -> tuple[Side, Side]:
+    """Read the training and the held-out photographs of a folder, at most `most` of each."""
     rows = images.without_duplicates(images.read_folder(folder))
     is_train = [row.labels.get("split", "train") in {"", "train"} for row in rows]
     both = {row.patient for row, train in zip(rows, is_train, strict=True) if train and row.patient} & {
@@ -105,14 +109,14 @@ def sides(folder: Path | str, size: int, *, seed: int = 0, on_progress: Progress
                 code="too_few_images",
                 fix="Hold some patients' photographs out of training: `consortium prepare` splits a folder.",
             )
-        found.append(_side(_drawn(own, seed), size, on_progress))
+        found.append(_side(_drawn(own, most, seed), size, on_progress))
     return found[0], found[1]
 
 
-def _drawn(rows: list[images.Photograph], seed: int) -> list[images.Photograph]:
-    if len(rows) <= MOST_IMAGES:
+def _drawn(rows: list[images.Photograph], most: int, seed: int) -> list[images.Photograph]:
+    if len(rows) <= most:
         return rows
-    chosen = np.random.default_rng(seed).choice(len(rows), MOST_IMAGES, replace=False)
+    chosen = np.random.default_rng(seed).choice(len(rows), most, replace=False)
     return [rows[index] for index in np.sort(chosen)]
 
 

@@ -1,6 +1,7 @@
 """What the demonstration's sites do: the kit's own commands, against the running portal."""
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,9 @@ from django.utils import timezone
 
 from contributions import services as contributions
 from contributions.models import Contribution
+from jobs.kit import keys, privacy, statements
 from portal.accounts import services as accounts
+from portal.institutions import signing_keys
 from portal.institutions.models import Membership
 from portal.programmes.models import BaseModel
 from portal.seed.consortium import People
@@ -38,28 +41,59 @@ def contribute(people: People, key: str, sample: Path, say: Say, *, steps: int) 
         say.step(f"{institution}: fine-tuning the generator with the kit, {steps} steps on {images} photographs")
         _kit(people, key, "fit", str(Path(folder) / "photographs"), "--out", str(out), "--steps", str(steps))
         _complete_card(out / "training_card.json")
+        say.step(f"{institution}: measuring what the weights give away, and signing the report")
+        key_file = _register_key(people, key, Path(folder))
+        _kit(
+            people, key, "privacy", str(Path(folder) / "photographs"), "--weights", str(out / "weights.safetensors"),
+            "--key", str(key_file), "--most", "40",
+        )  # fmt: skip
         say.step(f"{institution}: contributing the weights through the API")
         _kit(
             people, key, "contribute", "weights", str(out / "weights.safetensors"), "--institution", institution.slug,
-            "--title", title, "--card", str(out / "training_card.json"), "--no-wait",
+            "--title", title, "--card", str(out / "training_card.json"), "--key", str(key_file),
+            "--privacy", str(out / "privacy_report.json"), "--no-wait",
         )  # fmt: skip
     return Contribution.objects.exclude(status="draft").get(institution=institution, title=title)
 
 
 def _site_images(sample: Path, country: str, folder: Path) -> int:
-    """Copy the training photographs of one country (any, where the sample has none) to the site's own folder."""
+    """
+    Copy the photographs of one country (any, where the sample has none) to the site's own folder; return how many
+    train.
+
+    Those of the splits val and test are held out: the privacy report compares with them.
+    """
     (folder / "images").mkdir(parents=True)
     with (sample / "labels.csv").open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        rows = [row for row in reader if row["split"] == "train"]
-    own = [row for row in rows if row["country"] == country] or rows[:80]
+        rows = list(reader)
+    own = [row for row in rows if row["country"] == country]
+    if min(_count(own, train) for train in (True, False)) < privacy.MINIMUM_IMAGES:
+        own = rows[:200]
     for row in own:
         shutil.copy(sample / "images" / row["file"], folder / "images" / row["file"])
     with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(own[0]))
         writer.writeheader()
         writer.writerows(own)
-    return len(own)
+    return _count(own, True)
+
+
+def _count(rows: list[dict[str, str]], train: bool) -> int:
+    return sum((row["split"] == "train") is train for row in rows)
+
+
+def _register_key(people: People, key: str, folder: Path) -> Path:
+    """Make the site's signing key, and let its signing official register the public half."""
+    path = folder / "signing-key.pem"
+    signing_keys.register(
+        people.sites[key],
+        public_key=keys.public_text(keys.create(path)),
+        label="Demonstration",
+        by=people.of(key, Membership.Role.SIGNING_OFFICIAL),
+        now=timezone.now(),
+    )
+    return path
 
 
 def _complete_card(path: Path) -> None:
@@ -125,8 +159,14 @@ def send_pickle(people: People, key: str, say: Say) -> None:
         weights, card_file = Path(folder) / "generator.pth", Path(folder) / "card.json"
         weights.write_bytes(b"\x80\x02}q\x00." + b"old checkpoint format, never opened")
         card_file.write_text(json.dumps(card), encoding="utf-8")
+        report = Path(folder) / "privacy_report.json"
+        key_file = _register_key(people, key, Path(folder))
+        sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+        report.write_text(
+            json.dumps(statements.sign(statements.PRIVACY, weights.name, sha256, {}, keys.load(key_file)))
+        )
         _kit(
-            people, key, "contribute", "weights", str(weights), "--institution", institution.slug,
-            "--title", title, "--card", str(card_file), "--no-wait",
+            people, key, "contribute", "weights", str(weights), "--institution", institution.slug, "--title", title,
+            "--card", str(card_file), "--key", str(key_file), "--privacy", str(report), "--no-wait",
         )  # fmt: skip
     say.step(f"{institution}: sent a .pth file, which the checks refuse")

@@ -8,11 +8,13 @@ import pytest
 from django.utils import timezone
 
 from contributions.models import Contribution
-from jobs.kit import cli, cli_portal, fetch, signin, transfer
+from jobs.kit import cli, cli_portal, doctor, fetch, keys, signin, statements, transfer
 from jobs.kit.client import Portal, PortalError
 from portal import storage
 from portal.accounts import services as accounts
-from tests import factories
+from portal.programmes import services as programmes
+from portal.programmes.models import CHECKS
+from tests import attesting, factories
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CONTENT = np.random.default_rng(3).bytes(2 * storage.PART_SIZE_BYTES + 12_345)  # three parts
@@ -96,6 +98,28 @@ def test_contribute_submits_to_the_portal(portal, institution, weights, tmp_path
         CARD,
     )
     assert json.loads(capsys.readouterr().out)["id"] == row.pk
+
+
+def test_contribute_signs_and_sends_the_privacy_report(portal, programme, institution, weights, tmp_path, monkeypatch):
+    programmes.change(programme, by=None, checks=list(CHECKS))
+    monkeypatch.setenv("CONSORTIUM_KEY", str(tmp_path / "key.pem"))
+    key = keys.create(tmp_path / "key.pem")
+    card, report = tmp_path / "card.json", tmp_path / "report.json"
+    card.write_text(json.dumps(CARD))
+    report.write_text(json.dumps(attesting.privacy(CONTENT, key)))
+    given = ["--institution", institution.slug, "--title", "Weights", "--card", str(card), "--no-wait"]
+    assert cli.main(["contribute", "weights", str(weights), *given]) == 2  # the report is missing; the draft stays
+    assert cli.main(["contribute", "weights", str(weights), *given, "--privacy", str(report)]) == 0
+    row = Contribution.objects.get()
+    signed = {statement.kind: statement.envelope for statement in row.attestations.all()}
+    found = statements.open_statement(signed["signature"], statements.WEIGHTS, attesting.known(key))
+    assert (row.status, found.sha256) == ("submitted", hashlib.sha256(CONTENT).hexdigest())
+    assert signed["privacy"] == json.loads(report.read_text())
+
+
+def test_the_doctor_finds_the_portal_its_clock_and_its_store(portal, tmp_path):
+    found = {finding.name: finding.verdict for finding in doctor.examine(portal, tmp_path)}
+    assert {found[name] for name in ("portal", "clock", "store")} == {"pass"}
 
 
 def test_contribute_with_an_empty_card_says_what_is_missing_and_keeps_the_draft(

@@ -32,6 +32,7 @@ CHECKS = {
     "duplicate_distance": 0.03,
     "max_near_duplicates": 0.2,
     "warn_near_duplicates": 0.02,
+    **generator.THRESHOLDS,
 }
 
 

@@ -1,0 +1,112 @@
+"""The commands that get a machine, a folder and the evidence ready, as typed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from jobs.kit import cli, generator, statements
+from jobs.kit.phantom import write_sample
+from tests import attesting
+from tests.factories import CARD
+
+BASE = Path(generator.__file__).parent / "base" / "fundus-64"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """A user without anything: no portal, no key."""
+    for name in ("CONSORTIUM_URL", "CONSORTIUM_TOKEN", "CONSORTIUM_KEY", "CONSORTIUM_KEY_PASSPHRASE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+@pytest.fixture
+def weights(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"weights")
+    return path
+
+
+def answer(capsys, *typed: str) -> tuple[int, dict]:
+    status = cli.main([*typed, "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_a_key_is_made_shown_and_signs(tmp_path, weights, capsys):
+    assert answer(capsys, "keys", "show")[1]["error"]["code"] == "key_missing"
+    status, made = answer(capsys, "keys", "new")
+    assert (status, Path(made["key_file"])) == (0, tmp_path / "config" / "consortium" / "signing-key.pem")
+    assert answer(capsys, "keys", "show") == (0, made)
+    assert answer(capsys, "keys", "new")[1]["error"]["code"] == "key_exists"
+    status, signed = answer(capsys, "sign", str(weights))
+    envelope = json.loads(Path(signed["signature"]).read_text())
+    found = statements.unverified(envelope, statements.WEIGHTS)
+    assert (status, found.fingerprint, found.sha256) == (0, made["fingerprint"], signed["sha256"])
+
+
+def test_a_passphrase_is_asked_of_the_environment_alone(weights, monkeypatch, capsys):
+    monkeypatch.setenv("CONSORTIUM_KEY_PASSPHRASE", "a long passphrase")
+    assert cli.main(["keys", "new"]) == 0
+    monkeypatch.delenv("CONSORTIUM_KEY_PASSPHRASE")
+    capsys.readouterr()
+    status, refused = answer(capsys, "sign", str(weights))
+    assert (status, refused["error"]["code"]) == (1, "passphrase_wrong")
+
+
+def test_check_takes_the_documents_that_go_with_the_file(tmp_path, capsys):
+    paths = {}
+    content = (BASE / "model.safetensors").read_bytes()
+    documents = {
+        "card": CARD,
+        "signature": attesting.signature(content, attesting.key_of("clinic")),
+        "privacy": attesting.privacy(content, attesting.key_of("clinic")),
+    }
+    for name, document in documents.items():
+        paths[name] = tmp_path / f"{name}.json"
+        paths[name].write_text(json.dumps(document))
+    typed = [text for name, path in paths.items() for text in (f"--{name}", str(path))]
+    status, report = answer(capsys, "check", str(BASE / "model.safetensors"), *typed)
+    codes = {row["number"]: row["evidence"].get("code") for row in report["checks"]}
+    assert (status, codes) == (2, {1: None, 2: "keys_not_known", 4: None, 5: "is_the_base"})
+    paths["card"].write_text("[]")
+    status, refused = answer(capsys, "check", str(BASE / "model.safetensors"), *typed)
+    assert (status, refused["error"]["code"]) == (1, "document_invalid")
+
+
+def test_prepare_counts_and_says_what_comes_next(tmp_path, capsys):
+    site = write_sample(tmp_path / "site", 8, seed=4, size=96)
+    status, counts = answer(capsys, "prepare", str(site), "--out", str(tmp_path / "prepared"))
+    assert (status, counts["photographs"], counts["unreadable"]) == (0, 8, 0)
+    assert answer(capsys, "prepare", str(site), "--out", str(tmp_path / "prepared"))[1]["error"]["code"] == (
+        "out_not_empty"
+    )
+    assert cli.main(["prepare", str(site), "--out", str(tmp_path / "again")]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].startswith("8 photographs of ")
+    assert err.splitlines()[-1] == f"Next: consortium fit {tmp_path / 'again'} --out run"
+
+
+@pytest.mark.parametrize("held_out", ["0", "1", "1.5"])
+def test_a_share_that_leaves_one_side_empty_is_wrong_usage(tmp_path, held_out, capsys):
+    assert cli.main(["prepare", str(tmp_path), "--out", str(tmp_path / "x"), "--held-out", held_out]) == 64
+
+
+def test_privacy_asks_for_the_key_before_an_hour_of_work(tmp_path, weights, capsys):
+    site = write_sample(tmp_path / "site", 3, size=64)
+    status, refused = answer(capsys, "privacy", str(site), "--weights", str(weights))
+    assert (status, refused["error"]["code"]) == (1, "key_missing")
+
+
+def test_privacy_refuses_a_file_that_is_no_weights_file_before_anything_reads_it(tmp_path, weights, capsys):
+    assert cli.main(["keys", "new"]) == 0
+    capsys.readouterr()
+    site = write_sample(tmp_path / "site", 3, size=64)
+    status, refused = answer(capsys, "privacy", str(site), "--weights", str(weights))
+    assert (status, refused["error"]["code"]) == (2, "truncated")
+
+
+def test_doctor_without_a_portal_cannot_tell_everything(capsys):
+    status, report = answer(capsys, "doctor")
+    verdicts = {row["name"]: row["verdict"] for row in report["findings"]}
+    assert (status, report["verdict"], verdicts["python"], verdicts["portal"]) == (3, "unknown", "pass", "unknown")
