@@ -29,12 +29,14 @@ def _privacy(evidence: dict[str, Any]) -> SafeString:
     """Draw the figures that decide, each from 0 to 1, with what chance alone would give."""
     copies, attacks = evidence["report"]["copies"], evidence["report"]["membership"]
     rows = [
-        _share(_("Candidate copies, by features (5 % by chance)"), copies["features"]["copy_share"]),
-        _share(_("Candidate copies, by perceptual hash (5 % by chance)"), copies["perceptual_hash"]["copy_share"]),
-        _area(_("Membership by loss, AUC (0.5 by chance)"), attacks["loss"]),
-        _area(_("Membership by loss less the base's, AUC (0.5 by chance)"), attacks["loss_less_base"]),
+        _share(_("Copies, by features"), copies["features"]["copy_share"]),
+        _share(_("Copies, by hash"), copies["perceptual_hash"]["copy_share"]),
+        _area(_("Membership, by loss"), attacks["loss"]),
+        _area(_("Membership, base taken off"), attacks["loss_less_base"]),
     ]
-    return charts.bars(rows, _("What the weights give away, as measured at the site"))
+    return charts.bars(
+        rows, _("What the weights give away, measured at the site; by chance copies 5 %, membership 0.5"), maximum=1
+    )
 
 
 def _share(label: str, value: Any) -> charts.Bar:
@@ -48,13 +50,14 @@ def _area(label: str, attack: dict[str, Any]) -> charts.Bar:
 
 def _fidelity(evidence: dict[str, Any]) -> SafeString:
     rows = [_share(_(name.capitalize()), evidence[name]) for name in ("precision", "recall", "coverage")]
-    return charts.bars(rows, _("Overlap with public photographs"))
+    return charts.bars(rows, _("Overlap with public photographs"), maximum=1)
 
 
 def _utility(evidence: dict[str, Any]) -> SafeString:
     names = (("trained_on_synthetic", _("Trained on synthetic images")), ("trained_on_real", _("Trained on real ones")))
     rows = [_area(label, {**evidence[name], "auc": evidence[name]["auroc"]}) for name, label in names]
-    return charts.bars(rows, _("AUROC on real photographs, referable diabetic retinopathy"))
+    return charts.bars(rows, _("AUROC on real photographs, referable diabetic retinopathy"), maximum=1)
 
 
+LONG = {5}
 DRAWN = {5: _layers, 8: _fidelity, 9: _privacy, 11: _utility}

@@ -118,7 +118,11 @@ class ContributionFile(models.Model):
     storage_key = models.CharField(max_length=200, unique=True)
     upload_id = models.CharField(max_length=300)
     part_size_bytes = models.PositiveIntegerField()
+    vault_version = models.CharField(
+        max_length=200, blank=True, help_text="Of the promoted copy: the version whose bytes were hashed again."
+    )
     added_at = models.DateTimeField(default=timezone.now)
+    reminded_at = models.DateTimeField(null=True, blank=True, help_text="That its upload stands still.")
     uploaded_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

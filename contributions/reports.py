@@ -48,6 +48,11 @@ class Row:
     def figure(self) -> SafeString:
         return figures.of_check(self.number, self.evidence)
 
+    @property
+    def is_long(self) -> bool:
+        """Whether the figure is many lines that few read: it folds away with the rest of the evidence."""
+        return self.number in figures.LONG
+
 
 @dataclass(frozen=True)
 class Report:

@@ -13,8 +13,7 @@ from contributions.models import Contribution, ContributionFile
 from contributions.readiness import CardIncomplete, FilesIncomplete, manifest, obstacles
 from contributions.reports import add_evidence, latest_results, record_check, storable
 from contributions.rules import require_steward
-from contributions.uploads import add_file, complete_file, parts_uploaded, remove_file, sign_parts
-from portal import storage
+from contributions.uploads import add_file, complete_file, parts_uploaded, promote_files, remove_file, sign_parts
 from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import DomainError
@@ -318,12 +317,6 @@ def begin_validation(contribution_id: int, *, now: datetime) -> Contribution:
 def requeue(contribution_id: int, *, now: datetime) -> Contribution:
     """Give back a contribution whose worker was lost."""
     return _move(contribution_id, Status.SUBMITTED, only_from=Status.VALIDATING, by=None, now=now)
-
-
-def promote_files(contribution_id: int) -> None:
-    """Copy the files from quarantine to the vault, under the same keys. Safe to repeat; outside any transaction."""
-    for file in ContributionFile.objects.filter(contribution=contribution_id):
-        storage.promote((storage.QUARANTINE, file.storage_key), (storage.VAULT, file.storage_key))
 
 
 @transaction.atomic

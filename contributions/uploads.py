@@ -1,5 +1,6 @@
 """Files on their way in: announced, signed part by part, completed. The bytes go straight to the store."""
 
+import hashlib
 import unicodedata
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -7,20 +8,26 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import Sum
 
 from contributions.lifecycle import Status
 from contributions.models import Contribution, ContributionFile
 from contributions.readiness import may_contribute
-from contributions.rules import require_steward
+from contributions.rules import STEWARDS, require_steward
 from portal import storage
 from portal.accounts.models import User
 from portal.agreements.services import AgreementRequired
 from portal.audit import services as audit
 from portal.errors import DomainError, NotAllowed
+from portal.institutions import services as institutions
 from portal.institutions.lifecycle import Status as InstitutionStatus
+from portal.institutions.models import Institution
 from portal.live import announce
+from portal.notifications.services import notify
+from portal.notifications.types import Type
 
 MAX_PARTS_SIGNED = 20
+REMIND_AFTER = timedelta(days=5)  # since the last part arrived
 State = ContributionFile.State
 
 
@@ -35,6 +42,18 @@ class FilesFixed(DomainError):
     """The files of a contribution change only while it is a draft."""
 
     code = "files_fixed"
+
+
+class QuotaExceeded(DomainError):
+    """The institution's files would take more room than it has."""
+
+    code = "quota_exceeded"
+
+
+class CopyDamaged(DomainError):
+    """The copy in the vault is not the file that was checked; a worker makes it again."""
+
+    code = "copy_damaged"
 
 
 class PartsRefused(DomainError):
@@ -88,6 +107,22 @@ def check_announcement(*, name: str, size_bytes: int) -> None:
         )
 
 
+def used_bytes(institution: Institution) -> int:
+    """Return how much room the files of an institution take or will take, unfinished uploads included."""
+    rows = ContributionFile.objects.filter(contribution__institution=institution)
+    return rows.aggregate(total=Sum("size_bytes"))["total"] or 0
+
+
+def _require_room(institution: Institution, *, name: str, size_bytes: int) -> None:
+    used = used_bytes(institution)
+    if used + size_bytes > settings.UPLOAD_QUOTA_BYTES:
+        raise QuotaExceeded(
+            f"{name} has {size_bytes:,} bytes, and {institution} has {max(0, settings.UPLOAD_QUOTA_BYTES - used):,} of "
+            f"{settings.UPLOAD_QUOTA_BYTES:,} left. Remove files from drafts that you no longer need, or ask the "
+            "operators for more room."
+        )
+
+
 def add_file(
     contribution: Contribution, *, name: str, size_bytes: int, sha256: str, by: User, now: datetime
 ) -> ContributionFile:
@@ -105,6 +140,7 @@ def add_file(
     known = contribution.files.filter(sha256=sha256, size_bytes=size_bytes).first()
     if known is not None:
         return _reopen_if_stale(known, now=now)
+    _require_room(contribution.institution, name=name, size_bytes=size_bytes)
     key = f"contributions/{contribution.pk}/{sha256}-{size_bytes}"
     upload_id = storage.begin_multipart(key)
     announced = ContributionFile(
@@ -139,8 +175,8 @@ def _reopen_if_stale(file: ContributionFile, *, now: datetime) -> ContributionFi
     """Open a new upload where the store has forgotten the old one, which it does after some days."""
     stale = now - file.added_at >= timedelta(days=storage.ABORT_AFTER_DAYS)
     if file.state == State.UPLOADING and stale and not storage.list_parts(file.storage_key, file.upload_id):
-        file.upload_id, file.added_at = storage.begin_multipart(file.storage_key), now
-        file.save(update_fields=["upload_id", "added_at"])
+        file.upload_id, file.added_at, file.reminded_at = storage.begin_multipart(file.storage_key), now, None
+        file.save(update_fields=["upload_id", "added_at", "reminded_at"])
     return file
 
 
@@ -168,7 +204,9 @@ def sign_parts(file: ContributionFile, parts: list[tuple[int, str]], *, by: User
     return [
         {
             "number": number,
-            "url": storage.sign_part(file.storage_key, file.upload_id, number=number, sha256=sha256),
+            "url": storage.sign_part(
+                file.storage_key, file.upload_id, number=number, size_bytes=_part_bytes(file, number), sha256=sha256
+            ),
             "headers": {"x-amz-checksum-sha256": sha256},
         }
         for number, sha256 in parts
@@ -241,3 +279,72 @@ def abort_unfinished(contribution: Contribution) -> None:
             storage.abort_multipart(file.storage_key, file.upload_id)
 
     transaction.on_commit(abort, robust=True)
+
+
+# For workers
+
+
+def promote_files(contribution_id: int) -> None:
+    """
+    Copy the files from quarantine to the vault, under the same keys, and hash the copies. Safe to repeat.
+
+    Outside any transaction.
+
+    Raises:
+        CopyDamaged: a copy has other bytes than the file that was checked.
+    """
+    for file in ContributionFile.objects.filter(contribution=contribution_id):
+        version = storage.promote((storage.QUARANTINE, file.storage_key), (storage.VAULT, file.storage_key))
+        digest = hashlib.sha256()
+        for block in storage.stream(storage.VAULT, file.storage_key, version=version):
+            digest.update(block)
+        if digest.hexdigest() != file.sha256:
+            raise CopyDamaged(f"The vault's copy of {file.name} is not the file that was checked.")
+        file.vault_version = version
+        file.save(update_fields=["vault_version"])
+
+
+def tidy(*, now: datetime) -> None:
+    """Announce the uploads that stand still, and two days later give them up; what is given up is told, too."""
+    rows = ContributionFile.objects.filter(state=State.UPLOADING, contribution__status=Status.DRAFT)
+    for file in rows.filter(added_at__lte=now - REMIND_AFTER).select_related("contribution__institution"):
+        parts = storage.list_parts(file.storage_key, file.upload_id)
+        still = now - max([file.added_at, *(part.arrived_at for part in parts)])
+        if still >= timedelta(days=storage.ABORT_AFTER_DAYS):
+            _give_up(file)
+        elif still >= REMIND_AFTER and file.reminded_at is None:
+            _remind(file, arrived=len(parts), now=now)
+
+
+@transaction.atomic
+def _remind(file: ContributionFile, *, arrived: int, now: datetime) -> None:
+    ContributionFile.objects.filter(pk=file.pk).update(reminded_at=now)
+    left = storage.ABORT_AFTER_DAYS - REMIND_AFTER.days
+    _tell(
+        file,
+        f"The upload of {file.name} stands still",
+        f"{arrived:,} of {file.part_count:,} parts have arrived. Go on within {left} days, in the browser or with the "
+        "kit; after that the parts are removed, and the draft stays.",
+    )
+
+
+def _give_up(file: ContributionFile) -> None:
+    with transaction.atomic():
+        contribution = Contribution.objects.select_for_update().get(pk=file.contribution_id)
+        if not contribution.files.filter(pk=file.pk, state=State.UPLOADING).delete()[0]:
+            return
+        audit.record("contribution.upload_given_up", contribution, by=None, sha256=file.sha256)
+        announce(f"contribution-{contribution.pk}")
+        _tell(
+            file,
+            f"The upload of {file.name} was given up",
+            f"No part of it arrived for {storage.ABORT_AFTER_DAYS} days, so its parts are removed. The draft is kept: "
+            "choose the file again to send it.",
+        )
+    storage.abort_multipart(file.storage_key, file.upload_id)
+
+
+def _tell(file: ContributionFile, subject: str, text: str) -> None:
+    contribution = file.contribution
+    people = institutions.people(contribution.institution, *STEWARDS)
+    notify(people, type=Type.CONTRIBUTION, subject=subject, text=text, path=contribution.get_absolute_url())

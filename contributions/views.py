@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from contributions import attestations, cards, services
+from contributions import attestations, cards, services, uploads
 from contributions.forms import AttestationForm, CardFileForm, CardForm, DetailsForm, NewForm, WithdrawForm
 from contributions.lifecycle import Status
 from contributions.models import Contribution
@@ -172,6 +172,8 @@ def _upload_page(
         parts_uploaded=len(services.parts_uploaded(file)) if file else 0,
         part_size_bytes=storage.PART_SIZE_BYTES,
         max_bytes=settings.UPLOAD_MAX_BYTES,
+        used_bytes=uploads.used_bytes(contribution.institution),
+        quota_bytes=settings.UPLOAD_QUOTA_BYTES,
     )
     return render(request, "contributions/contribution_upload.html", context, status=status)
 

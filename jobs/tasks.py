@@ -4,6 +4,7 @@ import logging
 
 from celery import shared_task
 
+from contributions import uploads
 from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution
 from governance.board import services as board
@@ -79,6 +80,12 @@ def tidy_outbox() -> None:
     """Clear what failed long ago, forget what ended longer ago, and drop old codes."""
     outbox.tidy(now=services.now())
     email_codes.tidy(now=services.now())
+
+
+@shared_task(name="jobs.tidy_uploads")
+def tidy_uploads() -> None:
+    """Announce uploads that stand still, and give them up. Safe to deliver twice."""
+    uploads.tidy(now=services.now())
 
 
 @shared_task(name="jobs.sequence_log")

@@ -40,9 +40,9 @@ def bar(value: float, maximum: float) -> SafeString:
     return format_html(MARK, "bar-mark", marks)
 
 
-def bars(rows: Sequence[Bar], caption: str = "", unit: str = "") -> SafeString:
-    """Draw horizontal bars on a common scale from zero, as a table of label, bar and figure."""
-    maximum = max((row.value for row in rows), default=0)
+def bars(rows: Sequence[Bar], caption: str = "", unit: str = "", *, maximum: float = 0) -> SafeString:
+    """Draw horizontal bars from zero to `maximum` (the largest, when 0), as a table of label, bar and figure."""
+    maximum = maximum or max((row.value for row in rows), default=0)
     lines = format_html_join(
         "",
         '<tr><th scope="row">{}</th><td class="draw">{}</td><td class="num">{}</td></tr>',

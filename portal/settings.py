@@ -138,6 +138,7 @@ CELERY_BEAT_SCHEDULE = {
     "outbox": {"task": "jobs.send_outbox", "schedule": 10.0, "options": {"queue": "sweep", "expires": 10}},
     "log": {"task": "jobs.sequence_log", "schedule": 5.0, "options": {"queue": "sweep", "expires": 5}},
     "digests": {"task": "jobs.send_digests", "schedule": 3600.0, "options": {"queue": "sweep", "expires": 3600}},
+    "tidy_uploads": {"task": "jobs.tidy_uploads", "schedule": 3600.0, "options": {"queue": "sweep", "expires": 3600}},
     "tidy_outbox": {"task": "jobs.tidy_outbox", "schedule": 3600.0, "options": {"queue": "sweep", "expires": 3600}},
 }
 
@@ -154,6 +155,7 @@ S3_PUBLIC_URL = env.str("S3_PUBLIC_URL", default=S3_ENDPOINT_URL)  # how browser
 S3_ACCESS_KEY_ID = env.str("S3_ACCESS_KEY_ID")
 S3_SECRET_ACCESS_KEY = env.str("S3_SECRET_ACCESS_KEY")
 S3_BUCKET_PREFIX = env.str("S3_BUCKET_PREFIX", default="grf")
+UPLOAD_QUOTA_BYTES = env.int("UPLOAD_QUOTA_BYTES", default=500 * 2**30)  # of all files of one institution
 UPLOAD_MAX_BYTES = env.int("UPLOAD_MAX_BYTES", default=20 * 2**30)
 
 # People

@@ -30,12 +30,13 @@ class Unavailable(DomainError):
 
 @dataclass(frozen=True)
 class Part:
-    """One uploaded part: its number (from 1), size in bytes, entity tag and base64 SHA-256."""
+    """One uploaded part: its number (from 1), size in bytes, entity tag, base64 SHA-256, and when it arrived."""
 
     number: int
     size_bytes: int
     etag: str
     sha256: str
+    arrived_at: datetime
 
 
 def bucket_name(bucket: str) -> str:
@@ -119,17 +120,18 @@ def begin_multipart(key: str) -> str:
     return _call("create_multipart_upload", Bucket=bucket_name(QUARANTINE), Key=key)["UploadId"]
 
 
-def sign_part(key: str, upload_id: str, *, number: int, sha256: str) -> str:
+def sign_part(key: str, upload_id: str, *, number: int, size_bytes: int, sha256: str) -> str:
     """
-    Return an address that accepts one PUT of one part whose SHA-256 is `sha256` (base64).
+    Return an address that accepts one PUT of one part of exactly `size_bytes` bytes with this SHA-256 (base64).
 
-    The checksum is a signed header: the store refuses a damaged part. Valid for 15 minutes.
+    Both are signed headers: the store refuses a damaged part, and any other. Valid for 15 minutes.
     """
     params = {
         "Bucket": bucket_name(QUARANTINE),
         "Key": key,
         "UploadId": upload_id,
         "PartNumber": number,
+        "ContentLength": size_bytes,
         "ChecksumSHA256": sha256,
     }
     return _public_s3().generate_presigned_url("upload_part", Params=params, ExpiresIn=SIGN_SECONDS)
@@ -146,7 +148,10 @@ def list_parts(key: str, upload_id: str) -> list[Part]:
         raise
     except BotoCoreError as exc:
         raise Unavailable("The object store did not answer (list_parts).") from exc
-    return [Part(row["PartNumber"], row["Size"], row["ETag"], row.get("ChecksumSHA256", "")) for row in rows]
+    return [
+        Part(row["PartNumber"], row["Size"], row["ETag"], row.get("ChecksumSHA256", ""), row["LastModified"])
+        for row in rows
+    ]
 
 
 def complete_multipart(key: str, upload_id: str, parts: list[Part]) -> None:
@@ -203,9 +208,10 @@ def size(bucket: str, key: str) -> int | None:
         raise
 
 
-def stream(bucket: str, key: str) -> Iterator[bytes]:
-    """Yield the bytes of an object in blocks of 4 MiB."""
-    body = _call("get_object", Bucket=bucket_name(bucket), Key=key)["Body"]
+def stream(bucket: str, key: str, *, version: str = "") -> Iterator[bytes]:
+    """Yield the bytes of an object, or of one of its versions, in blocks of 4 MiB."""
+    which = {"VersionId": version} if version else {}
+    body = _call("get_object", Bucket=bucket_name(bucket), Key=key, **which)["Body"]
     try:
         while block := body.read(BLOCK_BYTES):
             yield block
@@ -248,12 +254,17 @@ def get(bucket: str, key: str) -> bytes:
     return b"".join(stream(bucket, key))
 
 
-def promote(source: tuple[str, str], target: tuple[str, str]) -> None:
-    """Copy a verified object from one bucket to another inside the store: the bytes checked are the bytes kept."""
+def promote(source: tuple[str, str], target: tuple[str, str]) -> str:
+    """
+    Copy an object from one bucket to another inside the store; return the version that the copy has there.
+
+    A store may err, so whoever relies on the copy hashes that version.
+    """
     (from_bucket, from_key), (to_bucket, to_key) = source, target
     _s3().copy(  # boto3's copy goes in parts above 8 MB, which S3 asks for beyond 5 GB
         {"Bucket": bucket_name(from_bucket), "Key": from_key}, bucket_name(to_bucket), to_key
     )
+    return _call("head_object", Bucket=bucket_name(to_bucket), Key=to_key).get("VersionId", "")
 
 
 def delete(bucket: str, key: str) -> None:

@@ -89,6 +89,7 @@ SENTENCES: dict[str, str] = {
     "contribution.drafted": "{actor} began {subject}",
     "contribution.changed": "{actor} changed {subject}",
     "contribution.attested": "{actor} added a signed statement to {subject}",
+    "contribution.upload_given_up": "An upload to {subject} stood still and was given up",
     "contribution.file_added": "{actor} announced a file of {subject}",
     "contribution.file_uploaded": "{actor} uploaded a file of {subject}",
     "contribution.file_removed": "{actor} removed a file of {subject}",
