@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from contributions.models import CheckResult, Contribution, ContributionFile, Evidence
+from contributions.models import Attestation, CheckResult, Contribution, ContributionFile, Contributor, Evidence
 from portal.admin import ReadOnlyAdmin
 
 
@@ -26,3 +26,15 @@ class CheckResultAdmin(ReadOnlyAdmin):
 @admin.register(Evidence)
 class EvidenceAdmin(ReadOnlyAdmin):
     list_display = ["name", "contribution", "added_at"]
+
+
+@admin.register(Attestation)
+class AttestationAdmin(ReadOnlyAdmin):
+    list_display = ["contribution", "kind", "added_by", "added_at"]
+    list_select_related = ["contribution", "added_by"]
+
+
+@admin.register(Contributor)
+class ContributorAdmin(ReadOnlyAdmin):
+    list_display = ["contribution", "person", "confirmed_at"]
+    list_select_related = ["contribution", "person"]

@@ -5,7 +5,8 @@ from typing import Any, cast
 
 from django import forms
 
-from contributions import attestations, cards
+from contributions import attestations, cards, credits
+from contributions.credit_models import CreditRole
 from contributions.models import Contribution
 from contributions.rules import institutions_to_act_for
 from portal.accounts.models import User
@@ -67,6 +68,27 @@ class CardFileForm(forms.Form):
         if not isinstance(card, dict):
             raise forms.ValidationError("A training card is a JSON object. Choose the training_card.json of the kit.")
         return cards.suppress_small_cells(card)
+
+
+class ContributorForm(forms.Form):
+    """Whom to name: people of the institution without a line."""
+
+    person = forms.ModelChoiceField(User.objects.none(), empty_label="Choose a person")
+
+    def __init__(self, *args: Any, contribution: Contribution, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        cast(forms.ModelChoiceField, self.fields["person"]).queryset = credits.candidates(contribution)
+
+
+class OwnLineForm(forms.Form):
+    """What a person did, by the CRediT taxonomy."""
+
+    roles = forms.MultipleChoiceField(
+        choices=CreditRole.choices,
+        label="What you did",
+        help_text="All that is true, and nothing else: it stands beside your name.",
+        widget=forms.CheckboxSelectMultiple,
+    )
 
 
 class AttestationForm(forms.Form):

@@ -6,11 +6,14 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
+from contributions.credit_models import Contributor
 from contributions.lifecycle import LIVE, Status
 from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.institutions.models import Institution
 from portal.programmes.models import BaseModel, Programme
+
+__all__ = ["Attestation", "CheckResult", "Contribution", "ContributionFile", "Contributor", "Evidence"]
 
 
 class ContributionQuerySet(models.QuerySet["Contribution"]):

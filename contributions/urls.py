@@ -1,6 +1,6 @@
 from django.urls import path
 
-from contributions import views
+from contributions import credit_views, views
 
 app_name = "contributions"
 urlpatterns = [
@@ -15,6 +15,9 @@ urlpatterns = [
     path("<int:pk>/evidence-files/", views.attest, name="attest"),
     path("<int:pk>/files/<int:file_pk>/remove/", views.remove_file, name="remove_file"),
     path("<int:pk>/submit/", views.submit, name="submit"),
+    path("<int:pk>/contributors/", credit_views.add, name="add_contributor"),
+    path("<int:pk>/contributors/mine/", credit_views.own_line, name="own_line"),
+    path("<int:pk>/contributors/<int:contributor_pk>/remove/", credit_views.remove, name="remove_contributor"),
     path("<int:pk>/withdraw/", views.withdraw, name="withdraw"),
     path("<int:pk>/replace/", views.replace, name="replace"),
     path("<int:pk>/evidence/<int:evidence_pk>/", views.evidence, name="evidence"),

@@ -9,14 +9,23 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from contributions import attestations, cards, services, uploads
-from contributions.forms import AttestationForm, CardFileForm, CardForm, DetailsForm, NewForm, WithdrawForm
+from contributions import attestations, cards, credits, services, uploads, versions
+from contributions.forms import (
+    AttestationForm,
+    CardFileForm,
+    CardForm,
+    ContributorForm,
+    DetailsForm,
+    NewForm,
+    WithdrawForm,
+)
 from contributions.lifecycle import Status
 from contributions.models import Contribution
 from contributions.readiness import may_contribute
 from contributions.reports import report_of
 from contributions.rules import institutions_to_act_for, require_steward
 from portal import storage
+from portal.accounts import orcid
 from portal.accounts.requests import SignedInRequest
 from portal.audit import services as audit
 from portal.errors import DomainError, note
@@ -257,9 +266,24 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
         "obstacles": services.obstacles(contribution) if contribution.status == Status.DRAFT else [],
         "successor": Contribution.objects.filter(supersedes=contribution).first(),
         "corpora": contribution.corpus_parts.select_related("corpus"),
+        "changes": versions.changes(contribution.supersedes, contribution) if contribution.supersedes else [],
+        **_credit(request, contribution),
         "timeline": audit.with_sentences(audit.of(contribution)),
     }
     return render(request, "contributions/contribution_show.html", context)
+
+
+def _credit(request: SignedInRequest, contribution: Contribution) -> dict[str, Any]:
+    """Return who is named, with the iDs that they proved, and whom the reader may name."""
+    rows = list(credits.shown(contribution, request.user))
+    proved = orcid.orcids_of([row.person for row in rows])
+    manages = request.user.has_perm("contributions.change_contribution", contribution)
+    may_name = manages and contribution.status not in credits.ENDED
+    return {
+        "contributors": [(row, proved.get(row.person_id, "")) for row in rows],
+        "own_line": credits.line_of(contribution, request.user),
+        "contributor_form": ContributorForm(contribution=contribution) if may_name else None,
+    }
 
 
 @require_GET
@@ -294,7 +318,8 @@ def withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
         services.withdraw(contribution, **form.cleaned_data, by=request.user, now=timezone.now())
         messages.success(request, "The contribution is withdrawn.")
         return redirect(contribution)
-    return render(request, "contributions/contribution_withdraw.html", {"contribution": contribution, "form": form})
+    context = {"contribution": contribution, "form": form, "impact": versions.impact(contribution)}
+    return render(request, "contributions/contribution_withdraw.html", context)
 
 
 @require_POST

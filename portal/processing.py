@@ -117,6 +117,7 @@ PERSONAL: dict[str, tuple[str, str]] = {
     "agreements.Signature": ("agreements", "signer printed_name authority authentication ip_address user_agent"),
     "contributions.Contribution": ("contributions", "training_card created_by submitted_by reason"),
     "contributions.Attestation": ("contributions", "added_by"),
+    "contributions.Contributor": ("contributions", "person roles"),
     "board.BallotRule": ("board", "set_by"),
     "board.Motion": ("board", "person opened_by proposal reason"),
     "board.Vote": ("board", "voter reason conditions"),

@@ -6,6 +6,7 @@ from datetime import timedelta
 from allauth.usersessions.models import UserSession
 from django.utils import timezone
 
+from contributions import credits
 from contributions import services as contributions
 from governance.benchmarks import services as benchmarks
 from governance.board import meetings
@@ -118,6 +119,7 @@ def site_objects(institution: Institution) -> dict[str, object]:
         "contribution": reviewed.pk,
         "draft": draft.pk,
         "signing_key": key.pk,
+        "contributor": credits.add(reviewed, steward, by=steward, now=timezone.now()).pk,
         "file": file.pk,
         "evidence": evidence.pk,
         "motion": motion.pk,

@@ -1,0 +1,83 @@
+"""The list of who did what: a steward names, each person confirms."""
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+
+from contributions import credits
+from contributions.credit_models import Contributor
+from contributions.forms import ContributorForm, OwnLineForm
+from contributions.models import Contribution
+from contributions.rules import require_steward
+from portal.accounts import orcid
+from portal.accounts.requests import SignedInRequest
+from portal.errors import DomainError, tell
+
+
+def _visible(request: SignedInRequest, pk: int) -> Contribution:
+    rows = Contribution.objects.visible_to(request.user).select_related("institution")
+    return get_object_or_404(rows, pk=pk)
+
+
+@require_POST
+def add(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Name a person of the institution."""
+    contribution = _visible(request, pk)
+    require_steward(request.user, contribution.institution)
+    form = ContributorForm(request.POST, contribution=contribution)
+    if not form.is_valid():
+        messages.error(request, "Choose somebody of your institution who is not on the list yet.")
+        return redirect(contribution)
+    try:
+        row = credits.add(contribution, form.cleaned_data["person"], by=request.user, now=timezone.now())
+        messages.success(request, f"{row.person} is named and asked to confirm.")
+    except DomainError as error:
+        tell(request, error)
+    return redirect(contribution)
+
+
+@require_POST
+def remove(request: SignedInRequest, pk: int, contributor_pk: int) -> HttpResponse:
+    """Take a name off the list."""
+    contribution = _visible(request, pk)
+    row = get_object_or_404(contribution.contributors.select_related("contribution__institution"), pk=contributor_pk)
+    if row.person_id != request.user.pk:
+        require_steward(request.user, contribution.institution)
+    try:
+        credits.remove(row, by=request.user)
+        messages.success(request, f"{row.person} is not on the list any more.")
+    except DomainError as error:
+        tell(request, error)
+    return redirect(contribution)
+
+
+def own_line(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Confirm one's own line, with one's roles."""
+    contribution = _visible(request, pk)
+    row = credits.line_of(contribution, request.user)
+    if row is None:
+        raise Http404
+    form = OwnLineForm(request.POST if request.method == "POST" else None, initial={"roles": row.roles})
+    if form.is_valid() and _confirmed(request, row, form):
+        return redirect(contribution)
+    proved = orcid.orcid_of(request.user)
+    context = {
+        "contribution": contribution,
+        "contributor": row,
+        "form": form,
+        "orcid": proved,
+        "orcid_url": orcid.url_of(proved) if proved else "",
+    }
+    return render(request, "contributions/own_line.html", context, status=422 if form.errors else 200)
+
+
+def _confirmed(request: SignedInRequest, row: Contributor, form: OwnLineForm) -> bool:
+    try:
+        credits.confirm(row, roles=form.cleaned_data["roles"], by=request.user, now=timezone.now())
+    except DomainError as error:
+        form.add_error(None, str(error))
+        return False
+    messages.success(request, "Your line is confirmed. You can change it here later.")
+    return True
