@@ -14,7 +14,7 @@ OFFLINE := env EMBEDDED=True SECRET_KEY=offline DATABASE_URL=postgres://nobody@1
 	S3_ENDPOINT_URL=http://127.0.0.1:1 S3_ACCESS_KEY_ID=none S3_SECRET_ACCESS_KEY=none LOG_LEVEL=ERROR
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services test check fix kit bench freeze browser
+.PHONY: help setup run services test check fuzz fix kit bench freeze browser
 
 help: ## list these verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -60,6 +60,9 @@ check: $(INSTALLED) ## format, lint, types, import direction, migrations, templa
 	$(OFFLINE) $(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(BIN)/djhtml --check templates
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/unit -m "not slow and not services"
+
+fuzz: $(INSTALLED) ## a minute of fuzzing the header check; ARGS="--seconds 600"
+	@$(BIN)/python -m tests.fuzz.fuzz_container $(ARGS)
 
 fix: $(INSTALLED) ## format and repair what can be repaired
 	$(BIN)/ruff format .

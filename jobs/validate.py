@@ -141,7 +141,7 @@ def _in_sandbox(attempt: Attempt, contribution: Contribution, file: Contribution
         read_only={
             "file": path,
             "base": cache.base_folder(contribution.base_model),
-            "dossier": _dossier(contribution, scratch),
+            "dossier": _dossier(contribution, file, scratch),
         },
         output_dir=out,
         limits=LIMITS,
@@ -166,12 +166,13 @@ def _expected(contribution: Contribution) -> set[int]:
     return asked if 7 in asked else asked - DRAWN
 
 
-def _dossier(contribution: Contribution, scratch: Path) -> Path:
+def _dossier(contribution: Contribution, file: ContributionFile, scratch: Path) -> Path:
     """Write what came beside the file and what it is held against, as the kit's checks read it."""
     assert contribution.base_model is not None  # as above
     signed = attestations.of(contribution)
     path = scratch / "dossier.json"
     facts = {
+        "sha256": file.sha256,  # as check 0 found it
         "card": contribution.training_card,
         "signature": signed.get("signature"),
         "privacy": signed.get("privacy"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..scan import sha256_of
 from .numerics import Layers
 
 
@@ -18,6 +19,7 @@ class Dossier:
     keys: fingerprint to public key, 32 bytes, of every key in force of the institution; None where nobody knows them
     (a site checks offline).
     peers: see numerics.check_numerics().
+    known_sha256: of the file, where somebody trusted has hashed it already.
     is_complete: what is missing is missing for good (the centre), and not merely not given here (a site).
     """
 
@@ -27,10 +29,23 @@ class Dossier:
     keys: Mapping[str, bytes] | None = None
     peers: tuple[Layers, ...] = field(default=())
     is_complete: bool = False
+    known_sha256: str = ""
+
+    def sha256(self, path: Path | str) -> str:
+        """Return the file's SHA-256; the centre knows it from the transfer and reads no large file for it again."""
+        return self.known_sha256 or sha256_of(path)
 
 
 def load_dossier(path: Path) -> Dossier:
     """Read what the portal wrote for its checks: one JSON file of these fields, keys in base64."""
     given = json.loads(path.read_text(encoding="utf-8"))
     keys = {name: base64.b64decode(key) for name, key in given["keys"].items()}
-    return Dossier(given["card"], given["signature"], given["privacy"], keys, tuple(given["peers"]), is_complete=True)
+    return Dossier(
+        card=given["card"],
+        signature=given["signature"],
+        privacy=given["privacy"],
+        keys=keys,
+        peers=tuple(given["peers"]),
+        is_complete=True,
+        known_sha256=given["sha256"],
+    )

@@ -8,7 +8,6 @@ from PIL import Image
 
 from .. import copies, likeness, statements
 from ..generator import Base
-from ..scan import sha256_of
 from .dossier import Dossier
 from .drawn import Drawn, Reference
 from .results import CheckResult, not_measured
@@ -45,7 +44,7 @@ def _opened(path: Path, dossier: Dossier) -> tuple[dict[str, Any], CheckResult |
             found = statements.unverified(dossier.privacy, statements.PRIVACY)
         else:
             found = statements.open_statement(dossier.privacy, statements.PRIVACY, dossier.keys)
-        statements.require_subject(found, sha256_of(path))
+        statements.require_subject(found, dossier.sha256(path))
     except statements.StatementError as error:
         sentence = f"The privacy report does not hold. {error.sentence}"
         return {}, CheckResult(9, "privacy", "fail", sentence, error.fix, {"code": error.code})

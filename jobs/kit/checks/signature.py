@@ -1,7 +1,6 @@
 """Check 2: a key registered for the institution signed exactly this file."""
 
 from .. import statements
-from ..scan import sha256_of
 from .dossier import Dossier
 from .results import CheckResult, not_measured
 
@@ -20,7 +19,7 @@ def check_signature(path: str, dossier: Dossier) -> CheckResult:
             found = statements.unverified(dossier.signature, statements.WEIGHTS)
         else:
             found = statements.open_statement(dossier.signature, statements.WEIGHTS, dossier.keys)
-        statements.require_subject(found, sha256_of(path))
+        statements.require_subject(found, dossier.sha256(path))
     except statements.StatementError as error:
         return CheckResult(2, "signature", "fail", error.sentence, error.fix, {"code": error.code})
     evidence = {"fingerprint": found.fingerprint, "sha256": found.sha256}

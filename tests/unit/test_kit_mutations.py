@@ -1,0 +1,149 @@
+"""Another architecture is always refused by the key that differs; an honest fine-tune never is."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from jobs.kit import checks, generator
+from jobs.kit.container import ITEM_BYTES, Container, Tensor, read_container
+
+BASE = generator.load_base(Path(generator.__file__).parent / "base" / "fundus-64")
+SCHEMA = BASE.schema
+KEYS = sorted(SCHEMA)
+CASES = 200
+
+Layout = dict[str, tuple[str, tuple[int, ...]]]
+
+
+def container(layout: Layout) -> Container:
+    """Return a header as read_container() gives it, without a file behind it."""
+    tensors, start = [], 0
+    for name, (dtype, shape) in layout.items():
+        stop = start + math.prod(shape) * ITEM_BYTES[dtype]
+        tensors.append(Tensor(name, dtype, shape, start, stop))
+        start = stop
+    return Container(Path("weights.safetensors"), start, 0, tuple(tensors), {})
+
+
+def replaced(key: str, name: str, dtype: str, shape: tuple[int, ...]) -> Layout:
+    return {**{k: v for k, v in SCHEMA.items() if k != key}, name: (dtype, shape)}
+
+
+def missing(key: str, rng: np.random.Generator) -> tuple[Layout, str, str]:
+    return {k: v for k, v in SCHEMA.items() if k != key}, "missing_tensors", key
+
+
+def renamed(key: str, rng: np.random.Generator) -> tuple[Layout, str, str]:
+    return replaced(key, f"{key}_{rng.integers(1000)}", *SCHEMA[key]), "missing_tensors", key
+
+
+def extra(key: str, rng: np.random.Generator) -> tuple[Layout, str, str]:
+    name = f"{key}.extra{rng.integers(1000)}"
+    return {**SCHEMA, name: SCHEMA[key]}, "unexpected_tensors", name
+
+
+def longer(key: str, rng: np.random.Generator) -> tuple[Layout, str, str]:
+    dtype, shape = SCHEMA[key]
+    place = int(rng.integers(len(shape)))
+    changed = (*shape[:place], shape[place] + int(rng.integers(1, 9)), *shape[place + 1 :])
+    return replaced(key, key, dtype, changed), "wrong_shape", key
+
+
+def shorter(key: str, rng: np.random.Generator) -> tuple[Layout, str, str]:
+    dtype, shape = SCHEMA[key]
+    place = int(np.argmax(shape))
+    changed = (*shape[:place], shape[place] - 1, *shape[place + 1 :])
+    return replaced(key, key, dtype, changed), "wrong_shape", key
+
+
+def of_higher_rank(key: str, rng: np.random.Generator) -> tuple[Layout, str, str]:
+    dtype, shape = SCHEMA[key]
+    return replaced(key, key, dtype, (*shape, 1)), "wrong_shape", key
+
+
+def flattened(key: str, rng: np.random.Generator) -> tuple[Layout, str, str]:
+    dtype, shape = SCHEMA[key]
+    changed = (math.prod(shape),) if len(shape) > 1 else (1, *shape)
+    return replaced(key, key, dtype, changed), "wrong_shape", key
+
+
+def of_another_format(key: str, rng: np.random.Generator) -> tuple[Layout, str, str]:
+    return replaced(key, key, str(rng.choice(["F32", "BF16"])), SCHEMA[key][1]), "wrong_dtype", key
+
+
+MUTATIONS = [missing, renamed, extra, longer, shorter, of_higher_rank, flattened, of_another_format]
+
+
+@pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda mutate: mutate.__name__)
+def test_a_single_mutation_is_refused_by_the_key_that_differs(mutate):
+    rng = np.random.default_rng(MUTATIONS.index(mutate))
+    refused = 0
+    for key in rng.choice(KEYS, CASES):
+        layout, code, named = mutate(str(key), rng)
+        result = checks.check_schema(container(layout), BASE)
+        assert (result.verdict, result.evidence["code"]) == ("fail", code)
+        assert f" the first is {named}" in result.sentence
+        refused += 1
+    assert refused == CASES
+
+
+@pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda mutate: mutate.__name__)
+def test_so_is_a_real_file_of_each_kind(tmp_path, mutate):
+    layout, code, _ = mutate("mid_block.resnets.0.conv1.weight", np.random.default_rng(0))
+    formats = {"F16": np.float16, "F32": np.float32}
+    layout = {name: (dtype if dtype in formats else "F32", shape) for name, (dtype, shape) in layout.items()}
+    arrays = {name: np.zeros(shape, formats[dtype]) for name, (dtype, shape) in layout.items()}
+    save_file(arrays, tmp_path / "w.safetensors", {"format": "pt"})
+    result = checks.check_schema(read_container(tmp_path / "w.safetensors"), BASE)
+    assert (result.verdict, result.evidence["code"]) == ("fail", code)
+
+
+def uniform(tensors, rng):
+    size = 10 ** rng.uniform(-4, -1.5)
+    return {k: (v.astype(np.float32) * (1 + size * rng.standard_normal(v.shape))) for k, v in tensors.items()}
+
+
+def one_layer(tensors, rng):
+    key = str(rng.choice([name for name, value in tensors.items() if value.any()]))
+    return {k: v * np.float32(1.01) if k == key else v for k, v in tensors.items()}
+
+
+def low_rank(tensors, rng):
+    """Move the attention's matrices by products of rank 4, as a merged adapter does."""
+
+    def moved(name, value):
+        if value.ndim != 2 or ".to_" not in name:
+            return value
+        a, b = rng.standard_normal((value.shape[0], 4)), rng.standard_normal((4, value.shape[1]))
+        return value + 1e-3 * (a @ b)
+
+    return {name: moved(name, value) for name, value in tensors.items()}
+
+
+def averaged_with_noise(tensors, rng):
+    return {k: 0.98 * v.astype(np.float32) + 0.02 * v.std() * rng.standard_normal(v.shape) for k, v in tensors.items()}
+
+
+def only_biases(tensors, rng):
+    return {k: v + np.float32(1e-3) * rng.standard_normal(v.shape) if v.ndim == 1 else v for k, v in tensors.items()}
+
+
+TUNES = [uniform, one_layer, low_rank, averaged_with_noise, only_biases]
+
+
+@pytest.mark.parametrize("tune", TUNES, ids=lambda tune: tune.__name__)
+def test_ten_honest_fine_tunes_of_each_kind_are_accepted(tmp_path, tune):
+    tensors, accepted = load_file(BASE.weights), 0
+    for seed in range(10):
+        tuned = tune(tensors, np.random.default_rng(seed))
+        path = tmp_path / f"{seed}.safetensors"
+        save_file({name: value.astype(np.float16) for name, value in tuned.items()}, path, {"format": "pt"})
+        result, found = checks.check_container(path, BASE)
+        assert result.verdict == "pass"
+        assert checks.check_schema(found, BASE).verdict == "pass"
+        assert checks.check_numerics(found, BASE).verdict == "pass"
+        accepted += 1
+    assert accepted == 10
