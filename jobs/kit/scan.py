@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -97,15 +96,16 @@ class Scan:
     sha256: str
     size: int
     tensors: tuple[TensorStatistics, ...]
+    differences: tuple["Difference", ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Difference:
-    """How far one tensor is from the base's: squared norms, float64."""
+    """How far one tensor is from the base's: squared norms, summed in float64 over blocks."""
 
     name: str
-    delta_squares: float
-    base_squares: float
+    delta_squares: float = 0.0
+    base_squares: float = 0.0
 
     @property
     def relative(self) -> float:
@@ -115,17 +115,24 @@ class Difference:
         return math.sqrt(self.delta_squares / self.base_squares) if self.base_squares else math.inf
 
 
-def scan(container: Container, on_progress: Callable[[int, int, str], None] | None = None) -> Scan:
+def scan(
+    container: Container,
+    on_progress: Callable[[int, int, str], None] | None = None,
+    *,
+    base: Container | None = None,
+) -> Scan:
     """
-    Hash the whole file and measure every tensor in one read.
+    Hash the whole file, measure every tensor and, given the base, its distance from it: in one read of each.
 
     Args:
+        base: holds a tensor of every name in the container, of the same shape; finite numbers are expected there.
         on_progress: gets (bytes done, bytes in all, text), about every 64 MiB.
     Raises:
         ContainerError: the file changed since its header was read.
     """
     digest = hashlib.sha256()
-    moments = _Moments(container.tensors)
+    deltas = _Deltas(base) if base is not None else None
+    moments = _Moments(container.tensors, deltas)
     free: SimpleQueue[int] = SimpleQueue()
     consumers = (_Consumer(digest.update), _Consumer(moments.feed))
     buffers = [memoryview(bytearray(BUFFER_BYTES)) for _ in range(RING_BUFFERS)]
@@ -142,10 +149,13 @@ def scan(container: Container, on_progress: Callable[[int, int, str], None] | No
         for consumer in consumers:
             consumer.blocks.put(None)
             consumer.thread.join()
+        if deltas is not None:
+            os.close(deltas.descriptor)
     for consumer in consumers:
         if consumer.error is not None:
             raise consumer.error
-    return Scan(digest.hexdigest(), container.size, tuple(moments.statistics))
+    found = tuple(deltas.found.values()) if deltas is not None else ()
+    return Scan(digest.hexdigest(), container.size, tuple(moments.statistics), found)
 
 
 def _fill(container: Container, buffers: list[memoryview], free: "SimpleQueue[int]") -> Iterator[tuple[int, int, int]]:
@@ -210,8 +220,8 @@ class _Consumer:
 class _Moments:
     """Feeds the bytes of a file, in order, to the statistics of the tensor they belong to."""
 
-    def __init__(self, tensors: tuple[Tensor, ...]) -> None:
-        self.tensors = tensors
+    def __init__(self, tensors: tuple[Tensor, ...], deltas: "_Deltas | None" = None) -> None:
+        self.tensors, self.deltas = tensors, deltas
         self.statistics = [TensorStatistics(tensor.name) for tensor in tensors]
         self.index = 0
         self.position = 0
@@ -235,10 +245,41 @@ class _Moments:
         if self.rest:
             need = item - len(self.rest)
             whole, block = self.rest + bytes(block[:need]), block[need:]
-            statistics.add(as_float32(whole, tensor.dtype))
+            self._add(statistics, as_float32(whole, tensor.dtype))
         tail = len(block) % item
         self.rest = bytes(block[len(block) - tail :]) if tail else b""
-        statistics.add(as_float32(block[: len(block) - tail], tensor.dtype))
+        self._add(statistics, as_float32(block[: len(block) - tail], tensor.dtype))
+
+    def _add(self, statistics: TensorStatistics, values: np.ndarray) -> None:
+        if self.deltas is not None:
+            self.deltas.add(statistics.name, statistics.count, values)
+        statistics.add(values)
+
+
+class _Deltas:
+    """Compares values with the base's of the same tensor and place, as they pass by."""
+
+    def __init__(self, base: Container) -> None:
+        self.tensors = {tensor.name: tensor for tensor in base.tensors}
+        self.found: dict[str, Difference] = {}
+        self.descriptor = os.open(base.path, os.O_RDONLY | os.O_CLOEXEC)
+        self.buffer = memoryview(bytearray(2 * BLOCK_BYTES))  # a float32 for each float16 of a block
+
+    def add(self, name: str, first: int, values: np.ndarray) -> None:
+        """Add float32 values, of which `first` stood before in their tensor."""
+        tensor = self.tensors[name]
+        difference = self.found.setdefault(name, Difference(name))
+        item = ITEM_BYTES[tensor.dtype]
+        space = self.buffer[: len(values) * item]
+        os.preadv(self.descriptor, [space], tensor.start + first * item)
+        other = as_float32(space, tensor.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is another finding
+            change = values - other
+            moved = float(np.dot(change, change))
+        if not math.isfinite(moved):  # float32 squares overflow beyond 1e19
+            moved = float(np.dot(change.astype(np.float64), change.astype(np.float64)))
+        difference.delta_squares += moved
+        difference.base_squares += float(np.dot(other, other))
 
 
 def as_float32(data: bytes | memoryview, dtype: str) -> np.ndarray:
@@ -266,31 +307,6 @@ def _half_to_float(bits: np.ndarray) -> np.ndarray:
     if len(values) and max(float(values.max()), -float(values.min())) >= 65536.0:
         return bits.view("<f2").astype(np.float32)
     return values
-
-
-def differences(container: Container, base: Container) -> list[Difference]:
-    """Compare every tensor with the base's of the same name and shape, block by block."""
-    others = {tensor.name: tensor for tensor in base.tensors}
-    found = []
-    with open(container.path, "rb", buffering=0) as ours, open(base.path, "rb", buffering=0) as theirs:
-        for tensor in container.tensors:
-            delta = norm = 0.0
-            pairs = zip(_blocks(ours, tensor), _blocks(theirs, others[tensor.name]), strict=True)
-            for mine, other in pairs:
-                change = mine - other
-                delta += float(np.dot(change, change))
-                norm += float(np.dot(other, other))
-            found.append(Difference(tensor.name, delta, norm))
-    return found
-
-
-def _blocks(file: FileIO, tensor: Tensor) -> Iterator[np.ndarray]:
-    """Yield a tensor's values in float64 blocks of 128 Ki values."""
-    item = ITEM_BYTES[tensor.dtype]
-    step = 131_072 * item
-    for start in range(tensor.start, tensor.stop, step):
-        data = os.pread(file.fileno(), min(step, tensor.stop - start), start)
-        yield as_float32(data, tensor.dtype).astype(np.float64)
 
 
 def sha256_of(path: Path | str) -> str:

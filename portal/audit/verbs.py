@@ -92,7 +92,7 @@ SENTENCES: dict[str, str] = {
     "contributor.confirmed": "{actor} confirmed the {subject}",
     "contributor.removed": "{actor} removed the {subject}",
     "contribution.attested": "{actor} added a signed statement to {subject}",
-    "contribution.upload_given_up": "An upload to {subject} stood still and was given up",
+    "contribution.upload_given_up": "{actor} gave up an upload to {subject} that stood still",
     "contribution.file_added": "{actor} announced a file of {subject}",
     "contribution.file_uploaded": "{actor} uploaded a file of {subject}",
     "contribution.file_removed": "{actor} removed a file of {subject}",

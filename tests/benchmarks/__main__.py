@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROWS = ["bench_validate.py", "bench_web.py", "bench_log.py", "bench_docket.py"]
+ROWS = [
+    "bench_validate.py", "bench_fit.py", "bench_uploads.py", "bench_web.py", "bench_log.py", "bench_docket.py"
+]  # fmt: skip
 
 
 def main() -> int:

@@ -260,6 +260,7 @@ def test_checks_that_wait_are_shown(browser, at_status):
     assert re.findall(r'<span class="number">(\d)</span> (\w+)', html) == [
         ("0", "Transfer"),
         ("1", "Container"),
+        ("3", "Agreement"),
         ("4", "Schema"),
         ("5", "Numerics"),
         ("7", "Generation"),

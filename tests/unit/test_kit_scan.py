@@ -10,7 +10,7 @@ import pytest
 from jobs.kit import scan as scan_module
 from jobs.kit.container import read_container
 from jobs.kit.errors import ContainerError
-from jobs.kit.scan import as_float32, differences, scan, sha256_of
+from jobs.kit.scan import as_float32, scan, sha256_of
 
 
 def write(path, arrays: dict[str, tuple[str, np.ndarray]]):
@@ -94,12 +94,22 @@ def test_progress_reaches_the_end(tmp_path):
     assert seen[-1] == (container.size, container.size)
 
 
-def test_differences_are_relative_to_the_base(tmp_path, rng):
+@pytest.mark.parametrize("buffer_bytes", [4096 + 1, 4 << 20])
+def test_differences_are_relative_to_the_base(tmp_path, rng, monkeypatch, buffer_bytes):
+    monkeypatch.setattr(scan_module, "BUFFER_BYTES", buffer_bytes)  # odd: a buffer's end cuts values in two
     ours, base = rng.normal(size=300_000).astype(np.float32), rng.normal(size=300_000).astype(np.float32)
     same = np.ones(3, np.float16)
     a = write(tmp_path / "a", {"w": ("F32", ours), "s": ("F16", same)})
     b = write(tmp_path / "b", {"s": ("F16", same), "w": ("F32", base)})  # order does not matter
-    changed, equal = differences(a, b)
+    changed, equal = scan(a, base=b).differences
     delta = ours.astype(np.float64) - base
     assert changed.relative == pytest.approx(np.linalg.norm(delta) / np.linalg.norm(base.astype(np.float64)))
     assert equal.relative == 0.0
+    assert changed.base_squares == pytest.approx(np.square(base.astype(np.float64)).sum())
+
+
+def test_differences_of_large_numbers_stay_finite(tmp_path):
+    a = write(tmp_path / "a", {"w": ("F32", np.full(9, 1e30, np.float32))})
+    b = write(tmp_path / "b", {"w": ("F32", np.ones(9, np.float32))})
+    [found] = scan(a, base=b).differences
+    assert found.relative == pytest.approx(1e30)

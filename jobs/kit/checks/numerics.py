@@ -8,7 +8,7 @@ import numpy as np
 
 from ..container import Container, read_container
 from ..generator import Base
-from ..scan import Difference, Scan, differences, scan
+from ..scan import Difference, Scan, scan
 from .results import CheckResult, Progress
 
 FEWEST_PEERS = 8  # accepted contributions: the spread of fewer is no measure
@@ -28,13 +28,13 @@ def check_numerics(
     Args:
         peers: `layers` of accepted contributions of the same base.
     """
-    found = scan(container, on_progress)
+    found = scan(container, on_progress, base=read_container(base.weights))
     evidence: dict[str, Any] = {"sha256": found.sha256, "tensors": len(found.tensors)}
     problem = _bad_numbers(found)
     if problem is not None:
         code, sentence, fix, more = problem
         return CheckResult(5, "numerics", "fail", sentence, fix, {"code": code, **evidence, **more})
-    changes = differences(container, read_container(base.weights))
+    changes = found.differences
     layers = layer_distances(changes)
     changed = sum(change.delta_squares > 0 for change in changes)
     evidence |= {"layers": layers, "changed_tensors": changed, "largest": _largest(changes)}
@@ -95,7 +95,7 @@ def _bad_numbers(found: Scan) -> tuple[str, str, str, dict[str, Any]] | None:
     return None
 
 
-def layer_distances(changes: list[Difference]) -> dict[str, float]:
+def layer_distances(changes: Sequence[Difference]) -> dict[str, float]:
     """Return |w - base| / |base| for each group of layers (down_blocks.0, mid_block, ...) and for "all"."""
     sums: dict[str, list[float]] = {}
     for change in changes:
@@ -108,7 +108,7 @@ def layer_distances(changes: list[Difference]) -> dict[str, float]:
     return {key: _finite(math.sqrt(delta / base)) if base else 0.0 for key, (delta, base) in sums.items()}
 
 
-def _largest(changes: list[Difference]) -> dict[str, Any]:
+def _largest(changes: Sequence[Difference]) -> dict[str, Any]:
     change = max(changes, key=lambda c: c.relative if math.isfinite(c.relative) else -1.0)
     return {"name": change.name, "relative": _finite(change.relative)}
 
