@@ -13,6 +13,7 @@ from playwright.sync_api import APIResponse, Page, expect
 
 from tests.browser.people import (
     PASSWORD,
+    Person,
     demo_person,
     keep_recovery_codes,
     link_of_mail,
@@ -81,8 +82,9 @@ def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, t
     expect(receipt.locator("main")).to_contain_text("Harbour Eye Hospital")
     expect(receipt.locator("main")).not_to_contain_text("Sipho")
 
-    # Contribute: fine-tuned with the kit, sent by the browser, again after a reload
-    weights = fine_tune(portal, tmp_path)
+    # Contribute: fine-tuned, measured and signed with the kit, sent by the browser, again after a reload
+    weights, public_key = fine_tune(portal, tmp_path)
+    register_key(sipho, public_key)
     investigator.goto("/contributions/new/")
     investigator.locator("input[name=title]").fill("Harbour generator")
     investigator.locator("form:has(input[name=title]) button[type=submit]").click()
@@ -96,6 +98,10 @@ def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, t
     investigator.reload()
     investigator.locator("#upload-file").set_input_files(weights)
     expect(investigator.locator("main")).to_contain_text("The file has arrived", timeout=2 * MINUTES)
+    for name, kind in (("weights.safetensors.signed.json", "signature"), ("privacy_report.json", "privacy report")):
+        investigator.locator("input[name=statement]").set_input_files(weights.with_name(name))
+        investigator.get_by_role("button", name="Add it").click()
+        expect(investigator.locator("body")).to_contain_text(f"The {kind} is here.")
     investigator.get_by_role("link", name="Continue").click()
     investigator.locator("form:has(button[type=submit]) button[type=submit]").last.click()
 
@@ -153,13 +159,35 @@ def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, t
     verify_by_curl(portal, researcher, tmp_path / "curl", by_browser)
 
 
-def fine_tune(portal: RunningPortal, folder: Path) -> Path:
-    """Fine-tune the base generator on the phantoms, a few steps, with the kit's own command."""
-    argv = [sys.executable, "-m", "jobs.kit", "fit", str(portal.data_dir / "phantoms")]
-    argv += ["--out", str(folder / "fit"), "--steps", "6"]
+def fine_tune(portal: RunningPortal, folder: Path) -> tuple[Path, str]:
+    """Fine-tune the base on the phantoms, measure and sign, with the kit; return the weights and the public key."""
+    photographs, weights = str(portal.data_dir / "phantoms"), folder / "fit" / "weights.safetensors"
+    key = ["--key", str(folder / "signing-key.pem")]
+    made = json.loads(kit("keys", "new", *key, "--json"))
+    kit("fit", photographs, "--out", str(folder / "fit"), "--steps", "6")
+    kit("privacy", photographs, "--weights", str(weights), "--most", "20", *key)
+    kit("sign", str(weights), *key)
+    return weights, made["public_key"]
+
+
+def kit(*arguments: str) -> str:
+    argv = [sys.executable, "-m", "jobs.kit", *arguments]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return folder / "fit" / "weights.safetensors"
+    return done.stdout
+
+
+def register_key(official: Person, public_key: str) -> None:
+    """Let the signing official register the institution's key, with a fresh proof."""
+    page = official.page
+    page.goto("/institutions/harbour-eye-hospital/keys/")
+    page.locator("input[name=public_key]").fill(public_key)
+    page.locator("input[name=label]").fill("The machine of the walk")
+    if page.locator("main form input[name=password]").count():
+        page.locator("input[name=password]").fill(official.password)
+        page.locator("input[name=code]").fill(official.code())
+    page.get_by_role("button", name="Register the key").click()
+    expect(page.locator("body")).to_contain_text("is registered.")
 
 
 def verify_by_curl(portal: RunningPortal, page: Page, folder: Path, by_browser: Path) -> None:
