@@ -84,6 +84,15 @@ def _privacy(value: object) -> str:
     return ""
 
 
+def _years(value: object) -> str:
+    """Return what is wrong with a range of years: never a date, which could point at a visit."""
+    found = re.fullmatch(r"(\d{4})\s*(?:-|–|to)\s*(\d{4})|(\d{4})", value.strip()) if isinstance(value, str) else None
+    if found is None:
+        return "must be a year or a range of years, such as 2015-2024."
+    first, last = (int(found[3]),) * 2 if found[3] else (int(found[1]), int(found[2]))
+    return "" if 1950 <= first <= last <= 2100 else "must run from an earlier to a later year."
+
+
 # field: (label, rule, may it be unknown)
 FIELDS: dict[str, tuple[str, Callable[[object], str], bool]] = {
     "images": ("Images", _count, False),
@@ -100,13 +109,22 @@ FIELDS: dict[str, tuple[str, Callable[[object], str], bool]] = {
 }
 
 
+# Of the site more than of the training: nobody has to answer, but the board will ask. field: (label, rule)
+OPTIONAL: dict[str, tuple[str, Callable[[object], str]]] = {
+    "years": ("Years of the photographs", _years),
+    "labels": ("Labels", _described),
+    "exclusions": ("Exclusions", _procedure),
+    "ethics_reference": ("Ethics approval", _procedure),
+}
+
+
 def suppress_small_cells(card: Card) -> Card:
     """Return the card with every count of 1 to 9 images or people written as `<10`."""
 
     def cell(value: object) -> object:
         return "<10" if _small_cell(value) else value
 
-    for name in ("images", "patients", "cameras", "demographics"):
+    for name in ("images", "patients", "cameras", "demographics", "labels"):
         value = card.get(name)
         if isinstance(value, dict):
             card = {**card, name: {key: cell(item) for key, item in value.items()}}
@@ -147,6 +165,9 @@ def _judge(card: Card) -> Iterator[Problem]:
                 yield Problem(name, f"{label}: this must be known.", missing=True)
         elif wrong := rule(value):
             yield Problem(name, f"{label} {wrong}")
+    for name, (label, rule) in OPTIONAL.items():
+        if card.get(name) not in (*UNKNOWN, "", {}) and (wrong := rule(card[name])):
+            yield Problem(name, f"{label} {wrong}")
 
 
 def _other_base(card: Card, base_sha256: str) -> Iterator[Problem]:
@@ -159,8 +180,12 @@ def _other_base(card: Card, base_sha256: str) -> Iterator[Problem]:
 def read_back(card: Card) -> list[tuple[str, str]]:
     """Return the card as (label, text) pairs for people: what we ask for first, then what else the kit wrote."""
     asked = [(label, _words(card[name]) if name in card else "Not filled in") for name, (label, _, _) in FIELDS.items()]
-    rest = [(name.replace("_", " ").capitalize(), _words(card[name])) for name in card if name not in FIELDS]
-    return asked + rest
+    told = [
+        (label, _words(card[name])) for name, (label, _) in OPTIONAL.items() if card.get(name) not in (None, "", {})
+    ]
+    known = {*FIELDS, *OPTIONAL}
+    rest = [(name.replace("_", " ").capitalize(), _words(card[name])) for name in card if name not in known]
+    return asked + told + rest
 
 
 def _words(value: object) -> str:

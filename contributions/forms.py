@@ -154,6 +154,17 @@ class CardForm(forms.Form):
         "Sex, age bands, ethnicity as far as you know them: one group per line with its count or share, such as "
         "<code>female: 412</code>; 1 to 9 is written <code>&lt;10</code>. Or <code>unknown</code>.",
     )
+    labels = _text(
+        3, "One per line with its images, such as <code>moderate NPDR: 120</code>, as far as they are.", required=False
+    )
+    years = forms.CharField(
+        max_length=20,
+        required=False,
+        label="Years of the photographs",
+        help_text="Such as <code>2015-2024</code>; years alone, never a date.",
+    )
+    exclusions = _text(2, "Whom or what you left out, and why.", required=False)
+    ethics_reference = _text(2, "Committee, number and date; or the law by which none is needed.", required=False)
     steps = forms.IntegerField(min_value=1, label="Training steps")
     batch_size = forms.IntegerField(min_value=1, help_text="Images per step.")
     learning_rate = forms.FloatField(
@@ -173,7 +184,7 @@ class CardForm(forms.Form):
     delta = forms.FloatField(required=False, help_text="Only with differential privacy: between 0 and 1.")
 
     counts = ("images", "patients", "seed")
-    tables = ("cameras", "demographics", "augmentation", "deduplication")
+    tables = ("cameras", "demographics", "augmentation", "deduplication", *cards.OPTIONAL)
     numbers = ("steps", "batch_size", "learning_rate")
 
     def __init__(self, data: Any = None, *, contribution: Contribution, unfinished: bool = False) -> None:
@@ -205,12 +216,18 @@ class CardForm(forms.Form):
     def card(self) -> cards.Card:
         """Return the card as filled in; keys that the form does not show stay as the kit wrote them."""
         given = self.cleaned_data
-        card = {key: value for key, value in self.contribution.training_card.items() if key not in cards.FIELDS}
+        card = {
+            key: value
+            for key, value in self.contribution.training_card.items()
+            if key not in {*cards.FIELDS, *cards.OPTIONAL}
+        }
         card |= {name: given[name] for name in self.numbers if given.get(name) is not None}
         card |= {name: self._count(given[name]) for name in self.counts if given.get(name)}
         card |= {name: self._described(name, given[name]) for name in self.tables if given.get(name)}
         if given.get("dp_used") == "yes":
-            card["dp"] = {"used": True, "epsilon": given.get("epsilon"), "delta": given.get("delta")}
+            kept = self.contribution.training_card.get("dp")  # what epsilon follows from, as the kit wrote it
+            kept = kept if isinstance(kept, dict) and kept.get("used") else {}
+            card["dp"] = {**kept, "used": True, "epsilon": given.get("epsilon"), "delta": given.get("delta")}
         elif given.get("dp_used") == "no":
             card["dp"] = {"used": False}
         return card

@@ -112,7 +112,7 @@ def _as_sent(card: Document) -> Document:
     def cell(value: object) -> object:
         return "<10" if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10 else value
 
-    for name in ("images", "patients", "cameras", "demographics"):
+    for name in ("images", "patients", "cameras", "demographics", "labels"):
         value = card.get(name)
         if isinstance(value, dict):
             card[name] = {key: cell(item) for key, item in value.items()} or "unknown"

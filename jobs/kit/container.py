@@ -6,8 +6,10 @@ with `../`. Only the header is read here, at most `Limits.max_header_bytes`; ten
 Format: https://huggingface.co/docs/safetensors (8 bytes little-endian header length, JSON header, data).
 """
 
+import itertools
 import json
 import math
+import operator
 import os
 import re
 import stat
@@ -231,6 +233,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _small_integer(text: str) -> int:
     if len(text) > MAX_INTEGER_DIGITS:
         _refuse("number_out_of_range", f"The header holds a number of {len(text):,} digits.")
+    if text == "-0":  # zero to Python, and no whole number to the library
+        _refuse("number_out_of_range", "The header holds the number -0.")
     return int(text)
 
 
@@ -304,6 +308,8 @@ def _check_entry(name: str, entry: Any, limits: Limits, data_start: int) -> Tens
         _refuse(
             "shape_invalid", f"The shape of tensor {name} is not a list of at most {limits.max_rank} whole numbers."
         )
+    if any(product >= 2**63 for product in itertools.accumulate(shape, operator.mul)):  # also before a side of zero
+        _refuse("shape_invalid", f"The shape of tensor {name} is larger than any file.")
     if not _whole_numbers(offsets) or len(offsets) != 2 or offsets[1] < offsets[0]:
         _refuse("offsets_invalid", f"The data_offsets of tensor {name} are not two rising whole numbers.")
     needed = math.prod(shape) * ITEM_BYTES[dtype]  # Python integers do not overflow

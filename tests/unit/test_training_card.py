@@ -134,3 +134,42 @@ def test_a_card_is_read_back_in_words():
         "0.1.0",
     )
     assert dict(cards.read_back({}))["Images"] == "Not filled in"
+
+
+# Of the site: nobody has to answer
+
+
+SITE = {
+    "years": "2015-2024",
+    "labels": {"no DR": 400, "PDR": "<10"},
+    "exclusions": "Children.",
+    "ethics_reference": "HREC/2026/9",
+}
+
+
+def test_what_a_site_tells_beyond_the_training_is_kept_and_judged():
+    assert cards.problems(CARD | SITE) == []
+    assert cards.problems(CARD | dict.fromkeys(SITE, "unknown")) == []
+    told = dict(cards.read_back(CARD | SITE))
+    assert (told["Years of the photographs"], told["Labels"]) == ("2015-2024", "no DR: 400; PDR: <10")
+    assert "Labels" not in dict(cards.read_back(CARD))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "wrong"),
+    [
+        ("years", "12 May 2015", "must be a year or a range of years"),
+        ("years", "2024-2015", "must run from an earlier to a later year"),
+        ("years", 2015, "must be a year or a range of years"),
+        ("labels", {"PDR": 4}, "(PDR) is 4: a group this small can point at people. Write <10 instead."),
+        ("labels", "PDR: 4", "is 4: a group this small can point at people."),
+        ("exclusions", 5, "must be a text"),
+    ],
+)
+def test_what_points_at_people_is_refused_there_too(field, value, wrong):
+    [problem] = cards.problems(CARD | {field: value})
+    assert (problem.field, wrong in problem.sentence, problem.missing) == (field, True, False)
+
+
+def test_small_cells_of_labels_are_written_as_fewer_than_ten():
+    assert cards.suppress_small_cells({"labels": {"PDR": 4, "no DR": 40}}) == {"labels": {"PDR": "<10", "no DR": 40}}
