@@ -90,6 +90,9 @@ def write(path: Path, envelope: Document) -> None:
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--most", type=click.IntRange(20), default=500, show_default=True, help="Photographs of either side.")
+@click.option(
+    "--samples", type=click.IntRange(16), default=64, show_default=True, help="Images drawn from the weights."
+)
 @terminal.as_json_option
 def privacy(
     folder: Path,
@@ -101,6 +104,7 @@ def privacy(
     device: str,
     seed: int,
     most: int,
+    samples: int,
     as_json: bool,
 ) -> int:
     """
@@ -129,6 +133,7 @@ def privacy(
             device=fit.choose_device(device),
             seed=seed,
             most=most,
+            samples=samples,
             on_progress=on_progress,
         )
     envelope = statements.sign(statements.PRIVACY, weights.name, report["weights_sha256"], report, key)

@@ -48,6 +48,7 @@ def report(
     device: str = "cpu",
     seed: int = 0,
     most: int = MOST_IMAGES,
+    samples: int = SAMPLES,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """
@@ -56,6 +57,7 @@ def report(
     Args:
         dp: the training card's entry, copied into the report.
         most: photographs of either side that are asked for, drawn by seed.
+        samples: images drawn from the weights.
     Returns:
         The predicate of the signed statement (statements.PRIVACY), JSON values only.
     Raises:
@@ -65,7 +67,7 @@ def report(
     train, held_out = sides(folder, base.image_size, seed=seed, most=most, on_progress=on_progress)
     model = generator.load_weights(generator.build(base.config["architecture"]), weights).to(device)
     first = generator.load_weights(generator.build(base.config["architecture"]), base.weights).to(device)
-    classes = [index % len(base.config["classes"]) for index in range(SAMPLES)]
+    classes = [index % len(base.config["classes"]) for index in range(samples)]
     drawn = generator.sample(
         model,
         base.config["scheduler"],
@@ -77,7 +79,7 @@ def report(
     return {
         "base": {"slug": base.slug, "sha256": base.sha256},
         "weights_sha256": scan.sha256_of(weights),
-        "images": {"train": len(train.squares), "held_out": len(held_out.squares), "generated": SAMPLES},
+        "images": {"train": len(train.squares), "held_out": len(held_out.squares), "generated": samples},
         "copies": _copies(generator.to_uint8(drawn), train, held_out, seed=seed, device=device),
         "membership": _membership(model, first, base.config["scheduler"], train, held_out, on_progress),
         "dp": dp or {"used": False},
