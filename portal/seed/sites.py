@@ -45,7 +45,7 @@ def contribute(people: People, key: str, sample: Path, say: Say, *, steps: int) 
         key_file = _register_key(people, key, Path(folder))
         _kit(
             people, key, "privacy", str(Path(folder) / "photographs"), "--weights", str(out / "weights.safetensors"),
-            "--key", str(key_file), "--most", "40", "--samples", "32",
+            "--key", str(key_file), "--most", "40",
         )  # fmt: skip
         say.step(f"{institution}: contributing the weights through the API")
         _kit(

@@ -165,7 +165,7 @@ def fine_tune(portal: RunningPortal, folder: Path) -> tuple[Path, str]:
     key = ["--key", str(folder / "signing-key.pem")]
     made = json.loads(kit("keys", "new", *key, "--json"))
     kit("fit", photographs, "--out", str(folder / "fit"), "--steps", "6")
-    kit("privacy", photographs, "--weights", str(weights), "--most", "20", "--samples", "16", *key)
+    kit("privacy", photographs, "--weights", str(weights), "--most", "20", *key)
     kit("sign", str(weights), *key)
     return weights, made["public_key"]
 
