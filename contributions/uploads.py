@@ -25,6 +25,7 @@ from portal.institutions.models import Institution
 from portal.live import announce
 from portal.notifications.services import notify
 from portal.notifications.types import Type
+from portal.queue import attempt
 
 MAX_PARTS_SIGNED = 20
 REMIND_AFTER = timedelta(days=5)  # since the last part arrived
@@ -308,12 +309,16 @@ def tidy(*, now: datetime) -> None:
     """Announce the uploads that stand still, and two days later give them up; what is given up is told, too."""
     rows = ContributionFile.objects.filter(state=State.UPLOADING, contribution__status=Status.DRAFT)
     for file in rows.filter(added_at__lte=now - REMIND_AFTER).select_related("contribution__institution"):
-        parts = storage.list_parts(file.storage_key, file.upload_id)
-        still = now - max([file.added_at, *(part.arrived_at for part in parts)])
-        if still >= timedelta(days=storage.ABORT_AFTER_DAYS):
-            _give_up(file)
-        elif still >= REMIND_AFTER and file.reminded_at is None:
-            _remind(file, arrived=len(parts), now=now)
+        attempt(_look_after, file, now=now)  # one bad row stops no other
+
+
+def _look_after(file: ContributionFile, *, now: datetime) -> None:
+    parts = storage.list_parts(file.storage_key, file.upload_id)
+    still = now - max([file.added_at, *(part.arrived_at for part in parts)])
+    if still >= timedelta(days=storage.ABORT_AFTER_DAYS):
+        _give_up(file)
+    elif still >= REMIND_AFTER and file.reminded_at is None:
+        _remind(file, arrived=len(parts), now=now)
 
 
 @transaction.atomic

@@ -280,10 +280,15 @@ def _credit(request: SignedInRequest, contribution: Contribution) -> dict[str, A
     manages = request.user.has_perm("contributions.change_contribution", contribution)
     may_name = manages and contribution.status not in credits.ENDED
     return {
-        "contributors": [(row, proved.get(row.person_id, "")) for row in rows],
+        "contributors": [(row, *_orcid(proved.get(row.person_id, ""))) for row in rows],
         "own_line": credits.line_of(contribution, request.user),
         "contributor_form": ContributorForm(contribution=contribution) if may_name else None,
     }
+
+
+def _orcid(proved: str) -> tuple[str, str]:
+    """Return an iD and its address; both empty where none is proved."""
+    return proved, orcid.url_of(proved) if proved else ""
 
 
 @require_GET

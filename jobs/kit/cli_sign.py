@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from . import __version__, keys, statements, terminal
+from .cli_local import base_folder, read_json, require_sound, train_extra
 from .client import NEEDS_CHANGES, Document
 
 PASSPHRASE = "CONSORTIUM_KEY_PASSPHRASE"
@@ -113,8 +114,6 @@ def privacy(
     FOLDER is the one that `fit` got: training photographs, and others that were held out. The report holds statistics
     only. Exit status 0 when the portal would pass it or warn, 2 when it would fail.
     """
-    from .cli_local import base_folder, read_json, require_sound, train_extra  # noqa: PLC0415 -- --help does without
-
     key = signing_key(key_file)  # before an hour of work, not after it
     target = target or weights.with_name("privacy_report.json")
     base_dir = base_folder(base_name)

@@ -4,7 +4,10 @@ from pathlib import Path
 
 import click
 
-from . import terminal
+from . import convert as conversion
+from . import doctor as examination
+from . import signin, terminal
+from .cli_local import train_extra
 from .client import Document
 from .errors import KitError
 from .findings import FAILS, HOLDS, UNKNOWN
@@ -21,9 +24,6 @@ HEALTHY = {
 @terminal.as_json_option
 def doctor(folder: Path, as_json: bool) -> int:
     """Look at clock, proxy, portal, object store, disk, GPU and packages. Exit status 0 ready, 2 not, 3 cannot tell."""
-    from . import doctor as examination  # noqa: PLC0415 -- --help does without
-    from . import signin  # noqa: PLC0415 -- as above
-
     try:
         portal = signin.signed_in()
     except KitError as error:
@@ -47,7 +47,7 @@ def doctor(folder: Path, as_json: bool) -> int:
 @terminal.as_json_option
 def prepare(folder: Path, out_dir: Path, held_out: float, seed: int, as_json: bool) -> None:
     """Crop, grade and split the photographs in FOLDER for `fit` and `privacy`. Nothing leaves this machine."""
-    from . import prepare as preparation  # noqa: PLC0415 -- --help does without
+    from . import prepare as preparation  # noqa: PLC0415 -- numpy takes a moment; --help does without
 
     if (out_dir / "labels.csv").exists():
         raise KitError(f"{out_dir} is prepared already.", code="out_not_empty", fix="Choose another --out.")
@@ -76,9 +76,6 @@ def _split(counts: Document) -> str:
 @terminal.as_json_option
 def convert(file: Path, target: Path | None, as_json: bool) -> None:
     """Convert a PyTorch checkpoint FILE of your own (.pth, .pt, .ckpt, .bin) to safetensors, in a limited process."""
-    from . import convert as conversion  # noqa: PLC0415 -- --help does without
-    from .cli_local import train_extra  # noqa: PLC0415 -- as above
-
     target = target or file.with_suffix(".safetensors")
     with train_extra():
         import torch  # noqa: F401, PLC0415 -- missing in a small installation

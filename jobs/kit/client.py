@@ -166,7 +166,7 @@ class Portal:
         if body is not None:
             headers["Content-Type"] = "application/json"
             data = json.dumps(body).encode()
-        return self._json(self.request(method, API + path, headers=headers, body=data, repeatable=repeatable))
+        return self.read(self.request(method, API + path, headers=headers, body=data, repeatable=repeatable))
 
     def request(
         self,
@@ -201,7 +201,8 @@ class Portal:
             retry_after_max=RETRY_AFTER_MAX_SECONDS,
         )
 
-    def _json(self, response: urllib3.BaseHTTPResponse) -> Any:
+    def read(self, response: urllib3.BaseHTTPResponse) -> Any:
+        """Return the JSON of an answer, or raise what it says was wrong."""
         if response.status >= 300:
             raise self.problem(response)
         try:

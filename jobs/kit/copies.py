@@ -7,6 +7,7 @@ Source: Dar et al. 2024, arXiv:2402.01054, section "Memorization detection": the
 similarities between each validation image and the training image nearest to it.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,10 +84,16 @@ def _cosines(size: int) -> NDArray[np.float64]:
 
 def features(images: Pixels, device: str = "cpu") -> NDArray[np.float32]:
     """Return EfficientNet-Lite0 features of square images (N, S, S, 3), enlarged to the encoder's size: (N, 1280)."""
-    network = encoder.efficientnet_lite0()
+    network = _network()
     size = (network.image_size, network.image_size)
     large = [np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)) for image in images]
     return encoder.features(network, np.stack(large), device)
+
+
+@functools.cache
+def _network() -> encoder.Encoder:
+    """Return the encoder; it is read once, for it is asked of several sets of images in a row."""
+    return encoder.efficientnet_lite0()
 
 
 def by_hash(ours: Pixels, theirs: Pixels) -> Similarity:

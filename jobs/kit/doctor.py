@@ -87,8 +87,8 @@ def _network(portal: Portal | None) -> Iterator[Finding]:
 def _portal(portal: Portal) -> Iterator[Finding]:
     asked = time.time()
     try:
-        bases = portal.call("GET", "base-models")
         answer = portal.request("GET", f"{client.API}base-models")
+        bases = portal.read(answer)
     except KitError as error:
         yield Finding("portal", FAILS, str(error))
         return

@@ -87,6 +87,21 @@ def test_an_upload_that_stands_still_is_announced_once_and_given_up_two_days_lat
     assert announce(draft, TWO_PARTS, by=steward).state == "uploading"  # it can be sent again
 
 
+def test_one_upload_that_cannot_be_looked_after_stops_no_other(half, draft, steward, monkeypatch):
+    second = contributing.draft(draft.institution, draft.base_model, by=steward, title="Second")
+    announce(second, b"never sent", by=steward)
+    real = storage.list_parts
+
+    def failing(key, upload_id):
+        if key == half.storage_key:
+            raise storage.Unavailable("The object store did not answer.")
+        return real(key, upload_id)
+
+    monkeypatch.setattr(storage, "list_parts", failing)
+    uploads.tidy(now=timezone.now() + timedelta(days=8))
+    assert (draft.files.count(), second.files.count()) == (1, 0)
+
+
 def test_a_part_that_arrives_keeps_an_upload(half, draft):
     half.added_at -= timedelta(days=30)
     half.save()

@@ -183,3 +183,9 @@ def test_the_child_draws_samples_as_raw_pixels(tmp_path):
     model = generator.load_weights(generator.build(BASE.config["architecture"]), BASE.weights)
     expected = generator.to_uint8(generator.sample(model, BASE.config["scheduler"], [0, 1], seed=9))
     assert int(np.abs(pixels.astype(int) - expected).max()) <= 2
+
+
+def test_a_file_that_is_not_the_one_hashed_before_is_nobodys_verdict(tensors, tmp_path):
+    path = save(nudged(tensors), tmp_path / "w.safetensors")
+    with pytest.raises(RuntimeError, match="not the one that was hashed before"):
+        outcome(path, tmp_path, dossier=checks.Dossier(known_sha256="0" * 64))

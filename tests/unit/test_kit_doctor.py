@@ -1,6 +1,7 @@
 """The doctor tells what is wrong with a machine and its network, and what is only worth knowing."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
@@ -27,8 +28,6 @@ def portal(*, seconds_off: float = 0, store: str = "") -> Iterator[str]:
                 return
             body = b'[{"download_url": "/api/v1/base-models/1/download"}]' if "api" in self.path else b"x"
             self.send_response_only(200)
-            import time
-
             self.send_header("Date", formatdate(time.time() + seconds_off, usegmt=True))
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

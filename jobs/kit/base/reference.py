@@ -12,14 +12,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from .. import copies, fit, images
 
 
 def write(folder: Path, base_dir: Path) -> dict[str, object]:
     """Write the file, put its hash into config.json, and return what was put there."""
-    from safetensors.numpy import save_file  # noqa: PLC0415 -- slow import
-
     path = base_dir / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     rows = [row for row in images.without_duplicates(images.read_folder(folder)) if row.labels.get("split") != "train"]

@@ -135,7 +135,12 @@ class _Run:
     def _numerics(self) -> CheckResult:
         size, count = self.container.size, self.container.parameters
         self.emit({"type": "log", "text": f"Reading {size:,} bytes, {count:,} numbers"})
-        return check_numerics(self.container, self.base, self.dossier.peers, self._progress)
+        result = check_numerics(self.container, self.base, self.dossier.peers, self._progress)
+        found = result.evidence["sha256"]
+        if self.dossier.known_sha256 not in {"", found}:
+            raise RuntimeError("The file is not the one that was hashed before: this machine's disk or memory erred.")
+        self.dossier = replace(self.dossier, known_sha256=found)
+        return result
 
     def _generation(self) -> CheckResult:
         self.emit({"type": "log", "text": f"Generating {int(self.base.thresholds['samples'])} images from fixed seeds"})

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from .. import copies
 
@@ -45,8 +46,6 @@ def load_reference(path: Path) -> Reference | None:
     """Read reference.safetensors of a base generator; None where it has none."""
     if not path.exists():
         return None
-    from safetensors.numpy import load_file  # noqa: PLC0415 -- slow import
-
     saved = load_file(path)
     return Reference(
         saved["pixels"], saved["features"].astype(np.float32), saved["classes"].astype(int), saved["patients"]
