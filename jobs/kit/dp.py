@@ -87,16 +87,25 @@ def optimizer(
     """
     Return the optimiser of DP-SGD around a plain one: each photograph's gradient is clipped, noise is put on their sum.
 
+    The noise is seeded by the operating system, whatever seed the run has: who knew the seed could subtract it.
+
     Source: Abadi et al. 2016, algorithm 1.
     """
+    import torch  # noqa: PLC0415 -- slow import
     from opacus import GradSampleModule  # noqa: PLC0415 -- slow import
     from opacus.optimizers import DPOptimizer  # noqa: PLC0415 -- slow import
 
     # The hooks fire on the first layer too, whose input needs no gradient: that is as it should be.
     warnings.filterwarnings("ignore", message="Full backward hook is firing")
     GradSampleModule(model)  # its hooks stay on the layers of `model` and keep the single gradients
+    randomness = torch.Generator(next(model.parameters()).device)
+    randomness.seed()
     return DPOptimizer(
-        plain, noise_multiplier=noise_multiplier, max_grad_norm=clip_norm, expected_batch_size=batch_size
+        plain,
+        noise_multiplier=noise_multiplier,
+        max_grad_norm=clip_norm,
+        expected_batch_size=batch_size,
+        generator=randomness,
     )
 
 

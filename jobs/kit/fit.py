@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import torch
     from diffusers import UNet2DModel
 
+# What epsilon protects: one photograph, so a patient with several is protected less.
+DP_FACTS = {"unit": "photograph", "accountant": "RDP, Opacus"}
+
 Progress = Callable[[int, int, str], None]
 
 
@@ -393,5 +396,5 @@ def _privacy(config: FitConfig, count: int, steps: int) -> dict[str, Any]:
         "epsilon": round(found, 4),
         **facts,
         "clip_norm": config.clip_norm,
-        "accountant": "RDP, Opacus",
+        **DP_FACTS,
     }

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__, copies, generator, images, membership, scan
+from .encoder import LITE0_SHA256
 from .errors import KitError
+from .fit import classes_of
 
 SAMPLES = 64
 MINIMUM_IMAGES = 20  # on either side: fewer tell nothing, and a cell this small could point at people
@@ -92,27 +94,31 @@ def sides(
 ) -> tuple[Side, Side]:
     """Read the training and the held-out photographs of a folder, at most `most` of each."""
     rows = images.without_duplicates(images.read_folder(folder))
-    is_train = [row.labels.get("split", "train") in {"", "train"} for row in rows]
-    both = {row.patient for row, train in zip(rows, is_train, strict=True) if train and row.patient} & {
-        row.patient for row, train in zip(rows, is_train, strict=True) if not train
-    }
+    train = [row for row in rows if row.labels.get("split", "train") in {"", "train"}]
+    held_out = [row for row in rows if row.labels.get("split", "train") not in {"", "train"}]
+    _require_apart(train, held_out)
+    return (
+        _side(_drawn(train, most, seed), size, on_progress),
+        _side(_drawn(held_out, most, seed), size, on_progress),
+    )
+
+
+def _require_apart(train: list[images.Photograph], held_out: list[images.Photograph]) -> None:
+    """Raise PrivacyError unless there are enough photographs on either side, and no patient on both."""
+    both = {row.patient for row in train if row.patient} & {row.patient for row in held_out}
     if both:
         raise PrivacyError(
             f"{len(both)} patients have photographs on both sides, training and held out.",
             code="patient_on_both_sides",
             fix="Split by patient: `consortium prepare` does.",
         )
-    found = []
-    for wanted, name in ((True, "training"), (False, "held-out")):
-        own = [row for row, train in zip(rows, is_train, strict=True) if train is wanted]
-        if len(own) < MINIMUM_IMAGES:
+    for side, name in ((train, "training"), (held_out, "held-out")):
+        if len(side) < MINIMUM_IMAGES:
             raise PrivacyError(
-                f"There are {len(own)} {name} photographs; the report needs at least {MINIMUM_IMAGES} on either side.",
+                f"There are {len(side)} {name} photographs; the report needs at least {MINIMUM_IMAGES} on either side.",
                 code="too_few_images",
                 fix="Hold some patients' photographs out of training: `consortium prepare` splits a folder.",
             )
-        found.append(_side(_drawn(own, most, seed), size, on_progress))
-    return found[0], found[1]
 
 
 def _drawn(rows: list[images.Photograph], most: int, seed: int) -> list[images.Photograph]:
@@ -123,8 +129,6 @@ def _drawn(rows: list[images.Photograph], most: int, seed: int) -> list[images.P
 
 
 def _side(rows: list[images.Photograph], size: int, on_progress: Progress | None) -> Side:
-    from .fit import classes_of  # noqa: PLC0415 -- one table of classes for both
-
     # A photograph without a pseudonym is a patient of its own.
     patients = np.array([row.patient or f"\0{index}" for index, row in enumerate(rows)])
     return Side(images.load_squares(rows, size, on_progress), classes_of(rows), patients)
@@ -164,8 +168,6 @@ def _membership(
 
 
 def _method(base: generator.Base, *, seed: int, device: str) -> dict[str, Any]:
-    from .encoder import LITE0_SHA256  # noqa: PLC0415 -- beside its use
-
     return {
         "kit_version": __version__,
         "seed": seed,

@@ -137,8 +137,29 @@ def test_a_private_run_states_the_epsilon_that_follows_and_goes_on_after_a_stop(
         noise_multiplier=1.0, sample_rate=2 / card["images"], steps=6, delta=config.delta
     )
     assert (card["steps"], card["dp"]["used"], card["dp"]["epsilon"]) == (6, True, round(found, 4))
+    assert card["dp"]["unit"] == "photograph"
     card |= {"demographics": "unknown"}
     assert checks.check_declaration(BASE, checks.Dossier(card=card)).verdict == "pass"
+
+
+def test_the_noise_of_private_steps_follows_no_seed():
+    import torch
+
+    from jobs.kit import dp
+
+    def noise() -> torch.Tensor:
+        torch.manual_seed(7)
+        layer = torch.nn.Linear(50, 1, bias=False)
+        optimizer = dp.optimizer(
+            layer, torch.optim.SGD(layer.parameters(), lr=1.0), noise_multiplier=1.0, clip_norm=1.0, batch_size=1
+        )
+        before = layer.weight.detach().clone()
+        optimizer.zero_grad()
+        dp.without_photographs(layer)
+        optimizer.step()
+        return layer.weight.detach() - before
+
+    assert not torch.equal(noise(), noise())
 
 
 def test_a_private_step_that_draws_no_photograph_is_noise_alone(tmp_path):
