@@ -47,7 +47,7 @@ def sample(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) 
     from . import generator  # noqa: PLC0415 -- as above
 
     base = generator.load_base(options.base_dir)
-    model = generator.load_weights(generator.build(base.config["architecture"]), options.file)
+    model = generator.load(base, options.file)
     classes = [index % len(base.config["classes"]) for index in range(options.n)]
     images = generator.sample(model, base.config["scheduler"], classes, seed=options.seed)
     options.out.mkdir(parents=True, exist_ok=True)

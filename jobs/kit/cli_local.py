@@ -224,7 +224,7 @@ def sample(weights: Path, count: int, out_dir: Path, base_name: str, seed: int, 
     out_dir.mkdir(parents=True, exist_ok=True)
     digest = scan.sha256_of(weights)
     with train_extra(), terminal.Bars() as on_progress:
-        model = generator.load_weights(generator.build(base.config["architecture"]), weights)
+        model = generator.load(base, weights)
         rows = [
             {**row, "synthetic": "yes", "base": base.slug, "generator_sha256": digest, "kit_version": __version__}
             for row in _draw(model, base, out_dir, count, seed, on_progress)

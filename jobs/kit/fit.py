@@ -95,7 +95,7 @@ def fit(
     if len(photographs) < 2:
         raise ImagesError("Fine-tuning needs at least 2 different photographs.", code="too_few_images")
     squares = images.load_squares(photographs, base.image_size, on_progress)
-    model = generator.load_weights(generator.build(base.config["architecture"]), base.weights)
+    model = generator.load(base)
     state = train(
         model,
         base.config["scheduler"],

@@ -250,6 +250,11 @@ def save_weights(model: "UNet2DModel", path: Path | str, metadata: dict[str, str
     partial.replace(path)
 
 
+def load(base: Base, path: Path | str | None = None) -> "UNet2DModel":
+    """Return the network of a base generator, filled from `path`, or with the base's own weights; see load_weights()."""
+    return load_weights(build(base.config["architecture"]), path or base.weights)
+
+
 def load_weights(model: "UNet2DModel", path: Path | str) -> "UNet2DModel":
     """
     Fill the network from a safetensors file that passed checks 1 and 4; computation stays float32.

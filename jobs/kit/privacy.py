@@ -67,8 +67,8 @@ def report(
     """
     base = generator.load_base(base_dir)
     train, held_out = sides(folder, base.image_size, seed=seed, most=most, on_progress=on_progress)
-    model = generator.load_weights(generator.build(base.config["architecture"]), weights).to(device)
-    first = generator.load_weights(generator.build(base.config["architecture"]), base.weights).to(device)
+    model = generator.load(base, weights).to(device)
+    first = generator.load(base).to(device)
     classes = [index % len(base.config["classes"]) for index in range(samples)]
     drawn = generator.sample(
         model,

@@ -28,7 +28,7 @@ BASE = generator.load_base(Path(generator.__file__).parent / "base" / "fundus-64
 
 
 def fresh() -> "torch.nn.Module":
-    return generator.load_weights(generator.build(BASE.config["architecture"]), BASE.weights)
+    return generator.load(BASE)
 
 
 def plain(squares: np.ndarray, classes: np.ndarray, steps: int) -> float:

@@ -180,7 +180,7 @@ def test_the_child_draws_samples_as_raw_pixels(tmp_path):
     done = child("sample", "--file", BASE.weights, "--base-dir", BASE.folder, "--out", tmp_path, "--n", 2, "--seed", 9)
     assert (done.returncode, json.loads(done.stdout)) == (0, {"type": "file", "name": "samples.rgb"})
     pixels = np.frombuffer((tmp_path / "samples.rgb").read_bytes(), np.uint8).reshape(2, 64, 64, 3)
-    model = generator.load_weights(generator.build(BASE.config["architecture"]), BASE.weights)
+    model = generator.load(BASE)
     expected = generator.to_uint8(generator.sample(model, BASE.config["scheduler"], [0, 1], seed=9))
     assert int(np.abs(pixels.astype(int) - expected).max()) <= 2
 

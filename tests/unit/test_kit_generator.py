@@ -16,7 +16,7 @@ BASE = generator.load_base(Path(generator.__file__).parent / "base" / "fundus-64
 
 @pytest.fixture(scope="module")
 def model():
-    return generator.load_weights(generator.build(BASE.config["architecture"]), BASE.weights)
+    return generator.load(BASE)
 
 
 def test_the_committed_base_is_what_its_config_says(model):

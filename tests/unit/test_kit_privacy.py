@@ -35,7 +35,7 @@ def site(folder: Path, train, held_out) -> Path:
 
 def trained(path: Path, rows, **config) -> Path:
     """Train the base on photographs and write the weights."""
-    model = generator.load_weights(generator.build(BASE.config["architecture"]), BASE.weights)
+    model = generator.load(BASE)
     settings = fit.FitConfig(batch_size=8, device="cpu", checkpoint_every=10**6, **config)
     state = fit.train(
         model, BASE.config["scheduler"], PUBLIC.pixels[rows], PUBLIC.classes[rows], settings, state_path=path / "state"
@@ -109,7 +109,7 @@ def test_an_attack_is_an_area_with_its_interval_and_the_share_found():
 
 
 def test_the_losses_repeat(tmp_path):
-    model = generator.load_weights(generator.build(BASE.config["architecture"]), BASE.weights)
+    model = generator.load(BASE)
     rows = ORDER[:3]
     first, again = (
         membership.losses(model, BASE.config["scheduler"], PUBLIC.pixels[rows], PUBLIC.classes[rows]) for _ in range(2)

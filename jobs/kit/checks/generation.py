@@ -33,7 +33,7 @@ def check_generation(
     """
     limits = base.thresholds
     classes = [index % len(base.config["classes"]) for index in range(int(limits["samples"]))]
-    model = generator.load_weights(generator.build(base.config["architecture"]), path)
+    model = generator.load(base, path)
     images = generator.sample(
         model,
         base.config["scheduler"],
