@@ -9,6 +9,7 @@ from typing import Any
 
 from django.db import transaction
 
+from contributions import kinds
 from contributions.lifecycle import Status
 from contributions.models import Attestation, Contribution
 from contributions.reports import storable
@@ -20,10 +21,6 @@ from portal.live import announce
 
 MAX_BYTES = 384 * 1024  # a privacy report is about 6 KiB
 NUMBERS = {Attestation.Kind.SIGNATURE: 2, Attestation.Kind.PRIVACY: 9}  # the check that needs it
-WRITTEN_BY = {
-    Attestation.Kind.SIGNATURE: "consortium sign weights.safetensors",
-    Attestation.Kind.PRIVACY: "consortium privacy prepared --weights weights.safetensors",
-}
 
 
 PRIVACY_TYPE = b"urn:consortium:privacy-report:1"  # as the kit's statements.py writes it
@@ -116,4 +113,5 @@ def state(contribution: Contribution) -> list[dict[str, Any]]:
     """Return each kind that the programme asks for: what it is, who added it and when, or how to make it."""
     there = {row.kind: row for row in contribution.attestations.select_related("added_by")}
     asked = [kind for kind in Attestation.Kind if NUMBERS[kind] in contribution.programme.checks]
-    return [{"label": kind.label, "row": there.get(kind), "command": WRITTEN_BY[kind]} for kind in asked]
+    commands = kinds.of(contribution.kind).commands
+    return [{"label": kind.label, "row": there.get(kind), "command": commands[kind]} for kind in asked]

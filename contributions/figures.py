@@ -59,5 +59,10 @@ def _utility(evidence: dict[str, Any]) -> SafeString:
     return charts.bars(rows, _("AUROC on real photographs, referable diabetic retinopathy"), maximum=1)
 
 
+def _mixture(evidence: dict[str, Any]) -> SafeString:
+    rows = [_share(_(name.capitalize()), share) for name, share in evidence["mixture"].items()]
+    return charts.bars(rows, _("Mixture of qualities, of all images"), maximum=1)
+
+
 LONG = {5}
-DRAWN = {5: _layers, 8: _fidelity, 9: _privacy, 11: _utility}
+DRAWN = {5: _layers, 7: _mixture, 8: _fidelity, 9: _privacy, 11: _utility}

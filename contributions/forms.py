@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from django import forms
 
-from contributions import attestations, cards, credits
+from contributions import attestations, cards, credits, kinds
 from contributions.credit_models import CreditRole
 from contributions.models import Contribution
 from contributions.rules import institutions_to_act_for
@@ -34,8 +34,16 @@ class NewForm(DetailsForm):
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        programme = kwargs["programme"]
+        taken = [(kind.slug, kind.name) for kind in kinds.OPEN.values() if programme and kind.slug in programme.kinds]
         self.fields["institution"] = forms.ModelChoiceField(institutions_to_act_for(user), empty_label=None)
-        self.order_fields(["institution", "title", "base_model"])
+        self.fields["kind"] = forms.ChoiceField(
+            label="What you give",
+            choices=taken,
+            initial=taken[0][0] if taken else "",
+            widget=forms.RadioSelect if len(taken) > 1 else forms.HiddenInput,
+        )
+        self.order_fields(["institution", "kind", "title", "base_model"])
 
 
 class WithdrawForm(forms.Form):
@@ -96,7 +104,7 @@ class AttestationForm(forms.Form):
 
     statement = forms.FileField(
         label="Signature or privacy report",
-        help_text="<code>weights.safetensors.signed.json</code> or <code>privacy_report.json</code>, one at a time.",
+        help_text="What ends in <code>.signed.json</code>, or <code>privacy_report.json</code>, one at a time.",
         widget=forms.ClearableFileInput(attrs={"accept": ".json,application/json"}),
     )
 

@@ -88,7 +88,7 @@ class Contribution(models.Model):
                 name="contribution_rejected_with_reason",
             ),
             models.CheckConstraint(
-                condition=~Q(kind="weights") | Q(base_model__isnull=False), name="weights_name_their_base"
+                condition=Q(kind="images") | Q(base_model__isnull=False), name="contribution_names_its_base"
             ),
             models.UniqueConstraint(
                 fields=["institution", "manifest_sha256"],

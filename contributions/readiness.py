@@ -3,7 +3,7 @@
 from django.urls import reverse
 from django.utils import timezone
 
-from contributions import attestations, cards
+from contributions import attestations, cards, kinds
 from contributions.models import Contribution, ContributionFile
 from portal.agreements import services as agreements
 from portal.errors import DomainError
@@ -52,7 +52,11 @@ def obstacles(contribution: Contribution) -> list[DomainError]:
     found.extend(_card_obstacles(contribution))
     if not contribution.files.exists() or contribution.files.filter(state=State.UPLOADING).exists():
         here = reverse("contributions:upload", args=[contribution.pk])
-        found.append(FilesIncomplete("The weights have not arrived whole. Upload the file first.", next_url=here))
+        found.append(
+            FilesIncomplete(
+                f"{kinds.of(contribution.kind).what} have not arrived whole. Upload them first.", next_url=here
+            )
+        )
     if lacking := attestations.missing(contribution):
         here = reverse("contributions:upload", args=[contribution.pk])
         names = " and ".join(kind.label.lower() for kind in lacking)

@@ -8,28 +8,13 @@ from typing import Any
 from django.db import transaction
 from django.utils.safestring import SafeString
 
-from contributions import figures
+from contributions import figures, kinds
 from contributions.models import CheckResult, Contribution, Evidence
 from portal import storage
 from portal.live import announce
 from portal.programmes.models import BaseModel
 
 MAX_TEXT = 4_000
-# number: (name, what it asks). The table of checks, as far as they run.
-CHECKS = {
-    0: ("Transfer", "Did every byte arrive, and is the file new?"),
-    1: ("Container", "Is it a safetensors file, and nothing else?"),
-    2: ("Signature", "Did a registered key of the institution sign exactly this file?"),
-    3: ("Agreement", "Is the institution's agreement for this kind in force?"),
-    4: ("Schema", "Are its tensors those of the base model, by name, shape and type?"),
-    5: ("Numerics", "Are all numbers finite, and are they not the base model's own?"),
-    6: ("Declaration", "Is the training card complete, and does its epsilon follow?"),
-    7: ("Generation", "Do 64 samples look like photographs of the retina?"),
-    8: ("Fidelity", "How near do the samples come to public photographs?"),
-    9: ("Privacy", "Do the weights give their photographs away?"),
-    10: ("Poisoning", "Does anything in the samples look planted?"),
-    11: ("Utility", "What does a probe learn from the samples about real photographs?"),
-}
 
 
 @dataclass(frozen=True)
@@ -134,13 +119,16 @@ def latest_results(contribution: Contribution) -> tuple[list[CheckResult], list[
 def report_of(contribution: Contribution) -> Report:
     """Return the newest results in the order of the checks; checks that wait are rows too, unless one failed."""
     results, evidence = latest_results(contribution)
-    rows = [Row(r.number, _name(r), r.verdict, r.sentence, r.fix, r.evidence, r.duration_seconds) for r in results]
+    named = kinds.of(contribution.kind).checks
+    rows = [
+        Row(r.number, _name(r, named), r.verdict, r.sentence, r.fix, r.evidence, r.duration_seconds) for r in results
+    ]
     verdicts = {row.verdict for row in rows}
     if "fail" not in verdicts:
         reached = {row.number for row in rows}
         asked = {3, *contribution.programme.checks}
-        waiting = [number for number in CHECKS if number in asked and number not in reached]
-        rows += [Row(number, CHECKS[number][0], sentence=CHECKS[number][1]) for number in waiting]
+        waiting = [number for number in named if number in asked and number not in reached]
+        rows += [Row(number, str(named[number][0]), sentence=str(named[number][1])) for number in waiting]
     verdict = next((v for v in ("fail", "", "warn", "pass") if v in {row.verdict for row in rows}), "")
     return Report(sorted(rows, key=lambda row: row.number), evidence, verdict)
 
@@ -153,6 +141,12 @@ def accepted_layers(base: BaseModel, *, limit: int = 200) -> list[dict[str, floa
     return list(rows.order_by("-checked_at").values_list("evidence__layers", flat=True)[:limit])
 
 
-def _name(result: CheckResult) -> str:
-    known = CHECKS.get(result.number)
-    return known[0] if known else result.name.replace("_", " ").capitalize()
+def _name(result: CheckResult, named: dict[int, tuple[kinds.Text, kinds.Text]]) -> str:
+    known = named.get(result.number)
+    return str(known[0]) if known else result.name.replace("_", " ").capitalize()
+
+
+def image_count(contribution: Contribution) -> int:
+    """Return how many synthetic images the newest checks found in a contribution; 0 where it holds none."""
+    found = contribution.check_results.filter(number=1, evidence__has_key="images").order_by("-run_id", "-attempt")
+    return max(0, int(found.values_list("evidence__images", flat=True).first() or 0))

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from contributions import cards, lifecycle, uploads
+from contributions import cards, kinds, lifecycle, uploads
 from contributions.lifecycle import LIVE, Status
 from contributions.models import Contribution, ContributionFile
 from contributions.readiness import CardIncomplete, FilesIncomplete, manifest, obstacles
@@ -127,8 +127,8 @@ def draft(
 ) -> Contribution:
     """Begin a contribution. Needs no agreement yet: submit does."""
     require_steward(by, institution)
-    if kind != Contribution.Kind.WEIGHTS or base_model is None:
-        raise KindNotOpen("Only generator weights, fine-tuned from a registered base model, can be contributed yet.")
+    if kind not in kinds.OPEN or base_model is None:
+        raise KindNotOpen("Generator weights and synthetic images can be contributed, each of a registered base model.")
     programmes.require_takes(base_model.programme, kind)
     training_card = _valid(training_card)
     contribution = Contribution.objects.create(

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.db.models import Sum
 
+from contributions import kinds
 from contributions.lifecycle import Status
 from contributions.models import Contribution, ContributionFile
 from contributions.readiness import may_contribute
@@ -162,9 +163,14 @@ def add_file(
 def _announce(contribution_id: int, file: ContributionFile, *, by: User) -> ContributionFile:
     contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
     _require_open(contribution, by)
-    other = contribution.files.exclude(sha256=file.sha256, size_bytes=file.size_bytes).first()
-    if other is not None:
-        raise FileRefused(f"Weights are one file, and {other.name} is there already. Remove it first to send another.")
+    others = contribution.files.exclude(sha256=file.sha256, size_bytes=file.size_bytes)
+    if others.count() >= (most := kinds.of(contribution.kind).most_files):
+        raise FileRefused(
+            f"{kinds.of(contribution.kind).what} are at most {most} files, and {others[0].name} is there already. "
+            "Remove it first to send another."
+        )
+    if others.filter(name=file.name).exists():
+        raise FileRefused(f"Another {file.name} is there already. Remove it first, or rename this one.")
     file.contribution = contribution
     file.save(force_insert=True)
     audit.record("contribution.file_added", contribution, by=by, sha256=file.sha256, size_bytes=file.size_bytes)

@@ -28,8 +28,10 @@ def changes(old: Contribution, new: Contribution) -> list[Change]:
 def _described(contribution: Contribution) -> dict[str, str]:
     found = {"Title": contribution.title, "Base model": str(contribution.base_model)}
     found |= {f"Card: {label}": value for label, value in cards.read_back(contribution.training_card)}
-    for file in contribution.files.all():
-        found["File"] = f"{file.name}, {file.size_bytes:,} bytes, SHA-256 {file.sha256[:16]}…"
+    files = list(contribution.files.all())
+    for file in files:
+        label = "File" if len(files) == 1 else f"File {file.name}"
+        found[label] = f"{file.name}, {file.size_bytes:,} bytes, SHA-256 {file.sha256[:16]}…"
     for result in latest_results(contribution)[0]:
         found[f"Check {result.number} {result.name}"] = result.get_verdict_display()
     return found

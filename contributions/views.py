@@ -7,9 +7,10 @@ from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET, require_POST
 
-from contributions import attestations, cards, credits, services, uploads, versions
+from contributions import attestations, cards, credits, kinds, services, uploads, versions
 from contributions.forms import (
     AttestationForm,
     CardFileForm,
@@ -33,7 +34,6 @@ from portal.institutions import advice
 from portal.programmes import services as programmes
 
 PAGE_SIZE = 50
-STEPS = ["Details", "Training card", "Weights and evidence", "Review and submit"]
 # Who has it now, and what happens next.
 WHEREABOUTS = {
     Status.DRAFT: ("Your institution", "Complete the four steps and submit it."),
@@ -87,7 +87,7 @@ def list_(request: SignedInRequest) -> HttpResponse:
 def new(request: SignedInRequest) -> HttpResponse:
     """Step 1 of a new contribution: for whom, of which kind, what."""
     institutions = list(institutions_to_act_for(request.user))
-    offered = list(programmes.offering(Contribution.Kind.WEIGHTS))
+    offered = list(programmes.offering(list(kinds.OPEN)))
     wanted = request.GET.get("programme", "")
     programme = offered[0] if len(offered) == 1 else next((row for row in offered if row.slug == wanted), None)
     if institutions and len(offered) > 1 and programme is None:
@@ -97,7 +97,6 @@ def new(request: SignedInRequest) -> HttpResponse:
     if form.is_valid():
         contribution = services.draft(
             **form.cleaned_data,
-            kind=Contribution.Kind.WEIGHTS,
             training_card={},
             by=request.user,
             now=timezone.now(),
@@ -105,7 +104,9 @@ def new(request: SignedInRequest) -> HttpResponse:
         return redirect("contributions:card", contribution.pk)
     context = {
         "form": form,
-        "steps": STEPS,
+        "steps": _steps(kinds.WEIGHTS),
+        "kinds": [(kind, programme and kind.slug in programme.kinds) for kind in kinds.OPEN.values()],
+        "not_open": kinds.NOT_OPEN,
         "programme": programme,
         "several": len(offered) > 1,
         "advice": [(institution, advice.recommend(institution)) for institution in institutions],
@@ -125,7 +126,12 @@ def edit(request: SignedInRequest, pk: int) -> HttpResponse:
 
 
 def _step(contribution: Contribution, **context: Any) -> dict[str, Any]:
-    return {"contribution": contribution, "steps": STEPS, **context}
+    kind = kinds.of(contribution.kind)
+    return {"contribution": contribution, "kind": kind, "steps": _steps(kind), **context}
+
+
+def _steps(kind: kinds.Kind) -> list[Any]:
+    return [_("Details"), _("Training card"), kind.step, _("Review and submit")]
 
 
 def card(request: SignedInRequest, pk: int) -> HttpResponse:
@@ -170,15 +176,18 @@ def upload(request: SignedInRequest, pk: int) -> HttpResponse:
 def _upload_page(
     request: SignedInRequest, contribution: Contribution, form: AttestationForm, status: int = 200
 ) -> HttpResponse:
-    file = contribution.files.first()
+    files = list(contribution.files.all())
+    unfinished = next((file for file in files if file.state == "uploading"), None)
     context = _step(
         contribution,
-        file=file,
+        arrived=[file for file in files if file.state != "uploading"],
+        unfinished=unfinished,
+        takes_more=len(files) < kinds.of(contribution.kind).most_files,
         form=form,
         statements=attestations.state(contribution),
         keys=contribution.institution.signing_keys.in_force().exists(),
         decision=may_contribute(contribution),
-        parts_uploaded=len(services.parts_uploaded(file)) if file else 0,
+        parts_uploaded=len(services.parts_uploaded(unfinished)) if unfinished else 0,
         part_size_bytes=storage.PART_SIZE_BYTES,
         max_bytes=settings.UPLOAD_MAX_BYTES,
         used_bytes=uploads.used_bytes(contribution.institution),
@@ -261,6 +270,7 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
     context = {
         **_live(contribution),
         "files": contribution.files.all(),
+        "kind": kinds.of(contribution.kind),
         "card": cards.read_back(contribution.training_card),
         "actions": services.available_actions(contribution, request.user),
         "obstacles": services.obstacles(contribution) if contribution.status == Status.DRAFT else [],

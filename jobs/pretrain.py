@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from contributions.corpora.models import Corpus, CorpusPart
+from contributions.models import Contribution
 from governance.releases import services as releases
 from governance.releases.models import Candidate
 from jobs import cache, sandbox, services
@@ -25,6 +26,7 @@ from jobs.validate import LIMITS
 from portal import storage
 from portal.accounts.models import User
 
+FIRST = "00000"
 IMAGE_SIZE = 128  # pixels kept for training; crops are taken from it
 PRESETS = {"tiny": encoder.TINY, "vit-l-16": encoder.VIT_L_16}
 
@@ -133,24 +135,25 @@ def _real(attempt: Attempt, part: CorpusPart) -> NDArray[np.uint8]:
 
 
 def _synthetic(attempt: Attempt, part: CorpusPart) -> NDArray[np.uint8]:
-    """Sample from an approved generator, in the sandbox: approved weights are still somebody else's bytes."""
+    """Sample from an approved generator, or read approved shards, in the sandbox: they are still somebody else's."""
     contribution = part.contribution
     assert contribution is not None  # a database constraint
     assert contribution.base_model is not None  # another one
-    weights = contribution.files.get()
     size = int(contribution.base_model.config["image_size"])
-    attempt.log(f"Sampling {part.image_count} images from {contribution}, seed {part.seed}.")
     with tempfile.TemporaryDirectory(dir=settings.DATA_DIR / "scratch") as folder:
-        out = Path(folder) / "out"
+        out, files = Path(folder) / "out", Path(folder) / "files"
         out.mkdir(mode=0o777)
-        argv = [sys.executable, "-m", "jobs.kit.child", "sample", "--file", "/in/file", "--base-dir", "/in/base"]
-        argv += ["--out", "/out", "--n", str(part.image_count), "--seed", str(part.seed)]
+        _gather(contribution, files)
+        if contribution.kind == Contribution.Kind.WEIGHTS:
+            attempt.log(f"Sampling {part.image_count} images from {contribution}, seed {part.seed}.")
+            command = ["sample", "--file", f"/in/files/{FIRST}", "--seed", str(part.seed)]
+        else:
+            attempt.log(f"Reading {part.image_count} images of {contribution}.")
+            command = ["unpack", "--shards", "/in/files"]
+        command += ["--base-dir", "/in/base", "--out", "/out", "--n", str(part.image_count)]
         outcome = sandbox.run(
-            argv,
-            read_only={
-                "file": cache.fetch(weights.storage_key, weights.sha256),
-                "base": cache.base_folder(contribution.base_model),
-            },
+            [sys.executable, "-m", "jobs.kit.child", *command],
+            read_only={"files": files, "base": cache.base_folder(contribution.base_model)},
             output_dir=out,
             limits=LIMITS,
             on_line=lambda line: None,
@@ -163,6 +166,13 @@ def _synthetic(attempt: Attempt, part: CorpusPart) -> NDArray[np.uint8]:
         pixels = sandbox.collect(out, [name], max_bytes=expected)[name].read_bytes()
     images = np.frombuffer(pixels, dtype=np.uint8).reshape(part.image_count, size, size, 3)
     return np.stack([_enlarged(image) for image in images])
+
+
+def _gather(contribution: Contribution, folder: Path) -> None:
+    """Link the files of a contribution into a folder, in the order of their names, under names of ours."""
+    folder.mkdir()
+    for number, file in enumerate(contribution.files.order_by("name")):
+        (folder / f"{number:05d}").hardlink_to(cache.fetch(file.storage_key, file.sha256))
 
 
 def _enlarged(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

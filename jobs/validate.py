@@ -1,6 +1,7 @@
 """Checking a contribution: the worker moves bytes and verdicts, the sandbox opens the file."""
 
 import json
+import secrets
 import sys
 import tempfile
 import time
@@ -36,6 +37,7 @@ LIMITS = sandbox.Limits(
 EVIDENCE_BYTES = 8 * 2**20
 BY_KIT = set(range(1, 12)) - {3}  # without a word on each that the programme asks for, nothing passes
 DRAWN = {8, 9, 10, 11}  # of the images that check 7 draws
+MOST_GENERATORS = 8
 PICTURES = {"samples.png", "neighbours.png"}
 FIELDS = {
     "number": int, "name": str, "verdict": str, "sentence": str, "fix": str, "evidence": dict, "duration_seconds": float
@@ -48,20 +50,16 @@ TOO_MUCH = {
 
 
 def validate(attempt: Attempt) -> None:
-    """Check the file of a contribution and refer it to the board, or reject it with the reason."""
+    """Check the files of a contribution and refer it to the board, or reject it with the reason."""
     run = attempt.run
     contribution = contributions.begin_validation(run.subject_id, now=services.now())
     if refusal := _agreement(attempt, contribution):
         _reject(attempt, refusal)
         return
     with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
-        refusals = [
-            reason
-            for file in contribution.files.all()
-            if (reason := _check_file(attempt, contribution, file, Path(scratch)))
-        ]
-    if refusals:
-        _reject(attempt, refusals[0])
+        refusal = _check_files(attempt, contribution, Path(scratch))
+    if refusal:
+        _reject(attempt, refusal)
         return
     contributions.promote_files(contribution.pk)
     with services.fenced(run):
@@ -96,53 +94,79 @@ def _reject(attempt: Attempt, reason: str) -> None:
         services.move(run, Status.FAILED_INPUT, now=services.now(), error=reason)
 
 
-def _check_file(attempt: Attempt, contribution: Contribution, file: ContributionFile, scratch: Path) -> str:
-    """Run every check on one file; return why it is refused, or an empty string."""
-    path = scratch / "file"
-    refusal = _transfer(attempt, contribution, file, path)
-    return refusal or _in_sandbox(attempt, contribution, file, path, scratch)
+def _check_files(attempt: Attempt, contribution: Contribution, scratch: Path) -> str:
+    """Run every check on the files; return why they are refused, or an empty string."""
+    folder = scratch / "files"
+    folder.mkdir()
+    files = list(contribution.files.order_by("name"))
+    refusal = _transfer(attempt, contribution, files, folder)
+    return refusal or _in_sandbox(attempt, contribution, files, scratch)
 
 
-def _transfer(attempt: Attempt, contribution: Contribution, file: ContributionFile, path: Path) -> str:
+def _transfer(attempt: Attempt, contribution: Contribution, files: list[ContributionFile], folder: Path) -> str:
     """Check 0: the bytes that arrived are the bytes declared, and nobody gave them before."""
-    began = time.monotonic()
-    attempt.progress(0, 8, "Reading the file and its SHA-256")
-    sha256 = cache.download(storage.QUARANTINE, file.storage_key, path)
-    size_bytes = path.stat().st_size
-    evidence = {"size_bytes": size_bytes, "sha256": sha256, "declared_sha256": file.sha256}
-    before = {"contribution__status__in": LIVE, "contribution__submitted_at__lt": contribution.submitted_at}
-    earlier = ContributionFile.objects.filter(sha256=sha256, state=ContributionFile.State.VERIFIED, **before).first()
-    sentence, fix = f"All {size_bytes:,} bytes arrived and their SHA-256 is the declared one.", ""
-    if (size_bytes, sha256) != (file.size_bytes, file.sha256):
-        sentence = f"{file.name} is not the file that was announced: its size or its SHA-256 differs."
-        fix = "Start a corrected contribution and upload the file again; do not change it after it was announced."
-    elif earlier is not None:
-        sentence = f"{file.name} is, byte for byte, a file of an earlier contribution."
-        fix = "Send weights of your own fine-tuning. If the earlier one is yours, it stands already."
+    began, arrived, size_bytes, problem = time.monotonic(), [], 0, ("", "")
+    for number, file in enumerate(files):
+        attempt.progress(number, len(files), f"Reading {file.name} and its SHA-256")
+        path = folder / _plain_name(file, number)
+        sha256 = cache.download(storage.QUARANTINE, file.storage_key, path)
+        arrived.append({"name": file.name, "size_bytes": path.stat().st_size, "sha256": sha256})
+        size_bytes += path.stat().st_size
+        problem = _untrue(contribution, file, sha256, path.stat().st_size)
+        if problem[0]:
+            break
+    sentence, fix = problem
     result = {
-        "number": 0, "name": "transfer", "verdict": "fail" if fix else "pass", "sentence": sentence, "fix": fix,
-        "evidence": evidence, "duration_seconds": time.monotonic() - began,
+        "number": 0, "name": "transfer", "verdict": "fail" if sentence else "pass", "fix": fix,
+        "sentence": sentence or f"All {size_bytes:,} bytes arrived and their SHA-256 is the declared one.",
+        "evidence": {"size_bytes": size_bytes, "files": arrived}, "duration_seconds": time.monotonic() - began,
     }  # fmt: skip
     _record(attempt, contribution, result)
-    return sentence if fix else ""
+    return sentence
 
 
-def _in_sandbox(attempt: Attempt, contribution: Contribution, file: ContributionFile, path: Path, scratch: Path) -> str:
+def _plain_name(file: ContributionFile, number: int) -> str:
+    """Return a name of ours for a file in the sandbox; its own is the site's, and told beside it."""
+    return "file" if file.contribution.kind == Contribution.Kind.WEIGHTS else f"{number:05d}.tar"
+
+
+def _untrue(contribution: Contribution, file: ContributionFile, sha256: str, size_bytes: int) -> tuple[str, str]:
+    """Return what is wrong with the bytes of a file and how to mend it, or two empty strings."""
+    if (size_bytes, sha256) != (file.size_bytes, file.sha256):
+        return (
+            f"{file.name} is not the file that was announced: its size or its SHA-256 differs.",
+            "Start a corrected contribution and upload the file again; do not change it after it was announced.",
+        )
+    before = {"contribution__status__in": LIVE, "contribution__submitted_at__lt": contribution.submitted_at}
+    if ContributionFile.objects.filter(sha256=sha256, state=ContributionFile.State.VERIFIED, **before).exists():
+        return (
+            f"{file.name} is, byte for byte, a file of an earlier contribution.",
+            "Send what you made yourselves. If the earlier one is yours, it stands already.",
+        )
+    return "", ""
+
+
+def _in_sandbox(attempt: Attempt, contribution: Contribution, files: list[ContributionFile], scratch: Path) -> str:
     """The checks by the kit that the programme asks for, in a child that can reach nothing."""
-    assert contribution.base_model is not None  # a database constraint for weights
+    assert contribution.base_model is not None  # a database constraint
     expected = _expected(contribution)
     out = scratch / "out"
     out.mkdir(mode=0o777)
     report: dict[str, Any] = {"refusal": "", "files": [], "checks": set(), "ended": False}
-    argv = [sys.executable, "-m", "jobs.kit.child", "check", "--file", "/in/file", "--base-dir", "/in/base"]
-    argv += ["--out", "/out", "--name", file.name, "--dossier", "/in/dossier"]
+    given = {
+        "files": scratch / "files",
+        "base": cache.base_folder(contribution.base_model),
+        "dossier": _dossier(contribution, files, scratch),
+    }
+    if contribution.kind == Contribution.Kind.WEIGHTS:
+        command = ["check", "--file", "/in/files/file", "--name", files[0].name]
+    else:
+        command = ["check-images", "--shards", "/in/files", "--generators", "/in/generators"]
+        given["generators"] = _generators(contribution, scratch)
+    command += ["--base-dir", "/in/base", "--out", "/out", "--dossier", "/in/dossier"]
     outcome = sandbox.run(
-        argv,
-        read_only={
-            "file": path,
-            "base": cache.base_folder(contribution.base_model),
-            "dossier": _dossier(contribution, file, scratch),
-        },
+        [sys.executable, "-m", "jobs.kit.child", *command],
+        read_only=given,
         output_dir=out,
         limits=LIMITS,
         on_line=partial(_on_line, attempt, contribution, report),
@@ -150,7 +174,7 @@ def _in_sandbox(attempt: Attempt, contribution: Contribution, file: Contribution
     )
     attempt.check()
     if outcome.kind in TOO_MUCH:
-        report["refusal"] = f"Checking the file {TOO_MUCH[outcome.kind]}. Send a file made by the kit."
+        report["refusal"] = f"Checking it {TOO_MUCH[outcome.kind]}. Send what the kit made, or less of it."
     elif not report["ended"]:
         raise PlatformFault(f"The check ended as {outcome.kind} ({outcome.exit_code}): {outcome.stderr_tail[-2000:]}")
     elif not report["refusal"] and report["checks"] != expected:
@@ -166,18 +190,34 @@ def _expected(contribution: Contribution) -> set[int]:
     return asked if 7 in asked else asked - DRAWN
 
 
-def _dossier(contribution: Contribution, file: ContributionFile, scratch: Path) -> Path:
-    """Write what came beside the file and what it is held against, as the kit's checks read it."""
+def _generators(contribution: Contribution, scratch: Path) -> Path:
+    """Gather the institution's checked weights of the same base: images may have been drawn from one of them."""
+    folder = scratch / "generators"
+    folder.mkdir()
+    held = ContributionFile.objects.filter(
+        state=ContributionFile.State.VERIFIED,
+        contribution__kind=Contribution.Kind.WEIGHTS,
+        contribution__institution=contribution.institution,
+        contribution__base_model=contribution.base_model,
+    )
+    for file in held.order_by("-pk")[:MOST_GENERATORS]:
+        (folder / f"{file.sha256}.safetensors").hardlink_to(cache.fetch(file.storage_key, file.sha256))
+    return folder
+
+
+def _dossier(contribution: Contribution, files: list[ContributionFile], scratch: Path) -> Path:
+    """Write what came beside the files and what they are held against, as the kit's checks read it."""
     assert contribution.base_model is not None  # as above
-    signed = attestations.of(contribution)
+    signed, is_weights = attestations.of(contribution), contribution.kind == Contribution.Kind.WEIGHTS
     path = scratch / "dossier.json"
     facts = {
-        "sha256": file.sha256,  # as check 0 found it
+        "sha256": files[0].sha256 if is_weights else contribution.manifest_sha256,  # as check 0 found it
+        "salt": secrets.token_hex(8),
         "card": contribution.training_card,
         "signature": signed.get("signature"),
         "privacy": signed.get("privacy"),
         "keys": signing_keys.in_force(contribution.institution),
-        "peers": accepted_layers(contribution.base_model),
+        "peers": accepted_layers(contribution.base_model) if is_weights else [],
     }
     path.write_text(json.dumps(facts), encoding="utf-8")
     return path

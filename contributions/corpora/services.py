@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import transaction
 
+from contributions import reports
 from contributions.corpora.models import Corpus, CorpusPart, DataSet
 from contributions.lifecycle import Status
 from contributions.models import Contribution
@@ -81,10 +82,16 @@ def add_dataset(corpus: Corpus, dataset: DataSet, *, image_count: int) -> Corpus
 
 @transaction.atomic
 def add_generator(corpus: Corpus, contribution: Contribution, *, image_count: int, seed: int) -> CorpusPart:
-    """Add images to be sampled from an approved generator with this seed."""
+    """
+    Add images to be sampled from an approved generator with this seed, or images of approved shards.
+
+    Of shards there are at most as many as they hold.
+    """
     contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
     if contribution.status != Status.APPROVED:
         raise NotApproved(f"{contribution} is {contribution.get_status_display().lower()}; the board must approve it.")
+    if contribution.kind == Contribution.Kind.SYNTHETIC:
+        image_count = min(image_count, reports.image_count(contribution))
     return CorpusPart.objects.create(
         corpus=_open_corpus(corpus),
         kind=CorpusPart.Kind.SYNTHETIC,
@@ -114,6 +121,6 @@ def freeze(corpus: Corpus, *, by: User | None, now: datetime) -> Corpus:
 
 
 def credits_of(corpus: Corpus) -> list[str]:
-    """Return the names of the institutions whose generators are in the corpus, by name."""
+    """Return the names of the institutions whose contributions are in the corpus, by name."""
     parts = corpus.parts.filter(contribution__isnull=False).select_related("contribution__institution")
     return sorted({part.contribution.institution.name for part in parts if part.contribution})

@@ -2,7 +2,9 @@
 The program that runs inside the sandbox: it reads one submitted file and prints what it finds, a JSON object a line.
 
     python -m jobs.kit.child check --file FILE --base-dir DIR --out DIR [--name NAME] [--dossier JSON]
+    python -m jobs.kit.child check-images --shards DIR --base-dir DIR --out DIR [--generators DIR] [--dossier JSON]
     python -m jobs.kit.child sample --file FILE --base-dir DIR --out DIR --n N --seed SEED
+    python -m jobs.kit.child unpack --shards DIR --base-dir DIR --out DIR --n N
 
 Exit status 0 says that a verdict was given, whichever it is. Anything unexpected is 70 (EX_SOFTWARE of sysexits.h) with
 the traceback on standard error, out of memory included: a fault of the platform or of this program, which never counts
@@ -42,6 +44,24 @@ def check(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -
     run_checks(options.file, load_base(options.base_dir), options.out, emit, name=options.name, dossier=dossier)
 
 
+def check_images(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
+    from .checks import load_dossier, run_synthetic_checks  # noqa: PLC0415 -- after standard output is safe
+    from .generator import load_base  # noqa: PLC0415 -- as above
+
+    dossier = load_dossier(options.dossier) if options.dossier else None
+    held = {path.stem: path for path in options.generators.glob("*.safetensors")} if options.generators else {}
+    base, paths = load_base(options.base_dir), sorted(options.shards.iterdir())
+    run_synthetic_checks(paths, base, options.out, emit, dossier=dossier, generators=held)
+
+
+def unpack(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
+    """Write N images of checked shards, spread evenly, as sample() writes those of weights."""
+    from . import generator, synthetic  # noqa: PLC0415 -- as above
+
+    base, paths = generator.load_base(options.base_dir), sorted(options.shards.iterdir())
+    _write(synthetic.some(paths, base, options.n), options, emit)
+
+
 def sample(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
     """Write N images drawn from the weights, classes in turn, as raw RGB bytes: nothing there to parse."""
     from . import generator  # noqa: PLC0415 -- as above
@@ -50,8 +70,12 @@ def sample(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) 
     model = generator.load(base, options.file)
     classes = [index % len(base.config["classes"]) for index in range(options.n)]
     images = generator.sample(model, base.config["scheduler"], classes, seed=options.seed)
+    _write(generator.to_uint8(images), options, emit)
+
+
+def _write(pixels: Any, options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "samples.rgb").write_bytes(generator.to_uint8(images).tobytes())  # (N, S, S, 3)
+    (options.out / "samples.rgb").write_bytes(pixels.tobytes())  # (N, S, S, 3)
     emit({"type": "file", "name": "samples.rgb"})
 
 
@@ -65,6 +89,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     command.add_argument("--name", default="", help="the file's name at the site")
     command.add_argument("--dossier", type=Path, help="JSON: what came beside the file; see checks/dossier.py")
     command.set_defaults(run=check)
+    command = commands.add_parser("check-images", help="run the checks on shards of synthetic images")
+    command.add_argument("--shards", type=Path, required=True)
+    command.add_argument("--base-dir", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True)
+    command.add_argument("--generators", type=Path, help="weights that are held, SHA256.safetensors each")
+    command.add_argument("--dossier", type=Path, help="as for check")
+    command.set_defaults(run=check_images)
+    command = commands.add_parser("unpack", help="read images out of checked shards")
+    command.add_argument("--shards", type=Path, required=True)
+    command.add_argument("--base-dir", type=Path, required=True)
+    command.add_argument("--out", type=Path, required=True)
+    command.add_argument("--n", type=int, required=True)
+    command.set_defaults(run=unpack)
     command = commands.add_parser("sample", help="draw images from checked weights")
     command.add_argument("--file", type=Path, required=True)
     command.add_argument("--base-dir", type=Path, required=True)

@@ -11,7 +11,17 @@ import sys
 
 import click
 
-from . import __version__, cli_audit, cli_local, cli_portal, cli_receipt, cli_sign, cli_site, terminal
+from . import (
+    __version__,
+    cli_audit,
+    cli_local,
+    cli_portal,
+    cli_receipt,
+    cli_sign,
+    cli_site,
+    cli_synthetic,
+    terminal,
+)
 from .client import PLATFORM_FAULT
 from .errors import KitError
 
@@ -63,7 +73,7 @@ for _command in (
     cli_site.convert,
     cli_local.fit,
     cli_local.check,
-    cli_local.sample,
+    cli_synthetic.sample,
     cli_sign.privacy,
     cli_sign.keys_group,
     cli_sign.sign,

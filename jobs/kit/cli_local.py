@@ -1,6 +1,5 @@
-"""The commands that need no portal: fit, check, sample."""
+"""The commands that need no portal: fit, check."""
 
-import csv
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,7 +9,7 @@ from typing import Any
 
 import click
 
-from . import __version__, terminal
+from . import terminal
 from .client import NEEDS_CHANGES, Document
 from .errors import KitError
 
@@ -129,8 +128,9 @@ def _require_fresh(out_dir: Path, resume: bool) -> None:
 
 
 @click.command()
-@click.argument("file", type=terminal.existing_file)
+@click.argument("file", metavar="FILE|FOLDER", type=terminal.existing_path)
 @base_option
+@click.option("--weights", type=terminal.existing_file, help="For a FOLDER: draw some of its images again from these.")
 @click.option("--card", type=terminal.existing_file, help="training_card.json of `fit`.")
 @click.option("--signature", type=terminal.existing_file, help="What `sign` wrote.")
 @click.option("--privacy", type=terminal.existing_file, help="What `privacy` wrote.")
@@ -139,6 +139,7 @@ def _require_fresh(out_dir: Path, resume: bool) -> None:
 def check(
     file: Path,
     base_name: str,
+    weights: Path | None,
     card: Path | None,
     signature: Path | None,
     privacy: Path | None,
@@ -146,7 +147,7 @@ def check(
     as_json: bool,
 ) -> int:
     """
-    Run the portal's checks on a weights FILE before sending it.
+    Run the portal's checks on a weights FILE, or on the synthetic images of a FOLDER, before sending it.
 
     Exit status 0 for pass and warning, 2 for fail, 3 when the checks themselves broke.
     """
@@ -168,7 +169,10 @@ def check(
                     terminal.print_check(found[-1])
 
         try:
-            checks.run_checks(file, base, out_dir or scratch, on_event, name=file.name, dossier=dossier)
+            if file.is_dir():
+                _check_folder(file, base, out_dir or Path(scratch), on_event, dossier, weights)
+            else:
+                checks.run_checks(file, base, out_dir or scratch, on_event, name=file.name, dossier=dossier)
         except ModuleNotFoundError as error:
             if not _is_train_package(error):
                 raise
@@ -179,6 +183,16 @@ def check(
     else:
         click.echo(f"{file.name}: {verdict}")
     return NEEDS_CHANGES if verdict == "fail" else 0
+
+
+def _check_folder(
+    folder: Path, base: Any, out_dir: Path, on_event: Callable[[Document], None], dossier: Any, weights: Path | None
+) -> None:
+    from . import checks, scan, synthetic  # noqa: PLC0415 -- as in check
+
+    held = {scan.sha256_of(weights): weights} if weights else {}
+    paths = synthetic.pack(folder, base)
+    checks.run_synthetic_checks(paths, base, out_dir, on_event, dossier=dossier, generators=held)
 
 
 def read_json(path: Path) -> Document:
@@ -206,38 +220,6 @@ def _not_run(package: str) -> Document:
     }
 
 
-@click.command()
-@click.option("--weights", type=terminal.existing_file, required=True)
-@click.option("--n", "count", type=click.IntRange(1, 1_000_000), required=True, help="How many images.")
-@click.option("--out", "out_dir", type=terminal.new_folder, required=True)
-@base_option
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first image.")
-@terminal.as_json_option
-def sample(weights: Path, count: int, out_dir: Path, base_name: str, seed: int, as_json: bool) -> None:
-    """Draw N synthetic images, classes in turn, with a manifest.csv of their seeds and the generator's SHA-256."""
-    from . import checks, generator, scan  # noqa: PLC0415 -- as in check
-
-    base = generator.load_base(base_folder(base_name))
-    require_sound(weights, base, checks)
-    if (out_dir / "manifest.csv").exists():
-        raise KitError(f"{out_dir} holds images already.", code="out_not_empty", fix="Choose another --out.")
-    out_dir.mkdir(parents=True, exist_ok=True)
-    digest = scan.sha256_of(weights)
-    with train_extra(), terminal.Bars() as on_progress:
-        model = generator.load(base, weights)
-        rows = [
-            {**row, "synthetic": "yes", "base": base.slug, "generator_sha256": digest, "kit_version": __version__}
-            for row in _draw(model, base, out_dir, count, seed, on_progress)
-        ]
-    with (out_dir / "manifest.csv").open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.DictWriter(lines, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    if as_json:
-        return terminal.print_json({"images": count, "out": str(out_dir), "generator_sha256": digest, "seed": seed})
-    click.echo(f"{count} synthetic images and manifest.csv are in {out_dir}.")
-
-
 def require_sound(weights: Path, base: Any, checks: Any) -> None:
     """Refuse a file that is no weights file of this base before anything reads it."""
     result, container = checks.check_container(weights, base)
@@ -245,28 +227,3 @@ def require_sound(weights: Path, base: Any, checks: Any) -> None:
         result = checks.check_schema(container, base)
     if result.verdict == "fail":
         raise KitError(result.sentence, code=result.evidence.get("code", ""), fix=result.fix, exit_code=NEEDS_CHANGES)
-
-
-def _draw(
-    model: Any, base: Any, out_dir: Path, count: int, seed: int, on_progress: Callable[[int, int, str], None]
-) -> Iterator[Document]:
-    """Draw and save 64 images at a time; yield the manifest's row of each."""
-    from PIL import Image  # noqa: PLC0415 -- slow import
-
-    from . import generator, scan  # noqa: PLC0415 -- as in check
-
-    names = base.config["classes"]
-    for start in range(0, count, 64):
-        classes = [index % len(names) for index in range(start, min(start + 64, count))]
-        images = generator.sample(model, base.config["scheduler"], classes, seed=seed + start)
-        for index, (pixels, label) in enumerate(zip(generator.to_uint8(images), classes, strict=True), start):
-            path = out_dir / f"{index:06d}.png"
-            Image.fromarray(pixels).save(path)
-            yield {
-                "file": path.name,
-                "sha256": scan.sha256_of(path),
-                "seed": seed + index,
-                "class": label,
-                "class_name": names[label],
-            }
-        on_progress(start + len(classes), count, "Drawing images")

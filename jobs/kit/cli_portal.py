@@ -2,17 +2,20 @@
 
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
-from . import cli_sign, client, fetch, keys, signin, terminal, transfer
+from . import cli_sign, client, fetch, keys, sending, signin, terminal
 from .cli_local import read_json
-from .client import NEEDS_CHANGES, Document, Portal, PortalError
+from .client import NEEDS_CHANGES, Document, Portal
 from .errors import KitError
 
 WAITING = {"submitted", "validating"}
 REFUSED = {"rejected", "withdrawn"}
+DEFAULT_BASE = "fundus-64"
 POLL_SECONDS, SLOWEST_POLL_SECONDS = 2.0, 15.0
 
 
@@ -47,23 +50,57 @@ def contribute() -> None:
     """Send something to the consortium."""
 
 
+def sending_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that every `contribute` has."""
+    for option in reversed(
+        (
+            click.option("--institution", required=True, metavar="SLUG", help="As `consortium login` lists it."),
+            click.option("--title", required=True),
+            click.option(
+                "--card",
+                "card_file",
+                type=terminal.existing_file,
+                required=True,
+                help="training_card.json of `consortium fit`.",
+            ),
+            click.option(
+                "--privacy", "report_file", type=terminal.existing_file, help="privacy_report.json of `privacy`."
+            ),
+            cli_sign.key_option,
+            click.option("--base", "base_model", metavar="NAME", help="Base generator.  [default: the card's]"),
+            click.option(
+                "--resume",
+                "resume_id",
+                type=int,
+                metavar="ID",
+                help="Go on with this contribution, also one of the browser.",
+            ),
+            click.option("--no-wait", is_flag=True, help="Do not wait for the checks."),
+            terminal.as_json_option,
+        )
+    ):
+        command = option(command)
+    return command
+
+
 @contribute.command("weights")
 @click.argument("file", type=terminal.existing_file)
-@click.option("--institution", required=True, metavar="SLUG", help="As `consortium login` lists it.")
-@click.option("--title", required=True)
-@click.option(
-    "--card", "card_file", type=terminal.existing_file, required=True, help="training_card.json of `consortium fit`."
-)
-@click.option("--privacy", "report_file", type=terminal.existing_file, help="privacy_report.json of `privacy`.")
-@cli_sign.key_option
-@click.option("--base", "base_model", metavar="NAME", help="Base generator.  [default: the card's]")
-@click.option(
-    "--resume", "resume_id", type=int, metavar="ID", help="Go on with this contribution, also one of the browser."
-)
-@click.option("--no-wait", is_flag=True, help="Do not wait for the checks.")
-@terminal.as_json_option
-def contribute_weights(
-    file: Path,
+@sending_options
+def contribute_weights(file: Path, **given: Any) -> int:
+    """
+    Sign and upload a weights FILE, submit it, and follow the checks until it stands before the board.
+
+    Exit status 0 accepted into review, 2 needs changes, 3 a fault of the platform. Run it again after an interruption:
+    it goes on with the same draft, and sends only what has not arrived.
+    """
+    return contribute_files(signin.signed_in(), "weights", (file,), **given)
+
+
+def contribute_files(
+    portal: Portal,
+    kind: str,
+    files: tuple[Path, ...],
+    *,
     institution: str,
     title: str,
     card_file: Path,
@@ -74,35 +111,19 @@ def contribute_weights(
     no_wait: bool,
     as_json: bool,
 ) -> int:
-    """
-    Sign and upload a weights FILE, submit it, and follow the checks until it stands before the board.
-
-    Exit status 0 accepted into review, 2 needs changes, 3 a fault of the platform. Run it again after an interruption:
-    it goes on with the same draft, and sends only what has not arrived.
-    """
-    portal = signin.signed_in()
+    """Send files of one kind with what goes with them, and follow the checks; return the exit status."""
     card = _as_sent(read_json(card_file))
-    report = read_json(report_file) if report_file else None
-    key = cli_sign.signing_key(key_file) if key_file or keys.default_path().exists() else None
-    base_model = base_model or str((card.get("base") or {}).get("slug") or "fundus-64")
-    wanted = {"institution": institution, "base_model": base_model, "title": title}
-    with terminal.Bars(is_bytes=True) as on_progress:
-        hashed = transfer.hash_file(file, on_progress=on_progress)
-        found = portal.contribution(resume_id) if resume_id else _draft(portal, wanted, hashed.sha256)
-        if found is None:
-            found = portal.create_contribution(**wanted, training_card=card)
-        elif found["status"] == "draft":
-            terminal.say(f"Going on with contribution {found['id']}.")
-            portal.change_contribution(found["id"], title=title, training_card=card)
-        if found["status"] == "draft":
-            transfer.upload(portal, found["id"], file, hashed=hashed, on_progress=on_progress)
-            if key is not None:
-                signature = cli_sign.signature_of(file.name, hashed.sha256, hashed.size_bytes, key)
-                portal.attest(found["id"], "signature", signature)
-            if report is not None:
-                portal.attest(found["id"], "privacy", report)
-    if found["status"] == "draft":
-        found = _submit(portal, found)
+    parcel = sending.Parcel(
+        kind=kind,
+        institution=institution,
+        base_model=base_model or str((card.get("base") or {}).get("slug") or DEFAULT_BASE),
+        title=title,
+        card=card,
+        files=files,
+        report=read_json(report_file) if report_file else None,
+        key=cli_sign.signing_key(key_file) if key_file or keys.default_path().exists() else None,
+    )
+    found = sending.send(portal, parcel, resume_id)
     return _finish(portal, found if no_wait else _follow(portal, found["id"], as_json), as_json)
 
 
@@ -119,29 +140,6 @@ def _as_sent(card: Document) -> Document:
         elif name in card:
             card[name] = cell(value)
     return card
-
-
-def _draft(portal: Portal, wanted: dict[str, str], sha256: str) -> Document | None:
-    """Find the draft that an interrupted run left: the same institution, base and title, and no other file."""
-    for row in portal.contributions():
-        if row["status"] == "draft" and row["kind"] == "weights" and all(row[key] == wanted[key] for key in wanted):
-            found = portal.contribution(row["id"])
-            if {file["sha256"] for file in found["files"]} <= {sha256}:
-                return found
-    return None
-
-
-def _submit(portal: Portal, found: Document) -> Document:
-    try:
-        return portal.submit(found["id"])
-    except PortalError:
-        terminal.say(f"The file is uploaded and kept in draft {found['id']}: {portal.absolute(found['url'])}")
-        raise
-    except client.Unreachable:
-        now = portal.contribution(found["id"])  # the answer was lost; was the question?
-        if now["status"] == "draft":
-            raise
-        return now
 
 
 def _follow(portal: Portal, contribution_id: int, as_json: bool) -> Document:

@@ -3,10 +3,11 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
-from . import __version__, keys, statements, terminal
+from . import keys, statements, terminal
 from .cli_local import base_folder, read_json, require_sound, train_extra
 from .client import NEEDS_CHANGES, Document
 
@@ -56,25 +57,33 @@ def _show(key: "keys.Ed25519PrivateKey", path: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("file", type=terminal.existing_file)
+@click.argument("file", metavar="FILE|FOLDER", type=terminal.existing_path)
+@click.option("--base", "base_name", default="fundus-64", show_default=True, metavar="NAME|DIR", help="Of a FOLDER.")
 @key_option
-@click.option("--out", "target", type=click.Path(dir_okay=False, path_type=Path), help="[default: FILE.signed.json]")
+@click.option("--out", "target", type=click.Path(dir_okay=False, path_type=Path), help="[default: beside it]")
 @terminal.as_json_option
-def sign(file: Path, key_file: Path | None, target: Path | None, as_json: bool) -> None:
-    """Sign a weights FILE for sending it by the browser; `contribute` signs by itself."""
-    from . import scan  # noqa: PLC0415 -- numpy takes a moment; --help does without
+def sign(file: Path, base_name: str, key_file: Path | None, target: Path | None, as_json: bool) -> None:
+    """
+    Sign what goes by the browser; `contribute` signs by itself.
 
+    FILE is a weights file. FOLDER is one of `consortium sample`: its images are packed into FOLDER/shards, which are
+    what you send.
+    """
+    from . import generator, scan, sending, synthetic  # noqa: PLC0415 -- numpy takes a moment; --help does without
+
+    key = signing_key(key_file)
+    if file.is_dir():
+        listed = synthetic.hashed(synthetic.pack(file, generator.load_base(base_folder(base_name))))
+        sha256 = synthetic.digest_of(listed)
+        target, signature = target or file / f"{synthetic.SUMS}.signed.json", sending.signature_of_shards(listed, key)
+    else:
+        sha256 = scan.sha256_of(file)
+        signature = sending.signature_of(file.name, sha256, file.stat().st_size, key)
     target = target or file.with_name(f"{file.name}.signed.json")
-    sha256 = scan.sha256_of(file)
-    write(target, signature_of(file.name, sha256, file.stat().st_size, signing_key(key_file)))
+    write(target, signature)
     if as_json:
         return terminal.print_json({"signature": str(target), "sha256": sha256})
     click.echo(str(target))
-
-
-def signature_of(name: str, sha256: str, size_bytes: int, key: "keys.Ed25519PrivateKey") -> Document:
-    """Return the signed statement that a file is the institution's own."""
-    return statements.sign(statements.WEIGHTS, name, sha256, {"size_bytes": size_bytes, "kit": __version__}, key)
 
 
 def write(path: Path, envelope: Document) -> None:
@@ -94,6 +103,12 @@ def write(path: Path, envelope: Document) -> None:
 @click.option(
     "--samples", type=click.IntRange(16), default=64, show_default=True, help="Images drawn from the weights."
 )
+@click.option(
+    "--images",
+    "images_dir",
+    type=terminal.existing_folder,
+    help="For synthetic images: the folder of `sample` that you will send; measured instead of images drawn here.",
+)
 @terminal.as_json_option
 def privacy(
     folder: Path,
@@ -106,6 +121,7 @@ def privacy(
     seed: int,
     most: int,
     samples: int,
+    images_dir: Path | None,
     as_json: bool,
 ) -> int:
     """
@@ -115,7 +131,7 @@ def privacy(
     only. Exit status 0 when the portal would pass it or warn, 2 when it would fail.
     """
     key = signing_key(key_file)  # before an hour of work, not after it
-    target = target or weights.with_name("privacy_report.json")
+    target = target or (images_dir or weights.parent) / "privacy_report.json"
     base_dir = base_folder(base_name)
     with train_extra(), terminal.Bars() as on_progress:
         from . import checks, fit, generator  # noqa: PLC0415 -- slow imports
@@ -124,6 +140,7 @@ def privacy(
         base = generator.load_base(base_dir)
         require_sound(weights, base, checks)
         dp = read_json(card_file).get("dp") if card_file else None
+        name, subject, sent = _sent(images_dir, base, samples)
         report = measure(
             folder,
             weights,
@@ -133,9 +150,11 @@ def privacy(
             seed=seed,
             most=most,
             samples=samples,
+            sent=sent,
             on_progress=on_progress,
         )
-    envelope = statements.sign(statements.PRIVACY, weights.name, report["weights_sha256"], report, key)
+    subject = subject or report["weights_sha256"]
+    envelope = statements.sign(statements.PRIVACY, name or weights.name, subject, report, key)
     write(target, envelope)
     result = checks.privacy.judge(report, base)
     if as_json:
@@ -145,3 +164,13 @@ def privacy(
                               "fix": result.fix})  # fmt: skip
         click.echo(str(target))
     return NEEDS_CHANGES if result.verdict == "fail" else 0
+
+
+def _sent(images_dir: Path | None, base: Any, samples: int) -> tuple[str, str, Any]:
+    """Return (name, SHA-256, pixels) of the images to be sent that the report is about; empty for weights."""
+    if images_dir is None:
+        return "", "", None
+    from . import synthetic  # noqa: PLC0415 -- as above
+
+    paths = synthetic.pack(images_dir, base)
+    return synthetic.SUMS, synthetic.digest_of(synthetic.hashed(paths)), synthetic.some(paths, base, samples)

@@ -264,9 +264,9 @@ class Portal:
         return self.call("GET", f"contributions/{contribution_id}")
 
     def create_contribution(
-        self, *, institution: str, base_model: str, title: str, training_card: Document
+        self, *, kind: str, institution: str, base_model: str, title: str, training_card: Document
     ) -> Document:
-        body = {"kind": "weights", "institution": institution, "base_model": base_model, "title": title}
+        body = {"kind": kind, "institution": institution, "base_model": base_model, "title": title}
         return self.call("POST", "contributions", {**body, "training_card": training_card})
 
     def change_contribution(self, contribution_id: int, *, title: str, training_card: Document) -> Document:

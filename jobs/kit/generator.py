@@ -58,6 +58,7 @@ THRESHOLDS: dict[str, float] = {
     "warn_calibrated_auc": 0.7,
     "max_calibrated_auc": 0.85,
     "min_patch_variation": 0.1,
+    "max_redrawn_difference": 4.0,
 }
 
 
@@ -251,7 +252,7 @@ def save_weights(model: "UNet2DModel", path: Path | str, metadata: dict[str, str
 
 
 def load(base: Base, path: Path | str | None = None) -> "UNet2DModel":
-    """Return the network of a base generator, filled from `path`, or with the base's own weights; see load_weights()."""
+    """Return the network of a base generator with the weights in `path`, or its own; see load_weights()."""
     return load_weights(build(base.config["architecture"]), path or base.weights)
 
 

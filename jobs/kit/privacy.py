@@ -51,6 +51,7 @@ def report(
     seed: int = 0,
     most: int = MOST_IMAGES,
     samples: int = SAMPLES,
+    sent: NDArray[np.uint8] | None = None,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """
@@ -60,6 +61,7 @@ def report(
         dp: the training card's entry, copied into the report.
         most: photographs of either side that are asked for, drawn by seed.
         samples: images drawn from the weights.
+        sent: the images (N, S, S, 3) that are to be sent, instead of drawing some.
     Returns:
         The predicate of the signed statement (statements.PRIVACY), JSON values only.
     Raises:
@@ -69,24 +71,28 @@ def report(
     train, held_out = sides(folder, base.image_size, seed=seed, most=most, on_progress=on_progress)
     model = generator.load(base, weights).to(device)
     first = generator.load(base).to(device)
-    classes = [index % len(base.config["classes"]) for index in range(samples)]
-    drawn = generator.sample(
-        model,
-        base.config["scheduler"],
-        classes,
-        seed=int(base.thresholds["seed"]),
-        steps=int(base.config["sampling_steps"]),
-        on_progress=on_progress,
-    )
+    drawn = _drawn_from(model, base, samples, on_progress) if sent is None else sent
     return {
         "base": {"slug": base.slug, "sha256": base.sha256},
         "weights_sha256": scan.sha256_of(weights),
-        "images": {"train": len(train.squares), "held_out": len(held_out.squares), "generated": samples},
-        "copies": _copies(generator.to_uint8(drawn), train, held_out, seed=seed, device=device),
+        "images": {"train": len(train.squares), "held_out": len(held_out.squares), "generated": len(drawn)},
+        "copies": _copies(drawn, train, held_out, seed=seed, device=device),
         "membership": _membership(model, first, base.config["scheduler"], train, held_out, on_progress),
         "dp": dp or {"used": False},
         "method": _method(base, seed=seed, device=device),
     }
+
+
+def _drawn_from(model: Any, base: generator.Base, samples: int, on_progress: Progress | None) -> NDArray[np.uint8]:
+    drawn = generator.sample(
+        model,
+        base.config["scheduler"],
+        [index % len(base.config["classes"]) for index in range(samples)],
+        seed=int(base.thresholds["seed"]),
+        steps=int(base.config["sampling_steps"]),
+        on_progress=on_progress,
+    )
+    return generator.to_uint8(drawn)
 
 
 def sides(

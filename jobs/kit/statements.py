@@ -23,6 +23,7 @@ from .errors import KitError
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 WEIGHTS = "urn:consortium:weights:1"
+SYNTHETIC = "urn:consortium:synthetic-images:1"  # of the SHA256SUMS of its shards
 PRIVACY = "urn:consortium:privacy-report:1"
 LONGEST_BYTES = 256 * 1024
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -61,7 +62,7 @@ def sign(kind: str, name: str, sha256: str, predicate: Document, key: Ed25519Pri
     Return a signed envelope: JSON values only.
 
     Args:
-        kind: WEIGHTS or PRIVACY. name: of the file, without folders.
+        kind: WEIGHTS, SYNTHETIC or PRIVACY. name: of the file, without folders.
     """
     subject = [{"name": name, "digest": {"sha256": sha256}}]
     statement = {"_type": STATEMENT_TYPE, "subject": subject, "predicateType": kind, "predicate": predicate}

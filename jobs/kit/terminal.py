@@ -16,6 +16,7 @@ FINDING_COLOURS = {HOLDS: "green", FAILS: "red", UNKNOWN: "yellow", NOTE: None}
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+existing_path = click.Path(exists=True, path_type=Path)
 existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 new_folder = click.Path(file_okay=False, path_type=Path)
 

@@ -67,9 +67,9 @@ def require_takes(programme: Programme, kind: str) -> None:
         )
 
 
-def offering(kind: str) -> QuerySet[Programme]:
-    """Return the programmes that take a kind of contribution now: open, and with a base model to begin from."""
-    rows = Programme.objects.open().filter(kinds__contains=[kind], base_models__isnull=False)
+def offering(kinds: list[str]) -> QuerySet[Programme]:
+    """Return the programmes that take one of these kinds now: open, and with a base model to begin from."""
+    rows = Programme.objects.open().filter(kinds__overlap=kinds, base_models__isnull=False)
     return rows.distinct().order_by("name")
 
 

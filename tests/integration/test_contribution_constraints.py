@@ -22,7 +22,7 @@ from tests import contributing
         ("approved", {"decided_at": None}, "contribution_decided_iff_decision"),
         ("review", {"decided_at": timezone.now()}, "contribution_decided_iff_decision"),
         ("rejected", {"reason": ""}, "contribution_rejected_with_reason"),
-        ("draft", {"base_model": None}, "weights_name_their_base"),
+        ("draft", {"base_model": None}, "contribution_names_its_base"),
     ],
 )
 def test_the_database_holds_a_contribution_to_its_rules(at_status, status, broken, constraint):

@@ -211,7 +211,7 @@ def test_back_off_doubles_to_a_minute_and_starts_over_after_a_calm_minute(data_d
         delays.append(child.restart_at - running.started_at)
     supervisor.plan_restart(child, running.started_at + 61)
 
-    assert delays == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert [round(delay, 6) for delay in delays] == [1, 2, 4, 8, 16, 32, 60, 60]
     assert child.back_off_seconds == 2
     assert len(capsys.readouterr().out.splitlines()) == 9
 

@@ -9,11 +9,9 @@ inside the centre's sandbox (child.py), with the same verdicts. Thresholds are t
 config.json), and the programme says which checks run (`checks_run`).
 """
 
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..generator import Base
 from . import declaration, privacy
@@ -22,13 +20,15 @@ from .declaration import check_declaration
 from .dossier import Dossier, load_dossier
 from .drawn import load_reference
 from .fidelity import check_fidelity
-from .generation import SHEET, check_generation, judge_samples
+from .generation import check_generation, judge_samples
 from .numerics import check_numerics
 from .poisoning import check_poisoning
-from .privacy import NEIGHBOURS, check_privacy
-from .results import CheckResult, Verdict
+from .privacy import check_privacy
+from .results import CheckResult
+from .runner import OnEvent, run_steps, verdict_of
 from .schema import check_schema
 from .signature import check_signature
+from .synthetic import run_synthetic_checks
 from .utility import check_utility
 
 __all__ = [
@@ -49,13 +49,9 @@ __all__ = [
     "load_dossier",
     "privacy",
     "run_checks",
+    "run_synthetic_checks",
     "verdict_of",
 ]
-
-PICTURES = (SHEET, NEIGHBOURS)
-
-Event = dict[str, Any]
-OnEvent = Callable[[Event], None]
 
 
 def run_checks(
@@ -80,25 +76,7 @@ def run_checks(
     """
     emit = on_event or (lambda event: None)
     run = _Run(Path(path), base, Path(out_dir), emit, name, dossier or Dossier())
-    results = []
-    for step in run.steps():
-        started = time.monotonic()
-        result = replace(step(), duration_seconds=round(time.monotonic() - started, 3))
-        emit({"type": "check", **asdict(result)})
-        results.append(result)
-        if result.verdict == "fail":
-            break
-    for picture in PICTURES:
-        if (run.out_dir / picture).exists():
-            emit({"type": "file", "name": picture})
-    emit({"type": "end", "verdict": verdict_of(results)})
-    return results
-
-
-def verdict_of(results: list[CheckResult]) -> Verdict:
-    """Return the worst verdict."""
-    found = {result.verdict for result in results}
-    return "fail" if "fail" in found else "warn" if "warn" in found else "pass"
+    return run_steps(run.steps(), run.out_dir, emit)
 
 
 class _Run:

@@ -19,7 +19,8 @@ class Dossier:
     keys: fingerprint to public key, 32 bytes, of every key in force of the institution; None where nobody knows them
     (a site checks offline).
     peers: see numerics.check_numerics().
-    known_sha256: of the file, where somebody trusted has hashed it already.
+    known_sha256: of the file, where somebody trusted has hashed it already; of shards, that of their SHA256SUMS.
+    salt: of what is chosen at random; the centre's is drawn for each run, so that nobody can choose by it.
     is_complete: what is missing is missing for good (the centre), and not merely not given here (a site).
     """
 
@@ -30,6 +31,7 @@ class Dossier:
     peers: tuple[Layers, ...] = field(default=())
     is_complete: bool = False
     known_sha256: str = ""
+    salt: str = ""
 
     def sha256(self, path: Path | str) -> str:
         """Return the file's SHA-256; the centre knows it from the transfer and reads no large file for it again."""
@@ -48,4 +50,5 @@ def load_dossier(path: Path) -> Dossier:
         peers=tuple(given["peers"]),
         is_complete=True,
         known_sha256=given["sha256"],
+        salt=given["salt"],
     )

@@ -54,7 +54,7 @@ def judge_samples(images: np.ndarray, pixels: np.ndarray, base: Base) -> CheckRe
     finite = int(np.isfinite(images).all(axis=(1, 2, 3)).sum())
     unit = pixels / 255.0
     measured = [likeness.measure(image) for image in unit]
-    like = [_fundus_like(m, limits) for m in measured]
+    like = [is_like(m, limits) for m in measured]
     pairs = likeness.near_duplicates(unit, limits["duplicate_distance"])
     possible = len(pixels) * (len(pixels) - 1) // 2
     median = {k: round(float(np.median([getattr(m, k) for m in measured])), 4) for k in asdict(measured[0])}
@@ -71,7 +71,8 @@ def judge_samples(images: np.ndarray, pixels: np.ndarray, base: Base) -> CheckRe
     return _generation_result(evidence, limits)
 
 
-def _fundus_like(m: likeness.Likeness, limits: dict[str, float]) -> bool:
+def is_like(m: likeness.Likeness, limits: dict[str, float]) -> bool:
+    """Test if a measured image looks like one of the modality; see check_generation()."""
     return (
         m.contrast >= limits["min_contrast"]
         and m.brightness >= limits["min_brightness"]

@@ -12,7 +12,7 @@ from .dossier import Dossier
 from .drawn import Drawn, Reference
 from .results import CheckResult, not_measured
 
-MAKE = "Run `consortium privacy` on the prepared folder with exactly these weights, and send the report it writes."
+MAKE = "Run `consortium privacy` on the prepared folder with exactly what you send, and add the report it writes."
 AGAIN = (
     "Train again with fewer steps, a lower learning rate, without duplicates, or with differential privacy "
     "(`consortium fit --noise-multiplier`)."
@@ -22,12 +22,27 @@ SHOWN = 8  # pairs in the picture
 
 
 def check_privacy(
-    path: Path, base: Base, dossier: Dossier, drawn: Drawn, reference: Reference | None, out_dir: Path
+    path: Path,
+    base: Base,
+    dossier: Dossier,
+    drawn: Drawn,
+    reference: Reference | None,
+    out_dir: Path,
+    *,
+    generator: str = "",
 ) -> CheckResult:
-    """Check 9: the report is signed, of this file, and within the thresholds; then the same against public images."""
+    """
+    Check 9: the report is signed, of this file, and within the thresholds; then the same against public images.
+
+    Args:
+        generator: SHA-256 that synthetic images name: the report must have measured that one.
+    """
     report, refusal = _opened(path, dossier)
     if refusal is not None:
         return refusal
+    if generator and report.get("weights_sha256") != generator:
+        sentence = "The privacy report measured another generator than the one that the images name."
+        return CheckResult(9, "privacy", "fail", sentence, MAKE, {"code": "other_generator"})
     result = judge(report, base)
     evidence = {**result.evidence, "public": _among_public(drawn, reference, out_dir)}
     return CheckResult(9, "privacy", result.verdict, result.sentence, result.fix, evidence)

@@ -1,4 +1,4 @@
-// Uploads one file of a draft straight to the object store, in parts, four at a time.
+// Uploads the files of a draft, one after the other, straight to the object store, in parts, four at a time.
 //
 // The server knows the upload by (contribution, SHA-256, size): after a reload, on another computer or in the kit, the
 // same file goes on where it stopped. Every part's SHA-256 is a signed header, so the store refuses a damaged part.
@@ -238,6 +238,7 @@ const page = {
   phase: part("phase"),
   numbers: part("numbers"),
   upload: null,
+  waitingFiles: [],
 
   state(name) {
     root.dataset.state = name;
@@ -309,6 +310,7 @@ const page = {
     this.problem("");
     try {
       await this.upload.run();
+      if (this.waitingFiles.length) return this.begin(this.waitingFiles.shift());
       this.state("done");
       location.assign(root.dataset.next);
     } catch (error) {
@@ -316,37 +318,61 @@ const page = {
     }
   },
 
-  choose(file) {
-    if (!file) return;
+  // Several files go one after the other; what is wrong with one is said before any is sent.
+  choose(files) {
+    const chosen = Array.from(files).sort((a, b) => a.name.localeCompare(b.name));
+    if (!chosen.length) return;
     this.problem("");
-    if (PICKLED.test(file.name)) {
-      this.problem(`${file.name} is a pickled checkpoint. Opening one can run any program, so nobody here will. Convert it where it was made and choose the .safetensors file:`, { code: "pickled" });
-    } else if (!/\.safetensors$/i.test(file.name)) {
-      this.problem(`${file.name} is not a .safetensors file. Only safetensors can be checked without running anything. The kit writes weights.safetensors.`);
-    } else if (file.size === 0) {
-      this.problem(`${file.name} is empty (0 bytes): the training probably stopped before it was saved. Choose another file.`);
-    } else if (file.size > Number(root.dataset.maxBytes)) {
-      this.problem(`${file.name} has ${inBytes(file.size)}; at most ${inBytes(Number(root.dataset.maxBytes))} are accepted. Send the weights only, without the optimiser's state.`);
-    } else {
-      this.upload = new Upload(file, this);
-      this.hashing(0, file.size);
-      part("name").textContent = file.name;
-      part("pause").focus();
-      this.run();
+    if (chosen.length > Number(root.dataset.mostFiles)) {
+      this.problem(`You chose ${chosen.length} files; at most ${root.dataset.mostFiles} belong here. Choose again.`);
+      return;
     }
+    const bad = chosen.map((file) => [file, this.wrongWith(file)]).find(([, wrong]) => wrong);
+    if (bad) {
+      this.problem(bad[1], { code: PICKLED.test(bad[0].name) ? "pickled" : "" });
+      return;
+    }
+    this.waitingFiles = chosen;
+    this.begin(this.waitingFiles.shift());
+  },
+
+  begin(file) {
+    this.upload = new Upload(file, this);
+    this.hashing(0, file.size);
+    const more = this.waitingFiles.length;
+    part("name").textContent = more ? `${file.name}, then ${more} more` : file.name;
+    part("pause").focus();
+    return this.run();
+  },
+
+  wrongWith(file) {
+    const { suffix, maxBytes } = root.dataset;
+    if (suffix === ".safetensors" && PICKLED.test(file.name)) {
+      return `${file.name} is a pickled checkpoint. Opening one can run any program, so nobody here will. Convert it where it was made and choose the .safetensors file:`;
+    }
+    if (!file.name.toLowerCase().endsWith(suffix)) {
+      return suffix === ".safetensors"
+        ? `${file.name} is not a .safetensors file. Only safetensors can be checked without running anything. The kit writes weights.safetensors.`
+        : `${file.name} is not a shard. Choose the ${suffix} files in FOLDER/shards, as the kit packed them; not single images.`;
+    }
+    if (file.size === 0) return `${file.name} is empty (0 bytes): it was probably not written to its end. Choose another file.`;
+    if (file.size > Number(maxBytes)) {
+      return `${file.name} has ${inBytes(file.size)}; at most ${inBytes(Number(maxBytes))} are accepted. Send the weights only, without the optimiser's state.`;
+    }
+    return "";
   },
 };
 
 part("drop").hidden = false;
 page.state("idle");
 page.picker.addEventListener("change", () => {
-  page.choose(page.picker.files[0]);
+  page.choose(page.picker.files);
   page.picker.value = ""; // so that the same file can be chosen again
 });
 for (const name of ["dragover", "drop"]) {
   part("drop").addEventListener(name, (event) => {
     event.preventDefault();
-    if (name === "drop") page.choose(event.dataTransfer.files[0]);
+    if (name === "drop") page.choose(event.dataTransfer.files);
   });
 }
 part("pause").addEventListener("click", () => page.upload.pause());

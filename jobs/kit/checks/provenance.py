@@ -1,0 +1,97 @@
+"""Check 4 of synthetic images: each says where it comes from, and where the generator is held, it does."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import generator
+from ..generator import Base
+from ..synthetic import redrawn, tags_of
+from .results import CheckResult
+from .shard import Seen
+
+REDRAWN = 8  # images drawn again
+AGAIN = "Draw the images with `consortium sample`, and send them as it wrote them."
+
+
+def check_provenance(
+    seen: Seen, base: Base, generators: Mapping[str, Path] | None = None, *, salt: str = ""
+) -> CheckResult:
+    """
+    Check 4: one generator of this base; every image's own tags agree with the manifest; no seed twice.
+
+    Where the generator is held, REDRAWN images are drawn again from their seeds. The same machine gives the same
+    pixels, another one nearly: the mean difference is at most max_redrawn_difference (of 255), and other seeds differ
+    by more than ten times that (tests/unit/test_kit_synthetic.py).
+
+    Args:
+        generators: SHA-256 to file, of generators that passed their own checks.
+    """
+    first = seen.manifests[0]
+    evidence: dict[str, Any] = {
+        "generator_sha256": first.generator_sha256,
+        "base": first.base,
+        "date": first.date,
+        "drawn": first.drawn,
+        "kept": len(seen.rows),
+    }
+    if problem := _untrue(seen, base):
+        code, sentence = problem
+        return CheckResult(4, "provenance", "fail", sentence, AGAIN, {"code": code, **evidence})
+    told = f"All images name the generator {first.generator_sha256[:16]}…, their class and their seed."
+    held = (generators or {}).get(first.generator_sha256)
+    if held is None:
+        sentence = f"{told} It is not held here, so none was drawn again."
+        return CheckResult(4, "provenance", "pass", sentence, evidence={**evidence, "redrawn": 0})
+    differences = _redraw(seen, base, held, salt)
+    evidence |= {"redrawn": len(differences), "largest_difference": round(max(differences.values()), 3)}
+    limit = base.thresholds["max_redrawn_difference"]
+    if false := [name for name, difference in differences.items() if difference > limit]:
+        sentence = (
+            f"{len(false)} of {len(differences)} images are not what that generator draws from their seeds; the first "
+            f"is {false[0]}."
+        )
+        return CheckResult(4, "provenance", "fail", sentence, AGAIN, {"code": "not_redrawn", **evidence})
+    sentence = f"{told} {len(differences)} of them, drawn again here, came out the same."
+    return CheckResult(4, "provenance", "pass", sentence, evidence=evidence)
+
+
+def _untrue(seen: Seen, base: Base) -> tuple[str, str] | None:
+    """Return (code, sentence) of the first thing that the images say wrongly."""
+    first = seen.manifests[0]
+    if any(manifest.alike() != first.alike() for manifest in seen.manifests):
+        return "several_generators", "The shards are of several runs: each names another generator, date or count."
+    if first.base["sha256"] != base.sha256:
+        return "other_base", f"The images were drawn from a generator of another base than {base.slug}."
+    if first.steps != int(base.config["sampling_steps"]):
+        return "other_sampling", f"The images were drawn in {first.steps} steps; {base.slug} takes another number."
+    if len({row.seed for row in seen.rows}) < len(seen.rows):
+        return "seed_twice", "Two images claim the same seed."
+    for row, tags in zip(seen.rows, seen.tags, strict=True):
+        if row.label >= len(base.config["classes"]):
+            return "unknown_class", f"{row.file} claims the class {row.label}, which {base.slug} does not have."
+        if tags != _expected(row.seed, row.label, first, base):
+            return "tags_differ", f"{row.file} says another thing of itself than the manifest says of it."
+    return None
+
+
+def _expected(seed: int, label: int, manifest: Any, base: Base) -> dict[str, str]:
+    row = {
+        "synthetic": "true", "generator_sha256": manifest.generator_sha256, "base": base.slug, "class": label,
+        "seed": seed, "date": manifest.date, "kit_version": manifest.kit_version,
+    }  # fmt: skip
+    return tags_of(row)
+
+
+def _redraw(seen: Seen, base: Base, weights: Path, salt: str) -> dict[str, float]:
+    """Return the mean difference, 0 to 255, of images from what their generator draws, by file name."""
+    model = generator.load(base, weights)
+    order = np.random.default_rng(list(f"redrawn {salt}".encode())).permutation(len(seen.chosen.pixels))[:REDRAWN]
+    found = {}
+    for place in order:
+        row = seen.rows[seen.chosen_rows[place]]
+        again = redrawn(model, base, [row.label], row.seed)[0]
+        found[row.file] = float(np.abs(again.astype(int) - seen.chosen.pixels[place].astype(int)).mean())
+    return found

@@ -1,0 +1,41 @@
+"""Run checks in their order until one fails, telling each result as it comes."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from .generation import SHEET
+from .privacy import NEIGHBOURS
+from .results import CheckResult, Verdict
+
+PICTURES = (SHEET, NEIGHBOURS)
+
+Event = dict[str, Any]
+OnEvent = Callable[[Event], None]
+Step = Callable[[], CheckResult]
+
+
+def run_steps(steps: Iterator[Step], out_dir: Path, on_event: OnEvent | None) -> list[CheckResult]:
+    """Run the steps; the next is asked for only after the last has passed. Events are described at run_checks()."""
+    emit = on_event or (lambda event: None)
+    results: list[CheckResult] = []
+    for step in steps:
+        started = time.monotonic()
+        result = replace(step(), duration_seconds=round(time.monotonic() - started, 3))
+        emit({"type": "check", **asdict(result)})
+        results.append(result)
+        if result.verdict == "fail":
+            break
+    for picture in PICTURES:
+        if (out_dir / picture).exists():
+            emit({"type": "file", "name": picture})
+    emit({"type": "end", "verdict": verdict_of(results)})
+    return results
+
+
+def verdict_of(results: list[CheckResult]) -> Verdict:
+    """Return the worst verdict."""
+    found = {result.verdict for result in results}
+    return "fail" if "fail" in found else "warn" if "warn" in found else "pass"

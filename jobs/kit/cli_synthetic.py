@@ -1,0 +1,58 @@
+"""The commands about synthetic images: sample, contribute synthetic."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import cli_local, cli_portal, signin, terminal
+
+
+@click.command()
+@click.option("--weights", type=terminal.existing_file, required=True)
+@click.option("--n", "count", type=click.IntRange(1, 1_000_000), required=True, help="How many images.")
+@click.option("--out", "out_dir", type=terminal.new_folder, required=True)
+@cli_local.base_option
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first image.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@terminal.as_json_option
+def sample(weights: Path, count: int, out_dir: Path, base_name: str, seed: int, device: str, as_json: bool) -> None:
+    """
+    Draw N synthetic images, classes in turn, with a manifest.csv of their seeds and the generator's SHA-256.
+
+    Each image says in its own metadata that it is synthetic. Run again, it goes on where it stopped. Look through
+    OUT, delete what you do not want to send, then: consortium check OUT.
+    """
+    from . import checks, generator  # noqa: PLC0415 -- numpy takes a moment; --help does without
+
+    base = generator.load_base(cli_local.base_folder(base_name))
+    cli_local.require_sound(weights, base, checks)
+    with cli_local.train_extra(), terminal.Bars() as on_progress:
+        from . import fit, synthetic  # noqa: PLC0415 -- slow imports
+
+        model = generator.load(base, weights).to(fit.choose_device(device))
+        today = time.strftime("%Y-%m-%d", time.gmtime())
+        new = synthetic.draw(model, base, weights, out_dir, count=count, seed=seed, date=today, on_progress=on_progress)
+    if as_json:
+        return terminal.print_json({"images": count, "new": new, "out": str(out_dir), "seed": seed})
+    click.echo(f"{count} synthetic images and manifest.csv are in {out_dir}.")
+    terminal.say(f"Next: look through them, then consortium check {out_dir}")
+
+
+@cli_portal.contribute.command("synthetic")
+@click.argument("folder", type=terminal.existing_folder)
+@cli_portal.sending_options
+def contribute_synthetic(folder: Path, as_json: bool, **given: Any) -> int:
+    """
+    Pack the images of FOLDER into shards, sign and send them, and follow the checks until they stand before the board.
+
+    FOLDER is the one of `consortium sample`; --card is the training card of the generator they were drawn from. Exit
+    status 0 accepted into review, 2 needs changes, 3 a fault of the platform. Run again, it sends only what is missing.
+    """
+    from . import generator, synthetic  # noqa: PLC0415 -- as above
+
+    portal = signin.signed_in()
+    base = generator.load_base(cli_local.base_folder(str(given["base_model"] or cli_portal.DEFAULT_BASE)))
+    paths = synthetic.pack(folder, base)
+    return cli_portal.contribute_files(portal, "synthetic", tuple(paths), as_json=as_json, **given)

@@ -1,0 +1,93 @@
+"""Send what a site contributes: announce it as a draft, upload it, sign it, submit it. Repeated, it goes on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import __version__, client, statements, synthetic, terminal, transfer
+from .client import Document, Portal, PortalError
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """
+    A contribution as it is to arrive.
+
+    kind: weights (one file) or synthetic (shards). report: the signed privacy report. key: to sign with, or None.
+    """
+
+    kind: str
+    institution: str
+    base_model: str
+    title: str
+    card: Document
+    files: tuple[Path, ...]
+    report: Document | None = None
+    key: Any = None
+
+    def wanted(self) -> dict[str, str]:
+        return {"institution": self.institution, "base_model": self.base_model, "title": self.title}
+
+
+def send(portal: Portal, parcel: Parcel, resume_id: int | None = None) -> Document:
+    """Return the contribution after it is submitted; the draft of an interrupted run is found and gone on with."""
+    with terminal.Bars(is_bytes=True) as on_progress:
+        hashed = [transfer.hash_file(path, on_progress=on_progress) for path in parcel.files]
+        found = portal.contribution(resume_id) if resume_id else _draft(portal, parcel, hashed)
+        if found is None:
+            found = portal.create_contribution(**parcel.wanted(), kind=parcel.kind, training_card=parcel.card)
+        elif found["status"] == "draft":
+            terminal.say(f"Going on with contribution {found['id']}.")
+            portal.change_contribution(found["id"], title=parcel.title, training_card=parcel.card)
+        if found["status"] != "draft":
+            return found
+        for path, known in zip(parcel.files, hashed, strict=True):
+            transfer.upload(portal, found["id"], path, hashed=known, on_progress=on_progress)
+    if parcel.key is not None:
+        portal.attest(found["id"], "signature", _signature(parcel, hashed))
+    if parcel.report is not None:
+        portal.attest(found["id"], "privacy", parcel.report)
+    return _submit(portal, found)
+
+
+def _draft(portal: Portal, parcel: Parcel, hashed: Sequence[transfer.FileHash]) -> Document | None:
+    """Find the draft that an interrupted run left: the same institution, base and title, and no other file."""
+    wanted, ours = {**parcel.wanted(), "kind": parcel.kind}, {one.sha256 for one in hashed}
+    for row in portal.contributions():
+        if row["status"] == "draft" and all(row[key] == wanted[key] for key in wanted):
+            found = portal.contribution(row["id"])
+            if {file["sha256"] for file in found["files"]} <= ours:
+                return found
+    return None
+
+
+def _signature(parcel: Parcel, hashed: Sequence[transfer.FileHash]) -> Document:
+    if parcel.kind == "weights":
+        return signature_of(parcel.files[0].name, hashed[0].sha256, hashed[0].size_bytes, parcel.key)
+    listed = [(path.name, one.sha256) for path, one in zip(parcel.files, hashed, strict=True)]
+    return signature_of_shards(listed, parcel.key)
+
+
+def signature_of(name: str, sha256: str, size_bytes: int, key: Any) -> Document:
+    """Return the signed statement that a weights file is the institution's own."""
+    return statements.sign(statements.WEIGHTS, name, sha256, {"size_bytes": size_bytes, "kit": __version__}, key)
+
+
+def signature_of_shards(listed: Sequence[tuple[str, str]], key: Any) -> Document:
+    """Return the signed statement that shards, given as (name, SHA-256), are the institution's own."""
+    facts = {"shards": len(listed), "kit": __version__}
+    return statements.sign(statements.SYNTHETIC, synthetic.SUMS, synthetic.digest_of(listed), facts, key)
+
+
+def _submit(portal: Portal, found: Document) -> Document:
+    try:
+        return portal.submit(found["id"])
+    except PortalError:
+        terminal.say(f"What you send is uploaded and kept in draft {found['id']}: {portal.absolute(found['url'])}")
+        raise
+    except client.Unreachable:
+        now = portal.contribution(found["id"])  # the answer was lost; was the question?
+        if now["status"] == "draft":
+            raise
+        return now

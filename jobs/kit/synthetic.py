@@ -1,0 +1,297 @@
+"""Synthetic images on their way: drawn into a folder that people can look through, packed into shards, read back."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import __version__, generator, pngs, scan, shards
+from .errors import KitError
+from .generator import Base
+
+FORMAT = "urn:consortium:synthetic-images:1"
+LISTING = "manifest.csv"
+SUMS = "SHA256SUMS"
+BATCH = 64
+COLUMNS = ["file", "sha256", "seed", "class", "class_name", "synthetic", "base", "generator_sha256", "date", "steps",
+           "kit_version"]  # fmt: skip
+ONE_OF_ALL = ("generator_sha256", "date", "steps", "kit_version")  # columns that every row has alike
+MOST_IMAGES = 1_000_000
+
+Progress = Callable[[int, int, str], None]
+
+
+class SyntheticError(KitError):
+    """A folder or a shard of synthetic images that cannot be used."""
+
+    default_code = "synthetic_unusable"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image: its name in the shard, the SHA-256 of its file, the seed and the class that it was drawn with."""
+
+    file: str
+    sha256: str
+    seed: int
+    label: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a shard says of its images; all but `rows` is alike in every shard of a contribution."""
+
+    generator_sha256: str
+    base: dict[str, str]
+    date: str
+    steps: int
+    kit_version: str
+    drawn: int  # before the site took images out
+    rows: tuple[Row, ...]
+
+    def alike(self) -> tuple[Any, ...]:
+        return self.generator_sha256, self.base, self.date, self.steps, self.kit_version, self.drawn
+
+
+# Drawing
+
+
+def draw(
+    model: Any,
+    base: Base,
+    weights: Path,
+    out_dir: Path,
+    *,
+    count: int,
+    seed: int,
+    date: str,
+    on_progress: Progress | None = None,
+) -> int:
+    """
+    Draw images into a folder, classes in turn, image i with seed + i; go on where a stopped run ended.
+
+    Args:
+        date: of today, YYYY-MM-DD; a run that goes on keeps the date that it began with.
+    Returns:
+        How many were drawn now.
+    Raises:
+        SyntheticError: the folder holds images of another generator or seed.
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    listing = out_dir / LISTING
+    digest = scan.sha256_of(weights)
+    rows = _listed(listing) if listing.exists() else []
+    if rows and (rows[0]["generator_sha256"], int(rows[0]["seed"])) != (digest, seed):
+        raise SyntheticError(
+            f"{out_dir} holds images of another generator or seed.", code="out_not_empty", fix="Choose another --out."
+        )
+    date = rows[0]["date"] if rows else date
+    with listing.open("a", encoding="utf-8", newline="") as lines:
+        writer = csv.DictWriter(lines, COLUMNS)
+        if not rows:
+            writer.writeheader()
+        for start in range(len(rows), count, BATCH):
+            numbers = range(start, min(start + BATCH, count))
+            writer.writerows(_batch(model, base, out_dir, numbers, seed=seed, digest=digest, date=date))
+            lines.flush()
+            if on_progress is not None:
+                on_progress(numbers[-1] + 1, count, "Drawing images")
+    return max(0, count - len(rows))
+
+
+def _batch(
+    model: Any, base: Base, out_dir: Path, numbers: range, *, seed: int, digest: str, date: str
+) -> Iterator[dict[str, Any]]:
+    """Draw and save images; yield the row of each."""
+    names, steps = base.config["classes"], int(base.config["sampling_steps"])
+    labels = [number % len(names) for number in numbers]
+    for number, label, pixels in zip(numbers, labels, redrawn(model, base, labels, seed + numbers[0]), strict=True):
+        row = {
+            "file": f"{number:06d}.png", "seed": seed + number, "class": label, "class_name": names[label],
+            "synthetic": "true", "base": base.slug, "generator_sha256": digest, "date": date, "steps": steps,
+            "kit_version": __version__,
+        }  # fmt: skip
+        data = pngs.encode(pixels, tags_of(row))
+        (out_dir / row["file"]).write_bytes(data)
+        yield {**row, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def redrawn(model: Any, base: Base, labels: list[int], first_seed: int) -> NDArray[np.uint8]:
+    """Draw images of consecutive seeds, (N, S, S, 3), as every site and the centre draw them."""
+    settings, steps = base.config["scheduler"], int(base.config["sampling_steps"])
+    return generator.to_uint8(generator.sample(model, settings, labels, seed=first_seed, steps=steps))
+
+
+def tags_of(row: dict[str, Any]) -> dict[str, str]:
+    """Return what an image says of itself, from its row of the listing."""
+    names = ("synthetic", "generator_sha256", "base", "class", "seed", "date")
+    return {name: str(row[name]) for name in names} | {"Software": f"consortium-kit {row['kit_version']}"}
+
+
+# Packing
+
+
+def pack(folder: Path, base: Base) -> list[Path]:
+    """
+    Write FOLDER/shards from the images that manifest.csv lists; the same folder gives the same bytes.
+
+    A site may take images out: delete the files, and they are left out here. What stays must be unchanged.
+
+    Raises:
+        SyntheticError: there is no listing, no image is left, or one differs from its row.
+    """
+    rows = _listed(folder / LISTING)
+    kept = [row for row in rows if (folder / row["file"]).is_file()]
+    if not kept:
+        raise SyntheticError(f"No image that {LISTING} lists is in {folder}.", code="no_images", fix=_DRAW)
+    out_dir = folder / "shards"
+    out_dir.mkdir(exist_ok=True)
+    for old in out_dir.glob("synthetic-*.tar"):
+        old.unlink()
+    paths = []
+    for number, start in enumerate(range(0, len(kept), shards.IMAGES_A_SHARD)):
+        paths.append(out_dir / shards.name_of(number))
+        shards.write(paths[-1], _members(folder, base, kept[start : start + shards.IMAGES_A_SHARD], drawn=len(rows)))
+    return paths
+
+
+_DRAW = "Draw images with `consortium sample --weights weights.safetensors --n 1000 --out FOLDER`."
+
+
+def _listed(listing: Path) -> list[dict[str, str]]:
+    """Return the rows of manifest.csv."""
+    if not listing.is_file():
+        raise SyntheticError(f"{listing.parent} holds no synthetic images of the kit.", code="no_listing", fix=_DRAW)
+    with listing.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    if not rows:
+        return []
+    if set(COLUMNS) - set(rows[0]) or any(row[name] != rows[0][name] for row in rows for name in ONE_OF_ALL):
+        raise SyntheticError(f"{listing} is not as `consortium sample` wrote it.", code="listing_invalid", fix=_DRAW)
+    return rows
+
+
+def _members(folder: Path, base: Base, rows: list[dict[str, str]], *, drawn: int) -> Iterator[tuple[str, bytes]]:
+    first = rows[0]
+    facts = {
+        "format": FORMAT,
+        "synthetic": True,
+        "generator_sha256": first["generator_sha256"],
+        "base": {"slug": base.slug, "sha256": base.sha256},
+        "date": first["date"],
+        "steps": int(first["steps"]),
+        "kit_version": first["kit_version"],
+        "drawn": drawn,
+        "images": [
+            {"file": row["file"], "sha256": row["sha256"], "seed": int(row["seed"]), "class": int(row["class"])}
+            for row in rows
+        ],
+    }
+    yield shards.MANIFEST, json.dumps(facts, indent=0, sort_keys=True).encode()
+    for row in rows:
+        data = (folder / row["file"]).read_bytes()
+        if hashlib.sha256(data).hexdigest() != row["sha256"]:
+            raise SyntheticError(
+                f"{row['file']} in {folder} was changed after it was drawn.",
+                code="image_changed",
+                fix="Send images as they were drawn: delete it, or draw it again.",
+            )
+        yield f"images/{row['file']}", data
+
+
+def hashed(paths: list[Path]) -> list[tuple[str, str]]:
+    """Return (name, SHA-256) of each shard."""
+    return [(path.name, scan.sha256_of(path)) for path in paths]
+
+
+def digest_of(listed: Sequence[tuple[str, str]]) -> str:
+    """Return the SHA-256 of SHA256SUMS, as the portal writes it of a contribution's files: it names all at once."""
+    return hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in sorted(listed)).encode()).hexdigest()
+
+
+# Reading
+
+
+def manifest_of(data: bytes, shard: str) -> Manifest:
+    """
+    Read the manifest of a shard.
+
+    Raises:
+        SyntheticError: it is not as pack() writes it.
+    """
+    try:
+        found = json.loads(data)
+        rows = tuple(
+            Row(str(row["file"]), str(row["sha256"]), _whole(row["seed"]), _whole(row["class"]))
+            for row in found["images"]
+        )
+        if (found["format"], found["synthetic"]) != (FORMAT, True) or not 1 <= len(rows) <= shards.IMAGES_A_SHARD:
+            raise ValueError("another format, or too many images")
+        base = {"slug": str(found["base"]["slug"]), "sha256": str(found["base"]["sha256"])}
+        datetime.strptime(found["date"], "%Y-%m-%d").replace(tzinfo=UTC)
+        texts = str(found["generator_sha256"]), base, found["date"]
+        return Manifest(*texts, _whole(found["steps"]), str(found["kit_version"]), _whole(found["drawn"]), rows)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SyntheticError(
+            f"The manifest of {shard} is not as the kit writes it ({type(error).__name__}).",
+            code="manifest_invalid",
+            fix=shards.AGAIN,
+        ) from None
+
+
+def _whole(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise ValueError("no whole number")
+    return value
+
+
+def images_of(paths: list[Path], side: int) -> Iterator[tuple[Manifest, Row, NDArray[np.uint8], dict[str, str]]]:
+    """
+    Yield each image of each shard with its manifest, row, pixels (side, side, 3) and tags, in order.
+
+    Raises:
+        ShardError, PngError, SyntheticError: the first thing that is not as the kit writes it.
+    """
+    for path in paths:
+        members = shards.read(path)
+        manifest = manifest_of(next(members)[1], path.name)
+        for row in manifest.rows:
+            name, data = next(members, ("nothing", b""))
+            _require_listed(path, name, data, row)
+            try:
+                pixels, tags = pngs.decode(data, side)
+            except pngs.PngError as error:
+                raise SyntheticError(
+                    f"{row.file} in {path.name}: {error.sentence}.", code=error.code, fix=shards.AGAIN
+                ) from None
+            yield manifest, row, pixels, tags
+        if (more := next(members, None)) is not None:
+            raise SyntheticError(
+                f"{path.name} holds {more[0]}, which its manifest does not list.",
+                code="not_as_listed",
+                fix=shards.AGAIN,
+            )
+
+
+def _require_listed(path: Path, name: str, data: bytes, row: Row) -> None:
+    if name != f"images/{row.file}" or hashlib.sha256(data).hexdigest() != row.sha256:
+        raise SyntheticError(
+            f"{path.name} holds {name}, which is not what its manifest lists there.",
+            code="not_as_listed",
+            fix=shards.AGAIN,
+        )
+
+
+def some(paths: list[Path], base: Base, count: int) -> NDArray[np.uint8]:
+    """Return `count` images (or all, where there are fewer) spread evenly over the shards: (count, S, S, 3)."""
+    total = sum(len(manifest_of(next(shards.read(path))[1], path.name).rows) for path in paths)
+    wanted = set(np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist())
+    every = images_of(paths, base.image_size)
+    return np.stack([pixels for number, (_, _, pixels, _) in enumerate(every) if number in wanted])
