@@ -39,11 +39,16 @@ class NewForm(DetailsForm):
         self.fields["institution"] = forms.ModelChoiceField(institutions_to_act_for(user), empty_label=None)
         self.fields["kind"] = forms.ChoiceField(
             label="What you give",
+            required=False,
             choices=taken,
             initial=taken[0][0] if taken else "",
             widget=forms.RadioSelect if len(taken) > 1 else forms.HiddenInput,
         )
         self.order_fields(["institution", "kind", "title", "base_model"])
+
+    def clean_kind(self) -> str:
+        """Return the kind; of a programme that takes only one, that one."""
+        return self.cleaned_data["kind"] or str(self.fields["kind"].initial)
 
 
 class WithdrawForm(forms.Form):

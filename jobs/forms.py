@@ -3,6 +3,7 @@
 from django import forms
 
 from contributions.corpora.models import DataSet
+from contributions.kinds import OPEN
 from contributions.lifecycle import Status
 from contributions.models import Contribution
 
@@ -19,9 +20,9 @@ class PretrainForm(forms.Form):
         required=False,
         widget=forms.CheckboxSelectMultiple,
         label="Synthetic images from",
-        help_text="Approved generators. Images are sampled here, in the sandbox.",
+        help_text="Approved generators, sampled here in the sandbox, and approved synthetic images.",
     )
-    images_per_generator = forms.IntegerField(min_value=1, max_value=2000, initial=64)
+    images_per_generator = forms.IntegerField(min_value=1, max_value=2000, initial=64, label="Images of each")
     steps = forms.IntegerField(
         min_value=10, max_value=100_000, initial=300, help_text="300 take about a minute on one CPU core."
     )
@@ -29,5 +30,5 @@ class PretrainForm(forms.Form):
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        approved = Contribution.objects.filter(status=Status.APPROVED, kind=Contribution.Kind.WEIGHTS)
+        approved = Contribution.objects.filter(status=Status.APPROVED, kind__in=OPEN)
         self.fields["generators"].queryset = approved.select_related("institution")  # type: ignore[attr-defined]

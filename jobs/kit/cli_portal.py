@@ -112,19 +112,23 @@ def contribute_files(
     as_json: bool,
 ) -> int:
     """Send files of one kind with what goes with them, and follow the checks; return the exit status."""
-    card = _as_sent(read_json(card_file))
     parcel = sending.Parcel(
         kind=kind,
         institution=institution,
-        base_model=base_model or str((card.get("base") or {}).get("slug") or DEFAULT_BASE),
+        base_model=base_model or base_of(card_file),
         title=title,
-        card=card,
+        card=_as_sent(read_json(card_file)),
         files=files,
         report=read_json(report_file) if report_file else None,
         key=cli_sign.signing_key(key_file) if key_file or keys.default_path().exists() else None,
     )
     found = sending.send(portal, parcel, resume_id)
     return _finish(portal, found if no_wait else _follow(portal, found["id"], as_json), as_json)
+
+
+def base_of(card_file: Path) -> str:
+    """Return the slug of the base generator that a training card names."""
+    return str((read_json(card_file).get("base") or {}).get("slug") or DEFAULT_BASE)
 
 
 def _as_sent(card: Document) -> Document:

@@ -69,13 +69,13 @@ def sign(file: Path, base_name: str, key_file: Path | None, target: Path | None,
     FILE is a weights file. FOLDER is one of `consortium sample`: its images are packed into FOLDER/shards, which are
     what you send.
     """
-    from . import generator, scan, sending, synthetic  # noqa: PLC0415 -- numpy takes a moment; --help does without
+    from . import generator, scan, sending, shards, synthetic  # noqa: PLC0415 -- numpy takes a moment; --help does without
 
     key = signing_key(key_file)
     if file.is_dir():
         listed = synthetic.hashed(synthetic.pack(file, generator.load_base(base_folder(base_name))))
-        sha256 = synthetic.digest_of(listed)
-        target, signature = target or file / f"{synthetic.SUMS}.signed.json", sending.signature_of_shards(listed, key)
+        sha256 = shards.digest_of(listed)
+        target, signature = target or file / f"{shards.SUMS}.signed.json", sending.signature_of_shards(listed, key)
     else:
         sha256 = scan.sha256_of(file)
         signature = sending.signature_of(file.name, sha256, file.stat().st_size, key)
@@ -170,7 +170,7 @@ def _sent(images_dir: Path | None, base: Any, samples: int) -> tuple[str, str, A
     """Return (name, SHA-256, pixels) of the images to be sent that the report is about; empty for weights."""
     if images_dir is None:
         return "", "", None
-    from . import synthetic  # noqa: PLC0415 -- as above
+    from . import shards, synthetic  # noqa: PLC0415 -- as above
 
     paths = synthetic.pack(images_dir, base)
-    return synthetic.SUMS, synthetic.digest_of(synthetic.hashed(paths)), synthetic.some(paths, base, samples)
+    return shards.SUMS, shards.digest_of(synthetic.hashed(paths)), synthetic.some(paths, base, samples)

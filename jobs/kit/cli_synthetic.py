@@ -43,7 +43,7 @@ def sample(weights: Path, count: int, out_dir: Path, base_name: str, seed: int, 
 @cli_portal.contribute.command("synthetic")
 @click.argument("folder", type=terminal.existing_folder)
 @cli_portal.sending_options
-def contribute_synthetic(folder: Path, as_json: bool, **given: Any) -> int:
+def contribute_synthetic(folder: Path, base_model: str | None, card_file: Path, **given: Any) -> int:
     """
     Pack the images of FOLDER into shards, sign and send them, and follow the checks until they stand before the board.
 
@@ -53,6 +53,6 @@ def contribute_synthetic(folder: Path, as_json: bool, **given: Any) -> int:
     from . import generator, synthetic  # noqa: PLC0415 -- as above
 
     portal = signin.signed_in()
-    base = generator.load_base(cli_local.base_folder(str(given["base_model"] or cli_portal.DEFAULT_BASE)))
-    paths = synthetic.pack(folder, base)
-    return cli_portal.contribute_files(portal, "synthetic", tuple(paths), as_json=as_json, **given)
+    slug = base_model or cli_portal.base_of(card_file)
+    paths = tuple(synthetic.pack(folder, generator.load_base(cli_local.base_folder(slug))))
+    return cli_portal.contribute_files(portal, "synthetic", paths, base_model=slug, card_file=card_file, **given)

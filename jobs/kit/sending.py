@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import __version__, client, statements, synthetic, terminal, transfer
+from . import __version__, client, shards, statements, terminal, transfer
 from .client import Document, Portal, PortalError
 
 
@@ -77,7 +77,7 @@ def signature_of(name: str, sha256: str, size_bytes: int, key: Any) -> Document:
 def signature_of_shards(listed: Sequence[tuple[str, str]], key: Any) -> Document:
     """Return the signed statement that shards, given as (name, SHA-256), are the institution's own."""
     facts = {"shards": len(listed), "kit": __version__}
-    return statements.sign(statements.SYNTHETIC, synthetic.SUMS, synthetic.digest_of(listed), facts, key)
+    return statements.sign(statements.SYNTHETIC, shards.SUMS, shards.digest_of(listed), facts, key)
 
 
 def _submit(portal: Portal, found: Document) -> Document:

@@ -10,7 +10,7 @@ import hashlib
 import io
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +18,7 @@ from .errors import KitError
 
 IMAGES_A_SHARD = 1_000
 MANIFEST = "manifest.json"
+SUMS = "SHA256SUMS"
 LARGEST_MANIFEST = 1 * 2**20
 LARGEST_IMAGE = 16 * 2**20
 _IMAGE_NAME = re.compile(r"images/\d{6,9}\.png")
@@ -111,3 +112,8 @@ def _require_end(path: Path, file: IO[bytes], place: int) -> None:
         raise ShardError(f"{path.name} is cut short.", code="cut_short", fix=AGAIN)
     if size > end or any(file.read()):
         raise ShardError(f"{path.name} hides bytes behind its end.", code="hidden_bytes", fix=AGAIN)
+
+
+def digest_of(listed: Sequence[tuple[str, str]]) -> str:
+    """Return the SHA-256 of SHA256SUMS, as the portal writes it of a contribution's files: it names all at once."""
+    return hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in sorted(listed)).encode()).hexdigest()

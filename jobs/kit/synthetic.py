@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +18,6 @@ from .generator import Base
 
 FORMAT = "urn:consortium:synthetic-images:1"
 LISTING = "manifest.csv"
-SUMS = "SHA256SUMS"
 BATCH = 64
 COLUMNS = ["file", "sha256", "seed", "class", "class_name", "synthetic", "base", "generator_sha256", "date", "steps",
            "kit_version"]  # fmt: skip
@@ -209,11 +208,6 @@ def _members(folder: Path, base: Base, rows: list[dict[str, str]], *, drawn: int
 def hashed(paths: list[Path]) -> list[tuple[str, str]]:
     """Return (name, SHA-256) of each shard."""
     return [(path.name, scan.sha256_of(path)) for path in paths]
-
-
-def digest_of(listed: Sequence[tuple[str, str]]) -> str:
-    """Return the SHA-256 of SHA256SUMS, as the portal writes it of a contribution's files: it names all at once."""
-    return hashlib.sha256("".join(f"{sha256}  {name}\n" for name, sha256 in sorted(listed)).encode()).hexdigest()
 
 
 # Reading

@@ -43,7 +43,7 @@ def portal(live_server, settings, steward, base, monkeypatch, tmp_path) -> Porta
 @pytest.fixture
 def draft(portal, institution) -> dict:
     return portal.create_contribution(
-        institution=institution.slug, base_model="fundus-64", title="Weights", training_card=CARD
+        kind="weights", institution=institution.slug, base_model="fundus-64", title="Weights", training_card=CARD
     )
 
 

@@ -195,7 +195,7 @@ def test_contribute_says_where_to_sign_and_that_the_file_is_kept(site, contribut
     site.faults["POST contributions/1/submit"] = ["agreement_required"]
     assert contribute() == 2
     assert capsys.readouterr().err.splitlines()[-2:] == [
-        f"The file is uploaded and kept in draft 1: {site.portal_url}/contributions/1/",
+        f"What you send is uploaded and kept in draft 1: {site.portal_url}/contributions/1/",
         f"Error: Refused for a test. Go on at {site.portal_url}/agreement_required/",
     ]
 
@@ -356,9 +356,9 @@ def test_sample_draws_images_with_a_manifest(fitted, tmp_path):
     with (out / "manifest.csv").open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     assert [(row["file"], row["seed"], row["class"], row["synthetic"]) for row in rows] == [
-        ("000000.png", "7", "0", "yes"),
-        ("000001.png", "8", "1", "yes"),
-        ("000002.png", "9", "2", "yes"),
+        ("000000.png", "7", "0", "true"),
+        ("000001.png", "8", "1", "true"),
+        ("000002.png", "9", "2", "true"),
     ]
     assert {row["generator_sha256"] for row in rows} == {hashlib.sha256(weights.read_bytes()).hexdigest()}
     assert [row["sha256"] for row in rows] == [

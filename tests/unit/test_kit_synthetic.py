@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jobs.kit import cli, generator, pngs, scan, statements, synthetic
+from jobs.kit import cli, generator, pngs, scan, shards, statements, synthetic
 from jobs.kit.checks import Dossier, run_synthetic_checks
 from tests import attesting, synthesising
 from tests.factories import CARD
@@ -71,7 +71,7 @@ def test_packing_gives_the_same_bytes_and_the_name_that_the_portal_computes(draw
     listed = synthetic.hashed(paths)
     assert synthetic.hashed(synthetic.pack(drawn, BASE)) == listed
     sums = "".join(f"{sha256}  {name}\n" for name, sha256 in listed)
-    assert synthetic.digest_of(listed) == hashlib.sha256(sums.encode()).hexdigest()
+    assert shards.digest_of(listed) == hashlib.sha256(sums.encode()).hexdigest()
     manifest = next(synthetic.images_of(paths, 64))[0]
     assert (manifest.drawn, len(manifest.rows), manifest.date) == (COUNT, COUNT, "2026-11-27")
 
@@ -120,10 +120,10 @@ def test_more_images_than_a_shard_holds_make_several(drawn, tmp_path, monkeypatc
 
 def dossier_of(paths, *, generator_sha256: str = GENERATOR, **changed):
     """Return what the centre has of good shards."""
-    digest = synthetic.digest_of(synthetic.hashed(paths))
-    signature = statements.sign(statements.SYNTHETIC, synthetic.SUMS, digest, {}, KEY)
+    digest = shards.digest_of(synthetic.hashed(paths))
+    signature = statements.sign(statements.SYNTHETIC, shards.SUMS, digest, {}, KEY)
     report = {**attesting.report(), "weights_sha256": generator_sha256}
-    privacy = statements.sign(statements.PRIVACY, synthetic.SUMS, digest, report, KEY)
+    privacy = statements.sign(statements.PRIVACY, shards.SUMS, digest, report, KEY)
     given = {"card": CARD, "signature": signature, "privacy": privacy, "keys": attesting.known(KEY)}
     return Dossier(**{**given, "is_complete": True, "known_sha256": digest, **changed})
 
@@ -248,7 +248,7 @@ def test_sample_sign_and_check_as_typed(drawn, weights, tmp_path, monkeypatch, c
 
     assert answer("keys", "new")[0] == 0
     status, signed = answer("sign", str(folder))
-    digest = synthetic.digest_of(synthetic.hashed(sorted((folder / "shards").iterdir())))
+    digest = shards.digest_of(synthetic.hashed(sorted((folder / "shards").iterdir())))
     assert (status, signed["sha256"], signed["signature"]) == (0, digest, str(folder / "SHA256SUMS.signed.json"))
     status, found = answer("check", str(folder), "--signature", signed["signature"], "--weights", str(weights))
     assert (status, [row["number"] for row in found["checks"]]) == (0, [1, 2, 4, 5, 6, 7, 8, 9, 10, 11])

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from .. import statements
 from ..generator import Base
-from ..synthetic import digest_of, hashed
+from ..shards import digest_of
+from ..synthetic import hashed
 from .declaration import check_declaration
 from .dossier import Dossier
 from .drawn import Reference, load_reference
