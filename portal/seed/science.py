@@ -137,7 +137,7 @@ def seed(people: People, say: Say) -> None:
         _vote_on(people, contribution)
     if not Release.objects.exists():
         _train_and_release(people, [first, second], say)
-    third = sites.contribute(people, "yangtze", folder, say, steps=24)
+    third = sites.contribute(people, "yangtze", folder, say, steps=24, images=48)
     sites.wait_for_checks(third, say)
     _vote_on(people, third, voters=1)
     sites.draft(people, "straits")

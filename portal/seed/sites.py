@@ -28,30 +28,41 @@ COUNTRY = {"ganga": "IN", "galilee": "IL", "yangtze": "CN"}
 STANDS_FOR = "Openly licensed photographs of the same country stand in for the site's own in this demonstration."
 
 
-def contribute(people: People, key: str, sample: Path, say: Say, *, steps: int) -> Contribution:
-    """Fine-tune at the site with `consortium fit`, send it with `consortium contribute`; return the contribution."""
+def contribute(people: People, key: str, sample: Path, say: Say, *, steps: int, images: int = 0) -> Contribution:
+    """
+    Fine-tune at the site with `consortium fit`, send it with `consortium contribute`; return the contribution.
+
+    Args:
+        images: draw so many, and send those instead of the weights.
+    """
     institution = people.sites[key]
-    title = f"fundus-64 fine-tuned at {institution}"
+    title = f"{'Images drawn from ' if images else ''}fundus-64 fine-tuned at {institution}"
     sent = Contribution.objects.filter(institution=institution, title=title).exclude(status="draft").first()
     if sent is not None:
         return sent
     with tempfile.TemporaryDirectory(prefix="site-") as folder:
-        images = _site_images(sample, COUNTRY[key], Path(folder) / "photographs")
-        out = Path(folder) / "out"
-        say.step(f"{institution}: fine-tuning the generator with the kit, {steps} steps on {images} photographs")
-        _kit(people, key, "fit", str(Path(folder) / "photographs"), "--out", str(out), "--steps", str(steps))
-        _complete_card(out / "training_card.json")
-        say.step(f"{institution}: measuring what the weights give away, and signing the report")
-        key_file = _register_key(people, key, Path(folder))
+        photographs, out, drawn = (str(Path(folder) / name) for name in ("photographs", "out", "drawn"))
+        weights, card = f"{out}/weights.safetensors", f"{out}/training_card.json"
+        count = _site_images(sample, COUNTRY[key], Path(photographs))
+        say.step(f"{institution}: fine-tuning the generator with the kit, {steps} steps on {count} photographs")
+        _kit(people, key, "fit", photographs, "--out", out, "--steps", str(steps))
+        _complete_card(Path(card))
+        measured, subject = [], ["weights", weights]
+        if images:
+            say.step(f"{institution}: drawing {images} images")
+            _kit(people, key, "sample", "--weights", weights, "--n", str(images), "--out", drawn)
+            measured, subject = ["--images", drawn], ["synthetic", drawn]
+        say.step(f"{institution}: measuring what they give away, and signing the report")
+        signing = ["--key", str(_register_key(people, key, Path(folder)))]
+        report = f"{folder}/privacy_report.json"
         _kit(
-            people, key, "privacy", str(Path(folder) / "photographs"), "--weights", str(out / "weights.safetensors"),
-            "--key", str(key_file), "--most", "40",
+            people, key, "privacy", photographs, "--weights", weights, *measured, *signing, "--most", "40",
+            "--out", report,
         )  # fmt: skip
-        say.step(f"{institution}: contributing the weights through the API")
+        say.step(f"{institution}: contributing through the API")
         _kit(
-            people, key, "contribute", "weights", str(out / "weights.safetensors"), "--institution", institution.slug,
-            "--title", title, "--card", str(out / "training_card.json"), "--key", str(key_file),
-            "--privacy", str(out / "privacy_report.json"), "--no-wait",
+            people, key, "contribute", *subject, "--institution", institution.slug, "--title", title,
+            "--card", card, *signing, "--privacy", report, "--no-wait",
         )  # fmt: skip
     return Contribution.objects.exclude(status="draft").get(institution=institution, title=title)
 
