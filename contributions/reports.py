@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from django.db import transaction
@@ -15,6 +16,7 @@ from portal.live import announce
 from portal.programmes.models import BaseModel
 
 MAX_TEXT = 4_000
+TYPES = {".png": "image/png", ".json": "application/json"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def record_check(contribution: Contribution, *, run_id: int, attempt: int, resul
 def add_evidence(contribution: Contribution, *, run_id: int, attempt: int, name: str, content: bytes) -> Evidence:
     """Keep a file that a check produced in the vault; the same name in the same attempt again replaces it."""
     key = f"evidence/{contribution.pk}/{run_id}-{attempt}/{name}"
-    storage.put(storage.VAULT, key, content, content_type="image/png" if name.endswith(".png") else "application/json")
+    storage.put(storage.VAULT, key, content, content_type=TYPES.get(PurePath(name).suffix, "application/octet-stream"))
     with transaction.atomic():
         row, _ = Evidence.objects.update_or_create(
             run_id=run_id,
@@ -130,7 +132,8 @@ def report_of(contribution: Contribution) -> Report:
         waiting = [number for number in named if number in asked and number not in reached]
         rows += [Row(number, str(named[number][0]), sentence=str(named[number][1])) for number in waiting]
     verdict = next((v for v in ("fail", "", "warn", "pass") if v in {row.verdict for row in rows}), "")
-    return Report(sorted(rows, key=lambda row: row.number), evidence, verdict)
+    pictures = [row for row in evidence if row.name.endswith(".png")]
+    return Report(sorted(rows, key=lambda row: row.number), pictures, verdict)
 
 
 def accepted_layers(base: BaseModel, *, limit: int = 200) -> list[dict[str, float]]:

@@ -14,7 +14,8 @@ from django.conf import settings
 from contributions import attestations
 from contributions import services as contributions
 from contributions.lifecycle import LIVE
-from contributions.models import Contribution, ContributionFile
+from contributions.lifecycle import Status as ContributionStatus
+from contributions.models import Contribution, ContributionFile, Evidence
 from contributions.readiness import may_contribute
 from contributions.reports import accepted_layers
 from governance.board import services as board
@@ -38,7 +39,9 @@ EVIDENCE_BYTES = 8 * 2**20
 BY_KIT = set(range(1, 12)) - {3}  # without a word on each that the programme asks for, nothing passes
 DRAWN = {8, 9, 10, 11}  # of the images that check 7 draws
 MOST_GENERATORS = 8
-PICTURES = {"samples.png", "neighbours.png"}
+FEATURES = "drawn.safetensors"  # as jobs/kit/checks/sites.py writes it
+KEPT = {"samples.png", "neighbours.png", FEATURES}
+MOST_OTHERS = 200
 FIELDS = {
     "number": int, "name": str, "verdict": str, "sentence": str, "fix": str, "evidence": dict, "duration_seconds": float
 }  # fmt: skip
@@ -157,13 +160,14 @@ def _in_sandbox(attempt: Attempt, contribution: Contribution, files: list[Contri
         "files": scratch / "files",
         "base": cache.base_folder(contribution.base_model),
         "dossier": _dossier(contribution, files, scratch),
+        "others": _others(contribution, scratch),
     }
     if contribution.kind == Contribution.Kind.WEIGHTS:
         command = ["check", "--file", "/in/files/file", "--name", files[0].name]
     else:
         command = ["check-images", "--shards", "/in/files", "--generators", "/in/generators"]
         given["generators"] = _generators(contribution, scratch)
-    command += ["--base-dir", "/in/base", "--out", "/out", "--dossier", "/in/dossier"]
+    command += ["--base-dir", "/in/base", "--out", "/out", "--dossier", "/in/dossier", "--others", "/in/others"]
     outcome = sandbox.run(
         [sys.executable, "-m", "jobs.kit.child", *command],
         read_only=given,
@@ -205,6 +209,22 @@ def _generators(contribution: Contribution, scratch: Path) -> Path:
     return folder
 
 
+def _others(contribution: Contribution, scratch: Path) -> Path:
+    """Gather the features of other institutions' accepted images of the same base: check 10 trains with and without."""
+    folder = scratch / "others"
+    folder.mkdir()
+    kept = Evidence.objects.filter(
+        name=FEATURES,
+        contribution__base_model=contribution.base_model,
+        contribution__status=ContributionStatus.APPROVED,
+    ).exclude(contribution__institution=contribution.institution)
+    newest = {row.contribution_id: row for row in kept.select_related("contribution").order_by("pk")}
+    for row in list(newest.values())[-MOST_OTHERS:]:
+        name = f"{row.contribution.institution_id}-{row.contribution_id}.safetensors"
+        (folder / name).hardlink_to(cache.fetch(row.storage_key, row.sha256))
+    return folder
+
+
 def _dossier(contribution: Contribution, files: list[ContributionFile], scratch: Path) -> Path:
     """Write what came beside the files and what they are held against, as the kit's checks read it."""
     assert contribution.base_model is not None  # as above
@@ -241,7 +261,7 @@ def _on_line(attempt: Attempt, contribution: Contribution, report: dict[str, Any
         report["checks"].add(result["number"])
         if result["verdict"] == "fail" and not report["refusal"]:
             report["refusal"] = result["sentence"]
-    elif kind == "file" and event["name"] in PICTURES:
+    elif kind == "file" and event["name"] in KEPT:
         report["files"].append(event["name"])
     elif kind == "end":
         report["ended"] = True

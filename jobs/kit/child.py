@@ -1,7 +1,7 @@
 """
 The program that runs inside the sandbox: it reads one submitted file and prints what it finds, a JSON object a line.
 
-    python -m jobs.kit.child check --file FILE --base-dir DIR --out DIR [--name NAME] [--dossier JSON]
+    python -m jobs.kit.child check --file FILE --base-dir DIR --out DIR [--name NAME] [--dossier JSON --others DIR]
     python -m jobs.kit.child check-images --shards DIR --base-dir DIR --out DIR [--generators DIR] [--dossier JSON]
     python -m jobs.kit.child sample --file FILE --base-dir DIR --out DIR --n N --seed SEED
     python -m jobs.kit.child unpack --shards DIR --base-dir DIR --out DIR --n N
@@ -40,7 +40,7 @@ def check(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -
     from .checks import load_dossier, run_checks  # noqa: PLC0415 -- after standard output is safe
     from .generator import load_base  # noqa: PLC0415 -- as above
 
-    dossier = load_dossier(options.dossier) if options.dossier else None
+    dossier = load_dossier(options.dossier, options.others) if options.dossier else None
     run_checks(options.file, load_base(options.base_dir), options.out, emit, name=options.name, dossier=dossier)
 
 
@@ -48,7 +48,7 @@ def check_images(options: argparse.Namespace, emit: Callable[[dict[str, Any]], N
     from .checks import load_dossier, run_synthetic_checks  # noqa: PLC0415 -- after standard output is safe
     from .generator import load_base  # noqa: PLC0415 -- as above
 
-    dossier = load_dossier(options.dossier) if options.dossier else None
+    dossier = load_dossier(options.dossier, options.others) if options.dossier else None
     held = {path.stem: path for path in options.generators.glob("*.safetensors")} if options.generators else {}
     base, paths = load_base(options.base_dir), sorted(options.shards.iterdir())
     run_synthetic_checks(paths, base, options.out, emit, dossier=dossier, generators=held)
@@ -88,6 +88,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     command.add_argument("--out", type=Path, required=True)
     command.add_argument("--name", default="", help="the file's name at the site")
     command.add_argument("--dossier", type=Path, help="JSON: what came beside the file; see checks/dossier.py")
+    command.add_argument("--others", type=Path, help="features of other sites' images; see checks/sites.py")
     command.set_defaults(run=check)
     command = commands.add_parser("check-images", help="run the checks on shards of synthetic images")
     command.add_argument("--shards", type=Path, required=True)
@@ -95,6 +96,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     command.add_argument("--out", type=Path, required=True)
     command.add_argument("--generators", type=Path, help="weights that are held, SHA256.safetensors each")
     command.add_argument("--dossier", type=Path, help="as for check")
+    command.add_argument("--others", type=Path, help="as for check")
     command.set_defaults(run=check_images)
     command = commands.add_parser("unpack", help="read images out of checked shards")
     command.add_argument("--shards", type=Path, required=True)

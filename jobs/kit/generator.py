@@ -59,6 +59,7 @@ THRESHOLDS: dict[str, float] = {
     "max_calibrated_auc": 0.85,
     "min_patch_variation": 0.1,
     "max_redrawn_difference": 4.0,
+    "warn_site_effect": 0.05,
 }
 
 

@@ -11,11 +11,14 @@ from contributions import attestations, services
 from contributions.models import Attestation, CheckResult
 from contributions.reports import report_of
 from governance.board.models import Motion
+from jobs.kit.checks import sites
+from jobs.kit.checks.drawn import Drawn, load_reference
+from portal import storage
 from portal.errors import NotAllowed
 from portal.institutions import signing_keys
 from portal.programmes import services as programmes
 from portal.programmes.models import CHECKS, Programme
-from tests import attesting, factories
+from tests import attesting, contributing, factories
 from tests.integration.test_validation import check, honest
 
 pytestmark = pytest.mark.services
@@ -119,14 +122,35 @@ def test_a_revoked_key_signs_nothing_more(institution, steward, every_check, reg
     assert check(draft).check_results.get(verdict="fail").evidence["code"] == "unknown_key"
 
 
+def accepted_elsewhere(name: str, folder) -> None:
+    """Let another institution have accepted images, with what their checks kept: here of public photographs."""
+    site = factories.member_institution(name)
+    base = Programme.objects.get().base_models.first() or factories.base_model(Programme.objects.get())
+    steward = factories.person_of(site, "steward")
+    contribution = contributing.at_status("approved", site, base, by=steward, content=name.encode())
+    public = load_reference(factories.BASE_FOLDER / "reference.safetensors")
+    drawn = Drawn(public.pixels, public.classes)
+    vars(drawn)["features"] = public.features
+    sites.save_drawn(drawn, folder)
+    content = (folder / sites.DRAWN).read_bytes()
+    services.add_evidence(contribution, run_id=contribution.pk, attempt=1, name=sites.DRAWN, content=content)
+
+
 @pytest.mark.django_db(transaction=True)  # the heartbeat has a connection of its own, and must see the run
-def test_all_the_checks_speak_and_the_board_gets_the_report(institution, steward, every_check, registered, board):
+def test_all_the_checks_speak_and_the_board_gets_the_report(
+    institution, steward, every_check, registered, board, tmp_path
+):
+    for name in ("Lake Hospital", "Coast Hospital"):
+        accepted_elsewhere(name, tmp_path)
     contribution = check(submitted(attested(institution, steward, honest(), auc=0.65), steward))
     found = {row.number: row.verdict for row in contribution.check_results.all()}
     assert found == dict.fromkeys(range(12), "pass") | {9: "warn"}
     assert contribution.status == "review"
-    pictures = set(contribution.evidence_files.values_list("name", flat=True))
-    assert pictures == {"samples.png", "neighbours.png"}
+    assert [picture.name for picture in report_of(contribution).pictures] == ["samples.png", "neighbours.png"]
+    left_out = contribution.check_results.get(number=10).evidence["left_out"]
+    assert (left_out["sites"], left_out["effect"]) == (2, pytest.approx(left_out["with"] - left_out["without"]))
+    kept = contribution.evidence_files.get(name="drawn.safetensors")
+    assert storage.get(storage.VAULT, kept.storage_key)[8:].startswith(b"{")
     rows = {row.number: str(row.figure) for row in report_of(contribution).rows}
     assert ["<table" in rows[number] for number in (5, 8, 9, 11)] == [True] * 4
     assert "0.65" in rows[9]

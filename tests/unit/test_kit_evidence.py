@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jobs.kit import checks, dp, generator
-from jobs.kit.checks import Dossier, fidelity, numerics, poisoning
+from jobs.kit.checks import Dossier, fidelity, numerics, poisoning, sites
 from jobs.kit.checks.drawn import Drawn, Reference, load_reference
 from jobs.kit.phantom import phantom
 from tests import attesting
@@ -232,6 +232,44 @@ def test_an_odd_texture_and_outliers_are_found(reference):
     result = checks.check_poisoning(drawn, kept, BASE)
     assert (result.verdict, result.evidence["spectral_outliers"]) == ("warn", 3)
     assert result.evidence["high_frequency_shift"] > 6
+
+
+def sited(reference, rows, folder, name, *, flipped: bool = False):
+    """Write what the centre keeps of a site's accepted images; `flipped` calls the healthy ill and the ill healthy."""
+    classes = reference.classes[rows].copy()
+    graded = classes != generator.UNGRADED
+    classes[graded] = np.where(classes[graded] >= 2, 0, 3) if flipped else classes[graded]
+    drawn = Drawn(reference.pixels[rows], classes)
+    vars(drawn)["features"] = reference.features[rows]
+    sites.save_drawn(drawn, folder / "out")
+    (folder / "out" / sites.DRAWN).rename(folder / f"{name}.safetensors")
+    return drawn
+
+
+def test_a_site_that_makes_the_probe_worse_for_all_is_found(reference, tmp_path):
+    rows, kept = halves(reference)
+    parts = np.array_split(rows, 3)
+    for number, part in enumerate(parts[:2]):
+        sited(reference, part, tmp_path, f"{number}-7")
+    others = sites.load_others(tmp_path)
+    assert (others.sites, others.features.shape) == (2, (len(parts[0]) + len(parts[1]), 1280))
+    (tmp_path / "ours").mkdir()
+    honest = sited(reference, parts[2], tmp_path / "ours", "9-9")
+    found = checks.check_poisoning(honest, kept, BASE, others).evidence["left_out"]
+    assert (found["sites"], found["effect"] > -0.05) == (2, True)
+    assert found["effect"] == pytest.approx(found["with"] - found["without"], abs=1e-4)
+    turned = sited(reference, np.tile(parts[2], 4), tmp_path / "ours", "9-9", flipped=True)
+    result = checks.check_poisoning(turned, kept, BASE, others)
+    assert (result.verdict, result.evidence["left_out"]["effect"] < -0.05) == ("warn", True)
+    assert "a probe of the images of 3 sites is worse by" in result.sentence
+
+
+def test_one_other_site_is_too_few_to_compare_with(reference, tmp_path):
+    rows, kept = halves(reference)
+    drawn = sited(reference, rows, tmp_path, "1-1")
+    (tmp_path / "1-2.safetensors").write_bytes((tmp_path / "1-1.safetensors").read_bytes())
+    assert sites.load_others(tmp_path) is None
+    assert "left_out" not in checks.check_poisoning(drawn, kept, BASE).evidence
 
 
 def test_labels_of_one_kind_make_no_probe(reference):

@@ -28,6 +28,7 @@ from .results import CheckResult
 from .runner import OnEvent, run_steps, verdict_of
 from .schema import check_schema
 from .signature import check_signature
+from .sites import save_drawn
 from .synthetic import run_synthetic_checks
 from .utility import check_utility
 
@@ -97,7 +98,7 @@ class _Run:
             (7, self._generation),
             (8, lambda: check_fidelity(self.drawn, self.reference, self.base)),
             (9, self._privacy),
-            (10, lambda: check_poisoning(self.drawn, self.reference, self.base)),
+            (10, self._poisoning),
             (11, lambda: check_utility(self.drawn, self.reference, self.base)),
         ]
         for number, step in every:
@@ -128,6 +129,10 @@ class _Run:
 
     def _privacy(self) -> CheckResult:
         return check_privacy(self.path, self.base, self.dossier, self.drawn, self.reference, self.out_dir)
+
+    def _poisoning(self) -> CheckResult:
+        save_drawn(self.drawn, self.out_dir)
+        return check_poisoning(self.drawn, self.reference, self.base, self.dossier.others)
 
     def _progress(self, done: int, total: int, text: str) -> None:
         self.emit({"type": "progress", "done": done, "total": total, "text": text})

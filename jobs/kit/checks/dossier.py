@@ -9,6 +9,7 @@ from typing import Any
 
 from ..scan import sha256_of
 from .numerics import Layers
+from .sites import Others, load_others
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Dossier:
     (a site checks offline).
     peers: see numerics.check_numerics().
     known_sha256: of the file, where somebody trusted has hashed it already; of shards, that of their SHA256SUMS.
+    others: images of other sites' accepted contributions, for check 10.
     salt: of what is chosen at random; the centre's is drawn for each run, so that nobody can choose by it.
     is_complete: what is missing is missing for good (the centre), and not merely not given here (a site).
     """
@@ -32,14 +34,15 @@ class Dossier:
     is_complete: bool = False
     known_sha256: str = ""
     salt: str = ""
+    others: Others | None = None
 
     def sha256(self, path: Path | str) -> str:
         """Return the file's SHA-256; the centre knows it from the transfer and reads no large file for it again."""
         return self.known_sha256 or sha256_of(path)
 
 
-def load_dossier(path: Path) -> Dossier:
-    """Read what the portal wrote for its checks: one JSON file of these fields, keys in base64."""
+def load_dossier(path: Path, others: Path | None = None) -> Dossier:
+    """Read what the portal wrote for its checks: one JSON file of these fields, keys in base64, and a folder."""
     given = json.loads(path.read_text(encoding="utf-8"))
     keys = {name: base64.b64decode(key) for name, key in given["keys"].items()}
     return Dossier(
@@ -51,4 +54,5 @@ def load_dossier(path: Path) -> Dossier:
         is_complete=True,
         known_sha256=given["sha256"],
         salt=given["salt"],
+        others=load_others(others) if others else None,
     )

@@ -1,21 +1,27 @@
 """Check 10: nothing in the drawn images looks planted. Reported: the board decides."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from ..generator import Base
 from .drawn import Drawn, Reference
 from .results import CheckResult, not_measured
+from .sites import Others, effect
 
 CELLS = 8  # of the image a side, in the search for a patch that is always the same
 
 
-def check_poisoning(drawn: Drawn, reference: Reference | None, base: Base) -> CheckResult:
+def check_poisoning(drawn: Drawn, reference: Reference | None, base: Base, others: Others | None = None) -> CheckResult:
     """
     Check 10: outliers by the spectral signature, by high frequencies, and a patch that does not vary.
 
-    It warns, and never fails: a camera of the site's own may explain each. What a contribution does to the probe when
-    it is left out is measured where a corpus is evaluated, with the other sites' contributions beside it.
+    It warns, and never fails: a camera of the site's own may explain each.
+
+    Args:
+        others: images of other sites' accepted contributions; with them it is measured what a probe loses by these
+            (sites.effect), and it warns where that is more than warn_site_effect.
     """
     if reference is None:
         return not_measured(
@@ -26,7 +32,7 @@ def check_poisoning(drawn: Drawn, reference: Reference | None, base: Base) -> Ch
     ours, theirs = high_frequency(drawn.pixels), high_frequency(reference.pixels)
     shift = float((np.median(ours) - np.median(theirs)) / _spread(theirs))
     patches = still_patches(drawn.pixels, reference.pixels, share=limits["min_patch_variation"])
-    evidence = {
+    evidence: dict[str, Any] = {
         "samples": len(drawn.pixels),
         "spectral_outliers": spectral,
         "high_frequency_shift": round(shift, 2),
@@ -38,6 +44,13 @@ def check_poisoning(drawn: Drawn, reference: Reference | None, base: Base) -> Ch
         f"fine structure differs from photographs by {shift:.1f} spreads" if shift > limits["warn_robust_z"] else "",
         f"{len(patches)} patches look the same in every image" if patches else "",
     ]
+    if others is not None and (left_out := effect(drawn, others, reference, base)):
+        evidence["left_out"] = left_out
+        if left_out["effect"] < -limits["warn_site_effect"]:
+            found.append(
+                f"a probe of the images of {left_out['sites'] + 1} sites is worse by {-left_out['effect']:.2f} AUROC "
+                "than without these"
+            )
     remarks = "; ".join(filter(None, found))
     if remarks:
         fix = "Look at the samples for stamps, marks or borders that your camera or export puts on every photograph."

@@ -9,8 +9,9 @@ from typing import Any
 from .generation import SHEET
 from .privacy import NEIGHBOURS
 from .results import CheckResult, Verdict
+from .sites import DRAWN
 
-PICTURES = (SHEET, NEIGHBOURS)
+KEPT = (SHEET, NEIGHBOURS, DRAWN)
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
@@ -28,9 +29,9 @@ def run_steps(steps: Iterator[Step], out_dir: Path, on_event: OnEvent | None) ->
         results.append(result)
         if result.verdict == "fail":
             break
-    for picture in PICTURES:
-        if (out_dir / picture).exists():
-            emit({"type": "file", "name": picture})
+    for name in KEPT:
+        if (out_dir / name).exists():
+            emit({"type": "file", "name": name})
     emit({"type": "end", "verdict": verdict_of(results)})
     return results
 

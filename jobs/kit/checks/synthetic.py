@@ -26,6 +26,7 @@ from .results import CheckResult
 from .runner import OnEvent, run_steps
 from .shard import Seen, check_shards
 from .signature import check_signature
+from .sites import save_drawn
 from .utility import check_utility
 
 __all__ = ["run_synthetic_checks"]
@@ -74,7 +75,7 @@ class _Run:
             (7, self._quality),
             (8, lambda: check_fidelity(self.seen.chosen, self.reference, self.base)),
             (9, self._privacy),
-            (10, lambda: check_poisoning(self.seen.chosen, self.reference, self.base)),
+            (10, self._poisoning),
             (11, lambda: check_utility(self.seen.chosen, self.reference, self.base)),
         ]
         for number, step in every:
@@ -96,3 +97,7 @@ class _Run:
         return check_privacy(
             Path(), self.base, self.dossier, self.seen.chosen, self.reference, self.out_dir, generator=generator
         )
+
+    def _poisoning(self) -> CheckResult:
+        save_drawn(self.seen.chosen, self.out_dir)
+        return check_poisoning(self.seen.chosen, self.reference, self.base, self.dossier.others)
