@@ -1,21 +1,30 @@
 """What happened before a walk in the browser begins, or while it goes on, made inside the running portal."""
 
 from datetime import timedelta
+from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
 from django.utils.text import slugify
 
+from contributions import attestations
+from contributions import services as contributions
+from contributions.models import Contribution
 from governance.board import services as boards
 from governance.board.models import Motion
+from jobs.models import Run
 from portal.accounts import terms
 from portal.accounts.models import User
 from portal.agreements import services as agreements
 from portal.agreements.models import Agreement
-from portal.institutions import memberships
+from portal.institutions import memberships, signing_keys
 from portal.institutions import services as institutions
-from portal.institutions.models import Membership
+from portal.institutions.models import Institution, Membership
+from portal.programmes.models import BaseModel, Programme
+from tests import attesting, contributing, hostile
 from tests import factories as make
+
+Role = Membership.Role
 
 ADDED = "A site that leaves says so three months before."
 
@@ -87,3 +96,41 @@ def days_pass(*, motion: str, days: int) -> str:
     boards.close_due(row.pk, now=timezone.now() + timedelta(days=days))
     row.refresh_from_db()
     return row.status
+
+
+def hostile_files(*, name: str, canary: str) -> list[int]:
+    """Let a member submit one contribution of each hostile content; return their numbers."""
+    programme = Programme.objects.get(slug="retina")
+    site = make.member_institution(name)
+    key = attesting.key_of(name)
+    official, steward = (make.person_of(site, role) for role in (Role.SIGNING_OFFICIAL, Role.STEWARD))
+    public = attesting.public_text(name)
+    signing_keys.register(site, public_key=public, label="test", by=official, now=timezone.now())
+    return [
+        _submitted(site, programme.base_models.get(slug="fundus-64"), content, steward=steward, key=key)
+        for content in hostile.contents(canary)
+    ]
+
+
+def _submitted(site: Institution, base: BaseModel, content: bytes, *, steward: User, key: Any) -> int:
+    draft = contributing.draft(site, base, by=steward)
+    contributing.upload(draft, content, by=steward)
+    for kind, envelope in (
+        ("signature", attesting.signature(content, key)),
+        ("privacy", attesting.privacy(content, key)),
+    ):
+        attestations.attest(draft, kind=kind, envelope=envelope, by=steward, now=timezone.now())
+    return contributions.submit(draft, by=steward, now=timezone.now()).pk
+
+
+def outcomes(*, numbers: list[int]) -> list[list[str]]:
+    """Return status, check that failed, its code and the worker of each contribution, once all are decided."""
+    if Contribution.objects.filter(pk__in=numbers, status__in=["submitted", "validating"]).exists():
+        return []
+    runs = {run.subject_id: run for run in Run.objects.filter(kind=Run.Kind.VALIDATE, subject_id__in=numbers)}
+    found = []
+    for row in Contribution.objects.filter(pk__in=numbers).order_by("pk"):
+        failed = row.check_results.filter(verdict="fail").first()
+        code = [str(failed.number), failed.evidence.get("code", "")] if failed else ["", ""]
+        found.append([row.status, *code, runs[row.pk].worker, str(runs[row.pk].attempt)])
+    return found

@@ -111,5 +111,5 @@ def optimizer(
 
 def without_photographs(model: "torch.nn.Module") -> None:
     """Prepare a step that drew no photograph: it is noise alone."""
-    for parameter in model.parameters():
+    for parameter in (parameter for parameter in model.parameters() if parameter.requires_grad):
         parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))

@@ -3,7 +3,7 @@ The errors of the kit.
 
 * KitError
   x ContainerError   a file is not a safetensors file we accept (container.py)
-  x SchemaError      its tensors are not those of the base generator (generator.py, checks.py)
+  x SchemaError      its tensors are not those of the base generator (generator.py, latent.py)
   x ImagesError      a folder of photographs cannot be used (images.py)
   x ReceiptError     a receipt cannot be read (receipts.py)
   x NoteError        a checkpoint is malformed or not signed by the key (notes.py)

@@ -4,23 +4,21 @@ import hashlib
 import json
 import math
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import __version__, dp, generator, images, likeness
+from . import card, dp, generator, images, likeness
 from .errors import ImagesError, TrainingError
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import UNet2DModel
 
-# What epsilon protects: one photograph, so a patient with several is protected less.
-DP_FACTS = {"unit": "photograph", "accountant": "RDP, Opacus"}
+    from .generator import Network
 
 Progress = Callable[[int, int, str], None]
 
@@ -55,7 +53,7 @@ class FitConfig:
 class TrainingState:
     """All that a run needs to go on: one file, safetensors, never a pickle."""
 
-    model: "UNet2DModel"
+    model: "Network"
     average: dict[str, "torch.Tensor"]  # exponential moving average of the weights, float32
     optimizer: "torch.optim.AdamW"
     rng: "torch.Generator"
@@ -108,10 +106,10 @@ def fit(
     )
     weights = out_dir / "weights.safetensors"
     save_average(state, weights)
-    card = _training_card(photographs, len(listed), config, base, state, seconds=time.monotonic() - started)
-    (out_dir / "training_card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    found = card.training_card(photographs, len(listed), config, base, state, seconds=time.monotonic() - started)
+    (out_dir / "training_card.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     (out_dir / "state.safetensors").unlink(missing_ok=True)
-    return card
+    return found
 
 
 def classes_of(photographs: list[images.Photograph]) -> np.ndarray:
@@ -121,7 +119,7 @@ def classes_of(photographs: list[images.Photograph]) -> np.ndarray:
 
 
 def train(
-    model: "UNet2DModel",
+    model: "Network",
     scheduler_settings: dict[str, Any],
     squares: np.ndarray,
     classes: np.ndarray,
@@ -212,21 +210,35 @@ def learning_rate_at(step: int, config: FitConfig) -> float:
 
 
 def save_average(state: TrainingState, path: Path) -> None:
-    """Write the averaged weights in the base's layout."""
-    generator.save_weights(averaged(state), path)
+    """Write the averaged weights, or the averaged adapter, as they travel."""
+    generator.save_tensors(state.average, path)
 
 
-def averaged(state: TrainingState) -> "UNet2DModel":
-    """Return a network of its own that holds the averaged weights."""
-    fresh = generator.build(dict(state.model.config)).to(next(state.model.parameters()).device)
-    fresh.load_state_dict(state.average)
-    return fresh
+@contextmanager
+def averaged(state: TrainingState) -> "Iterator[Network]":
+    """Lend the network with the averaged weights; afterwards it holds its own again."""
+    import torch  # noqa: PLC0415 -- slow import
+
+    own = {name: value.detach().clone() for name, value in generator.learnt(state.model).items()}
+
+    def hold(values: "dict[str, torch.Tensor]") -> None:
+        with torch.no_grad():
+            for name, parameter in generator.learnt(state.model).items():
+                parameter.copy_(values[name])
+
+    hold(state.average)
+    try:
+        yield state.model
+    finally:
+        hold(own)
+        state.model.train()
 
 
 def save_samples(state: TrainingState, base: generator.Base, path: Path) -> None:
     """Draw one image of each class from the averaged weights, so that a run can be looked at while it lasts."""
     classes = range(len(base.config["classes"]))
-    drawn = generator.sample(averaged(state), base.config["scheduler"], classes, seed=int(base.thresholds["seed"]))
+    with averaged(state) as model:
+        drawn = generator.sample(model, base.config["scheduler"], classes, seed=int(base.thresholds["seed"]))
     likeness.save_sheet(generator.to_uint8(drawn), path)
 
 
@@ -268,7 +280,7 @@ def _update(state: TrainingState, loss: "torch.Tensor | None", config: FitConfig
     state.optimizer.step()
     state.step += 1
     decay = min(config.ema_decay, (1 + state.step) / (10 + state.step))
-    for name, value in state.model.state_dict().items():
+    for name, value in generator.learnt(state.model).items():
         state.average[name].lerp_(value.detach().float(), 1 - decay)
     if loss is not None:
         smooth = min(0.98, (state.step - 1) / state.step) if math.isfinite(state.loss) else 0.0
@@ -289,11 +301,11 @@ def _run_identity(config: FitConfig, squares: np.ndarray, classes: np.ndarray) -
     return json.dumps(asdict(config) | {"images_sha256": digest}, sort_keys=True)
 
 
-def _fresh_state(model: "UNet2DModel", config: FitConfig) -> TrainingState:
+def _fresh_state(model: "Network", config: FitConfig) -> TrainingState:
     import torch  # noqa: PLC0415 -- slow import
 
-    average = {name: value.detach().clone().float() for name, value in model.state_dict().items()}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.01)
+    average = {name: value.detach().clone().float() for name, value in generator.learnt(model).items()}
+    optimizer = torch.optim.AdamW(generator.learnt(model).values(), lr=config.learning_rate, weight_decay=0.01)
     rng = torch.Generator().manual_seed(config.seed)
     if config.noise_multiplier:
         optimizer = dp.optimizer(
@@ -311,7 +323,7 @@ def _save_state(state: TrainingState, path: Path, run: str) -> None:
     from safetensors.torch import save_file  # noqa: PLC0415 -- slow import
 
     tensors = {f"average.{name}": value for name, value in state.average.items()}
-    for name, parameter in state.model.named_parameters():
+    for name, parameter in generator.learnt(state.model).items():
         moments = state.optimizer.state[parameter]
         tensors[f"model.{name}"] = parameter.detach()
         tensors[f"exp_avg.{name}"] = moments["exp_avg"]
@@ -342,7 +354,7 @@ def _restore(state: TrainingState, path: Path, run: str) -> TrainingState:
         state.rng.set_state(saved.get_tensor("rng"))
         state.average = {name: saved.get_tensor(f"average.{name}").to(v.device) for name, v in state.average.items()}
         with torch.no_grad():
-            for name, parameter in state.model.named_parameters():
+            for name, parameter in generator.learnt(state.model).items():
                 parameter.copy_(saved.get_tensor(f"model.{name}"))
                 state.optimizer.state[parameter] = {
                     "step": torch.tensor(float(state.step)),
@@ -350,51 +362,3 @@ def _restore(state: TrainingState, path: Path, run: str) -> TrainingState:
                     "exp_avg_sq": saved.get_tensor(f"exp_avg_sq.{name}").to(parameter.device),
                 }
     return state
-
-
-def _training_card(
-    photographs: list[images.Photograph],
-    listed: int,
-    config: FitConfig,
-    base: generator.Base,
-    state: TrainingState,
-    *,
-    seconds: float,
-) -> dict[str, Any]:
-    """Return what check 6 asks a site to declare, as far as the folder tells it."""
-    patients = {p.patient for p in photographs if p.patient}
-    cameras = Counter(p.labels["camera"] for p in photographs if p.labels.get("camera"))
-    return {
-        "images": len(photographs),
-        "patients": len(patients) or None,
-        "steps": state.step,
-        "batch_size": config.batch_size,
-        "learning_rate": config.learning_rate,
-        "seed": config.seed,
-        "image_size": base.image_size,
-        "augmentation": {"flip": config.flip, "rotation_degrees": config.rotation_degrees, "zoom": config.zoom},
-        "deduplication": {"method": "sha256 of the files", "removed": listed - len(photographs)},
-        "dp": _privacy(config, len(photographs), state.step),
-        "cameras": dict(cameras.most_common()),
-        "base": {"slug": base.slug, "sha256": base.sha256},
-        "kit_version": __version__,
-        "device": str(next(state.model.parameters()).device.type),
-        "seconds": round(seconds, 1),
-        "final_loss": round(state.loss, 5),
-    }
-
-
-def _privacy(config: FitConfig, count: int, steps: int) -> dict[str, Any]:
-    """Return the card's entry on differential privacy, with epsilon as it follows from the run."""
-    if not config.noise_multiplier:
-        return {"used": False}
-    rate = min(1.0, config.batch_size / count)
-    facts = {"noise_multiplier": config.noise_multiplier, "sample_rate": rate, "delta": config.delta}
-    found = dp.epsilon(**facts, steps=steps)
-    return {
-        "used": True,
-        "epsilon": round(found, 4),
-        **facts,
-        "clip_norm": config.clip_norm,
-        **DP_FACTS,
-    }

@@ -1,10 +1,15 @@
-"""The generator: a small class-conditional diffusion model of fundus photographs (64 x 64 pixels)."""
+"""
+Generators: class-conditional diffusion models that a site fine-tunes.
+
+Two families share everything here: `pixels` (pixels.py), trained whole, and `latent-lora` (latent.py), a frozen latent
+diffusion model with an adapter. A network of either has noise_shape, any_class, encode(), decode(), predict(), facts().
+"""
 
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -12,7 +17,12 @@ from .errors import SchemaError
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import DDIMScheduler, UNet2DModel
+    from diffusers import DDIMScheduler
+
+    from .latent import LatentNetwork
+    from .pixels import PixelNetwork
+
+    Network: TypeAlias = PixelNetwork | LatentNetwork
 
 PATCH = 2  # pixels, see ARCHITECTURE
 UNGRADED = 5  # classes 0-4 are the diabetic retinopathy grades (ICDR); 5 stands for "not graded" and "any"
@@ -79,6 +89,11 @@ class Base:
         return str(self.config["sha256"])
 
     @property
+    def is_adapter(self) -> bool:
+        """Whether a contribution is an adapter of the base, and not the whole network again."""
+        return bool(self.config.get("family", "pixels") == "latent-lora")
+
+    @property
     def weights(self) -> Path:
         return self.folder / "model.safetensors"
 
@@ -115,11 +130,11 @@ def load_base(folder: Path | str) -> Base:
     return Base(folder, config)
 
 
-def build(architecture: dict[str, Any]) -> "UNet2DModel":
-    """Build the network with fresh weights; call it through predict_velocity()."""
-    from diffusers import UNet2DModel  # noqa: PLC0415 -- slow import
+def build(architecture: dict[str, Any]) -> "PixelNetwork":
+    """Build a network of the pixel family with fresh weights."""
+    from .pixels import PixelNetwork  # noqa: PLC0415 -- slow import
 
-    return UNet2DModel(**architecture)
+    return PixelNetwork(**architecture)
 
 
 def make_scheduler(settings: dict[str, Any]) -> "DDIMScheduler":
@@ -128,17 +143,20 @@ def make_scheduler(settings: dict[str, Any]) -> "DDIMScheduler":
     return DDIMScheduler(**settings)
 
 
-def predict_velocity(
-    model: "UNet2DModel", noisy: "torch.Tensor", steps: "torch.Tensor", classes: "torch.Tensor"
+def target_of(
+    scheduler: "DDIMScheduler", clean: "torch.Tensor", noise: "torch.Tensor", steps: "torch.Tensor"
 ) -> "torch.Tensor":
-    """Return the network's v for noisy images (N, 3, S, S), noise steps (N,) or () in 0..999 and classes (N,)."""
-    from torch.nn.functional import pixel_shuffle, pixel_unshuffle  # noqa: PLC0415 -- slow import
+    """
+    Return what the network is to predict: the noise, or the velocity alpha * noise - sigma * clean.
 
-    return pixel_shuffle(model(pixel_unshuffle(noisy, PATCH), steps, class_labels=classes).sample, PATCH)
+    Source: Ho et al. 2020, arXiv:2006.11239, equation 14; Salimans & Ho 2022, arXiv:2202.00512, section 4.
+    """
+    is_noise = scheduler.config.prediction_type == "epsilon"
+    return noise if is_noise else scheduler.get_velocity(clean, noise, steps)
 
 
 def denoising_loss(
-    model: "UNet2DModel",
+    model: "Network",
     scheduler: "DDIMScheduler",
     images: "torch.Tensor",
     classes: "torch.Tensor",
@@ -147,30 +165,28 @@ def denoising_loss(
     class_dropout: float = 0.15,
 ) -> "torch.Tensor":
     """
-    Return the mean squared error of the predicted velocity at random noise levels, a scalar.
+    Return the mean squared error of the prediction at random noise levels, a scalar.
 
     Args:
         images: (N, 3, S, S) float32 in [-1, 1].
-        classes: (N,) int64 in 0..5.
+        classes: (N,) int64.
         rng: CPU generator of steps, noise and dropped classes, so that a run repeats on any device.
-        class_dropout: share of classes replaced by UNGRADED (Ho & Salimans 2022, arXiv:2207.12598, algorithm 1).
-    Source: v = alpha * noise - sigma * image, Salimans & Ho 2022, arXiv:2202.00512, section 4.
+        class_dropout: share of classes replaced by any_class (Ho & Salimans 2022, arXiv:2207.12598, algorithm 1).
     """
     import torch  # noqa: PLC0415 -- slow import
     from torch.nn.functional import mse_loss  # noqa: PLC0415 -- slow import
 
-    count, device = len(images), images.device
-    noise = torch.randn(images.shape, generator=rng).to(device)
-    steps = torch.randint(scheduler.config.num_train_timesteps, (count,), generator=rng).to(device)
-    dropped = (torch.rand(count, generator=rng) < class_dropout).to(device)
-    noisy = scheduler.add_noise(images, noise, steps)
-    target = scheduler.get_velocity(images, noise, steps)
-    predicted = predict_velocity(model, noisy, steps, classes.masked_fill(dropped, UNGRADED))
-    return mse_loss(predicted.float(), target)
+    clean, device = model.encode(images), images.device
+    noise = torch.randn(clean.shape, generator=rng).to(device)
+    steps = torch.randint(scheduler.config.num_train_timesteps, (len(clean),), generator=rng).to(device)
+    dropped = (torch.rand(len(clean), generator=rng) < class_dropout).to(device)
+    noisy = scheduler.add_noise(clean, noise, steps)
+    predicted = model.predict(noisy, steps, classes.masked_fill(dropped, model.any_class))
+    return mse_loss(predicted.float(), target_of(scheduler, clean, noise, steps))
 
 
 def sample(
-    model: "UNet2DModel",
+    model: "Network",
     settings: dict[str, Any],
     classes: Sequence[int],
     *,
@@ -185,7 +201,7 @@ def sample(
 
     Args:
         settings: arguments of the scheduler (`scheduler` in config.json).
-        classes: 0-5; image i depends only on seed + i and its class, not on the batch.
+        classes: image i depends only on seed + i and its class, not on the batch.
         steps: network evaluations per image.
         guidance: 1 samples the class as learnt; larger exaggerates it (Ho & Salimans 2022, equation 6: w + 1).
     Returns:
@@ -196,38 +212,37 @@ def sample(
 
     model.eval()
     device = next(model.parameters()).device
-    size = model.config.sample_size * PATCH
     done: list[np.ndarray] = []
     with torch.inference_mode():
         for start in range(0, len(classes), batch_size):
             batch = torch.tensor(classes[start : start + batch_size], device=device)
             seeds = range(seed + start, seed + start + len(batch))
-            noise = [torch.randn((3, size, size), generator=torch.Generator().manual_seed(s)) for s in seeds]
-            images = _denoise(model, settings, torch.stack(noise).to(device), batch, steps, guidance)
-            done.append(images.permute(0, 2, 3, 1).float().cpu().numpy())
+            noise = [torch.randn(model.noise_shape, generator=torch.Generator().manual_seed(s)) for s in seeds]
+            denoised = _denoise(model, settings, torch.stack(noise).to(device), batch, steps, guidance)
+            done.append(model.decode(denoised).permute(0, 2, 3, 1).float().cpu().numpy())
             if on_progress is not None:
                 on_progress(start + len(batch), len(classes), "Generating sample images")
     return np.concatenate(done)
 
 
 def _denoise(
-    model: "UNet2DModel",
+    model: "Network",
     settings: dict[str, Any],
-    images: "torch.Tensor",
+    noisy: "torch.Tensor",
     classes: "torch.Tensor",
     steps: int,
     guidance: float,
 ) -> "torch.Tensor":
     scheduler = make_scheduler(settings)
     scheduler.set_timesteps(steps)
-    any_class = classes.new_full(classes.shape, UNGRADED)
+    any_class = classes.new_full(classes.shape, model.any_class)
     for step in scheduler.timesteps:
-        velocity = predict_velocity(model, images, step, classes)
+        predicted = model.predict(noisy, step, classes)
         if guidance != 1.0:
-            unguided = predict_velocity(model, images, step, any_class)
-            velocity = unguided + guidance * (velocity - unguided)
-        images = scheduler.step(velocity, step, images).prev_sample
-    return images
+            unguided = model.predict(noisy, step, any_class)
+            predicted = unguided + guidance * (predicted - unguided)
+        noisy = scheduler.step(predicted, step, noisy).prev_sample
+    return noisy
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
@@ -240,39 +255,59 @@ def to_unit(pixels: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32) / 127.5 - 1.0
 
 
-def save_weights(model: "UNet2DModel", path: Path | str, metadata: dict[str, str] | None = None) -> None:
-    """Write the weights as float16 safetensors, through a temporary name so that a killed run leaves no half file."""
+def learnt(model: "Network") -> "dict[str, torch.nn.Parameter]":
+    """Return what is trained and travels, by the name that it has in the file; an adapter's as diffusers names them."""
+    rows = model.named_parameters()
+    return {name.replace(".default.", "."): parameter for name, parameter in rows if parameter.requires_grad}
+
+
+def save_weights(model: "Network", path: Path | str, metadata: dict[str, str] | None = None) -> None:
+    """Write what is learnt as float16 safetensors; see save_tensors()."""
+    save_tensors(dict(learnt(model)), path, metadata)
+
+
+def save_tensors(tensors: "dict[str, torch.Tensor]", path: Path | str, metadata: dict[str, str] | None = None) -> None:
+    """Write float16 safetensors, through a temporary name so that a killed run leaves no half file."""
     import torch  # noqa: PLC0415 -- slow import
     from safetensors.torch import save_file  # noqa: PLC0415 -- slow import
 
     path = Path(path)
-    tensors = {name: value.detach().cpu().to(torch.float16).contiguous() for name, value in model.state_dict().items()}
+    halved = {name: value.detach().cpu().to(torch.float16).contiguous() for name, value in tensors.items()}
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"format": "pt", **(metadata or {})})
+    save_file(halved, partial, metadata={"format": "pt", **(metadata or {})})
     partial.replace(path)
 
 
-def load(base: Base, path: Path | str | None = None) -> "UNet2DModel":
-    """Return the network of a base generator with the weights in `path`, or its own; see load_weights()."""
+def load(base: Base, path: Path | str | None = None) -> "Network":
+    """Return the network of a base generator with the weights in `path`, or as the base is; see load_weights()."""
+    if base.is_adapter:
+        from .latent import LatentNetwork  # noqa: PLC0415 -- slow import
+
+        network: Network = LatentNetwork(base)
+        return load_weights(network, path) if path else network
     return load_weights(build(base.config["architecture"]), path or base.weights)
 
 
-def load_weights(model: "UNet2DModel", path: Path | str) -> "UNet2DModel":
+def load_weights(model: "Network", path: Path | str) -> "Network":
     """
-    Fill the network from a safetensors file that passed checks 1 and 4; computation stays float32.
+    Fill what is learnt from a safetensors file that passed checks 1 and 4; computation stays float32.
 
     Raises:
         SchemaError: keys or shapes differ.
     """
+    import torch  # noqa: PLC0415 -- slow import
     from safetensors.torch import load_file  # noqa: PLC0415 -- slow import
 
-    try:
-        model.load_state_dict(load_file(path), strict=True)
-    except RuntimeError as error:
-        raise SchemaError(f"{Path(path).name} does not fit the base generator: {error}") from error
+    found, wanted = load_file(path), learnt(model)
+    differing = sorted(found.keys() ^ wanted.keys()) or [n for n in wanted if found[n].shape != wanted[n].shape]
+    if differing:
+        raise SchemaError(f"{Path(path).name} does not fit the base generator: {differing[0]} differs.")
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(found[name])
     return model.float()
 
 
-def schema_of(model: "UNet2DModel") -> dict[str, list[Any]]:
+def schema_of(model: "Network") -> dict[str, list[Any]]:
     """Return tensor name -> [dtype, shape] as save_weights() writes them."""
-    return {name: ["F16", list(value.shape)] for name, value in model.state_dict().items()}
+    return {name: ["F16", list(value.shape)] for name, value in learnt(model).items()}

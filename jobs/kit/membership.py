@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from . import generator, metrics
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DModel
+    from .generator import Network
 
 STEPS = (200, 300, 400, 500, 600)  # noise steps of 0..999; the middle gives away the most (measured, see the tests)
 DRAWS = 3  # noise images a step, the same for every photograph
@@ -29,25 +29,24 @@ Losses = NDArray[np.float64]
 
 
 def losses(
-    model: "UNet2DModel",
+    model: "Network",
     scheduler_settings: dict[str, Any],
     squares: NDArray[np.uint8],
     classes: NDArray[np.int64],
     on_progress: Progress | None = None,
 ) -> Losses:
-    """Return the mean squared error of the predicted velocity of each image (N, S, S, 3) at fixed noise: (N,)."""
+    """Return the mean squared error of the prediction for each image (N, S, S, 3) at fixed noise: (N,)."""
     import torch  # noqa: PLC0415 -- slow import
 
     device, scheduler = next(model.parameters()).device, generator.make_scheduler(scheduler_settings)
     rng = torch.Generator().manual_seed(SEED)
-    size = squares.shape[1]
-    noise = torch.randn((len(STEPS) * DRAWS, 3, size, size), generator=rng).to(device)
+    noise = torch.randn((len(STEPS) * DRAWS, *model.noise_shape), generator=rng).to(device)
     found = np.empty(len(squares))
     model.eval()
     with torch.inference_mode():
         for start in range(0, len(squares), BATCH):
             rows = slice(start, start + BATCH)
-            batch = torch.from_numpy(generator.to_unit(squares[rows])).to(device)
+            batch = model.encode(torch.from_numpy(generator.to_unit(squares[rows])).to(device))
             labels = torch.from_numpy(classes[rows]).to(device)
             found[rows] = _mean_error(model, scheduler, batch, labels, noise)
             if on_progress is not None:
@@ -61,8 +60,8 @@ def _mean_error(model: Any, scheduler: Any, batch: Any, labels: Any, noise: Any)
     for number, one in enumerate(noise):
         steps = labels.new_full((len(batch),), STEPS[number // DRAWS])
         added = one.expand_as(batch)
-        predicted = generator.predict_velocity(model, scheduler.add_noise(batch, added, steps), steps, labels)
-        wanted = scheduler.get_velocity(batch, added, steps)
+        predicted = model.predict(scheduler.add_noise(batch, added, steps), steps, labels)
+        wanted = generator.target_of(scheduler, batch, added, steps)
         total += (predicted.float() - wanted).square().mean(dim=(1, 2, 3)).cpu().numpy()
     return total / len(noise)
 

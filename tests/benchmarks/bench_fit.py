@@ -44,7 +44,7 @@ def plain(squares: np.ndarray, classes: np.ndarray, steps: int) -> float:
         times = torch.randint(scheduler.config.num_train_timesteps, (BATCH,))
         noisy, target = scheduler.add_noise(clean, noise, times), scheduler.get_velocity(clean, noise, times)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fit._fast_bfloat16("cpu")):
-            loss = mse_loss(generator.predict_velocity(model, noisy, times, labels[chosen]).float(), target)
+            loss = mse_loss(model.predict(noisy, times, labels[chosen]).float(), target)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -48,7 +48,7 @@ def test_guidance_of_one_is_no_guidance(model):
 
 def test_the_velocity_has_the_shape_of_the_images(model):
     noisy = torch.zeros(2, 3, 64, 64)
-    velocity = generator.predict_velocity(model, noisy, torch.tensor([0, 999]), torch.tensor([0, 5]))
+    velocity = model.predict(noisy, torch.tensor([0, 999]), torch.tensor([0, 5]))
     assert velocity.shape == noisy.shape
 
 

@@ -22,19 +22,21 @@ def check_numerics(
     """
     Check 5: every number is finite, the weights are not all zero, not the base itself, and not far from it.
 
+    Of an adapter it is measured what it adds to each layer of the base (latent.adapter_changes).
+
     Evidence: `layers`, the distance from the base relative to the base's norm, |w - base| / |base|, for each group of
     layers; `robust_z`, how far each lies from those of accepted contributions. It warns above warn_robust_z.
 
     Args:
         peers: `layers` of accepted contributions of the same base.
     """
-    found = scan(container, on_progress, base=read_container(base.weights))
+    found = scan(container, on_progress, base=None if base.is_adapter else read_container(base.weights))
     evidence: dict[str, Any] = {"sha256": found.sha256, "tensors": len(found.tensors)}
     problem = _bad_numbers(found)
     if problem is not None:
         code, sentence, fix, more = problem
         return CheckResult(5, "numerics", "fail", sentence, fix, {"code": code, **evidence, **more})
-    changes = found.differences
+    changes = _adapter_changes(container, base) if base.is_adapter else found.differences
     layers = layer_distances(changes)
     changed = sum(change.delta_squares > 0 for change in changes)
     evidence |= {"layers": layers, "changed_tensors": changed, "largest": _largest(changes)}
@@ -42,10 +44,8 @@ def check_numerics(
         sentence = f"These are the weights of {base.slug} itself, unchanged: nothing was learnt from your images."
         fix = "Run `consortium fit` on your images and send the weights.safetensors it writes."
         return CheckResult(5, "numerics", "fail", sentence, fix, {"code": "is_the_base", **evidence})
-    sentence = (
-        f"All numbers are finite; {changed} of {len(changes)} tensors differ from the base, by {layers['all']:.2%} "
-        "overall."
-    )
+    what = "layers are changed by the adapter" if base.is_adapter else "tensors differ from the base"
+    sentence = f"All numbers are finite; {changed} of {len(changes)} {what}, by {layers['all']:.2%} overall."
     scores = robust_z(layers, peers)
     evidence |= {"robust_z": scores, "peers": len(peers)}
     far = {name: score for name, score in scores.items() if score > base.thresholds["warn_robust_z"]}
@@ -55,6 +55,12 @@ def check_numerics(
     sentence += f" {name} moved much further than in {len(peers)} accepted contributions (robust z {far[name]:.1f})."
     fix = "Look whether the learning rate or the number of steps is what you meant; the board will ask."
     return CheckResult(5, "numerics", "warn", sentence, fix, {"code": "far_from_others", **evidence})
+
+
+def _adapter_changes(container: Container, base: Base) -> Sequence[Difference]:
+    from ..latent import adapter_changes  # noqa: PLC0415 -- slow import, for one family alone
+
+    return adapter_changes(container.path, base)
 
 
 def robust_z(layers: Layers, peers: Sequence[Layers]) -> Layers:

@@ -36,9 +36,10 @@ def _schema_reason(slug: str, evidence: dict[str, Any]) -> tuple[str, str]:
     examples, total = evidence["examples"], evidence["tensors"]
     if evidence["missing"] == total:
         first = examples["unexpected"][0]
-        lora = "lora_" in first
-        what = "This is a LoRA adapter, which is not accepted yet" if lora else "These weights are of another model"
-        return "other_architecture", f"{what}: none of the {total} tensors of {slug} is in the file; it has {first}."
+        return (
+            "other_architecture",
+            f"This is of another model: none of the {total} tensors of {slug} is in the file; it has {first}.",
+        )
     if evidence["missing"]:
         first = examples["missing"][0]
         return (

@@ -1,0 +1,61 @@
+"""The training card that `fit` writes: what check 6 asks a site to declare, as far as the folder tells it."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from . import __version__, dp, generator, images
+
+if TYPE_CHECKING:
+    from .fit import FitConfig, TrainingState
+
+# What epsilon protects: one photograph, so a patient with several is protected less.
+DP_FACTS = {"unit": "photograph", "accountant": "RDP, Opacus"}
+
+
+def training_card(
+    photographs: list[images.Photograph],
+    listed: int,
+    config: "FitConfig",
+    base: generator.Base,
+    state: "TrainingState",
+    *,
+    seconds: float,
+) -> dict[str, Any]:
+    """Return what check 6 asks a site to declare, as far as the folder tells it."""
+    patients = {p.patient for p in photographs if p.patient}
+    cameras = Counter(p.labels["camera"] for p in photographs if p.labels.get("camera"))
+    return {
+        "images": len(photographs),
+        "patients": len(patients) or None,
+        "steps": state.step,
+        "batch_size": config.batch_size,
+        "learning_rate": config.learning_rate,
+        "seed": config.seed,
+        "image_size": base.image_size,
+        "augmentation": {"flip": config.flip, "rotation_degrees": config.rotation_degrees, "zoom": config.zoom},
+        "deduplication": {"method": "sha256 of the files", "removed": listed - len(photographs)},
+        "dp": _privacy(config, len(photographs), state.step),
+        "cameras": dict(cameras.most_common()),
+        **state.model.facts(),
+        "base": {"slug": base.slug, "sha256": base.sha256},
+        "kit_version": __version__,
+        "device": str(next(state.model.parameters()).device.type),
+        "seconds": round(seconds, 1),
+        "final_loss": round(state.loss, 5),
+    }
+
+
+def _privacy(config: "FitConfig", count: int, steps: int) -> dict[str, Any]:
+    """Return the card's entry on differential privacy, with epsilon as it follows from the run."""
+    if not config.noise_multiplier:
+        return {"used": False}
+    rate = min(1.0, config.batch_size / count)
+    facts = {"noise_multiplier": config.noise_multiplier, "sample_rate": rate, "delta": config.delta}
+    found = dp.epsilon(**facts, steps=steps)
+    return {
+        "used": True,
+        "epsilon": round(found, 4),
+        **facts,
+        "clip_norm": config.clip_norm,
+        **DP_FACTS,
+    }
