@@ -73,7 +73,7 @@ def test_the_whole_way_of_a_kit(kit, institution, base):
     )
     blocked = next(row for row in draft["available_actions"] if row["name"] == "submit")
     assert (blocked["reason"], blocked["url"], blocked["method"]) == (
-        "The weights have not arrived whole. Upload the file first.",
+        "The weights have not arrived whole. Upload them first.",
         f"/api/v1/contributions/{draft['id']}/submit",
         "post",
     )

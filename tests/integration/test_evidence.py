@@ -138,10 +138,11 @@ def accepted_elsewhere(name: str, folder) -> None:
 
 @pytest.mark.django_db(transaction=True)  # the heartbeat has a connection of its own, and must see the run
 def test_all_the_checks_speak_and_the_board_gets_the_report(
-    institution, steward, every_check, registered, board, tmp_path
+    institution, steward, programme, registered, board, tmp_path
 ):
     for name in ("Lake Hospital", "Coast Hospital"):
         accepted_elsewhere(name, tmp_path)
+    programmes.change(programme, checks=list(CHECKS), by=None)
     contribution = check(submitted(attested(institution, steward, honest(), auc=0.65), steward))
     found = {row.number: row.verdict for row in contribution.check_results.all()}
     assert found == dict.fromkeys(range(12), "pass") | {9: "warn"}

@@ -106,7 +106,7 @@ def test_a_bit_that_flips_in_quarantine_is_found(attempt, tmp_path):
 
     def refusal(stored: bytes) -> str:
         storage.put(storage.QUARANTINE, file.storage_key, stored)
-        return validate._transfer(attempt, contribution, file, tmp_path / "file")
+        return validate._transfer(attempt, contribution, [file], tmp_path)
 
     found = Counter(refusal(damaged) for damaged in flipped(seed=3))
     sentence = f"{file.name} is not the file that was announced: its size or its SHA-256 differs."

@@ -124,7 +124,7 @@ def test_a_contribution_stays_in_its_programme(chest, institution, steward):
 def test_checks_and_thresholds_are_the_programmes_own(chest):
     config = chest.base_models.get().effective_config()
     assert (config["checks_run"], config["checks"]["samples"]) == ([0, 1, 4, 5], 16)
-    assert BaseModel.objects.get(slug="fundus-64").effective_config()["checks"]["samples"] == 64
+    assert BaseModel.objects.get(slug="fundus-64").effective_config()["checks"]["samples"] == 20
 
 
 def test_a_changed_threshold_reaches_the_worker(chest):

@@ -76,7 +76,9 @@ def test_get_gives_up_after_five_repetitions(site, portal):
 def test_post_that_is_not_repeatable_is_sent_once(site, portal):
     site.faults["POST contributions"] = ["break", "break"]
     with pytest.raises(Unreachable):
-        portal.create_contribution(institution="moi", base_model="fundus-64", title="T", training_card={})
+        portal.create_contribution(
+            kind="weights", institution="moi", base_model="fundus-64", title="T", training_card={}
+        )
     assert site.called == ["POST contributions"]
 
 
