@@ -35,7 +35,7 @@ def _privacy(evidence: dict[str, Any]) -> SafeString:
         _area(_("Membership, base taken off"), attacks["loss_less_base"]),
     ]
     return charts.bars(
-        rows, _("What the weights give away, measured at the site; by chance copies 5 %, membership 0.5"), maximum=1
+        rows, _("What is given away, measured at the site; by chance copies 5 %, membership 0.5"), maximum=1
     )
 
 
@@ -60,7 +60,8 @@ def _utility(evidence: dict[str, Any]) -> SafeString:
 
 
 def _mixture(evidence: dict[str, Any]) -> SafeString:
-    rows = [_share(_(name.capitalize()), share) for name, share in evidence["mixture"].items()]
+    names = ("like photographs", "blurred", "badly exposed", "not of the modality")
+    rows = [_share(_(name.capitalize()), evidence["mixture"][name]) for name in names]
     return charts.bars(rows, _("Mixture of qualities, of all images"), maximum=1)
 
 

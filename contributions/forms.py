@@ -39,7 +39,7 @@ class NewForm(DetailsForm):
         self.fields["institution"] = forms.ModelChoiceField(institutions_to_act_for(user), empty_label=None)
         self.fields["kind"] = forms.ChoiceField(
             label="What you give",
-            required=False,
+            required=len(taken) > 1,
             choices=taken,
             initial=taken[0][0] if taken else "",
             widget=forms.RadioSelect if len(taken) > 1 else forms.HiddenInput,

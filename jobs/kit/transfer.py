@@ -27,7 +27,8 @@ from .errors import KitError
 PART_SIZE_BYTES = 16 * 2**20  # what the portal asks for; another size costs a second read of the file
 PARTS_PER_CALL = 20  # limit of the portal
 THREADS = 4
-BLOCK_BYTES = 256 * 1024
+BLOCK_BYTES = 512 * 1024
+BLOCK_SECONDS = 180.0  # for a block to leave: four threads need 12 kB/s together
 SLOWEST_WAIT_SECONDS = 30.0
 
 Progress = Callable[[int, int, str], None]
@@ -198,11 +199,11 @@ class _Upload:
 
     def _put(self, part: Document) -> None:
         number, size = part["number"], self._size(part["number"])
-        with self.path.open("rb") as file:
+        with self.path.open("rb", buffering=0) as file:
             file.seek((number - 1) * self.hashed.part_size_bytes)
             body = _Body(file, size, lambda count: self._count(number, count))
             headers = {**part["headers"], "Content-Length": str(size), "User-Agent": USER_AGENT}
-            response = to_store("PUT", part["url"], headers=headers, body=body)
+            response = to_store("PUT", part["url"], headers=headers, body=body, timeout=BLOCK_SECONDS)
         if response.status != 200:
             refused(response)
         self._count(number, size - self.sent.get(number, 0))
@@ -241,18 +242,25 @@ class _Upload:
 
 
 class _Body:
-    """One part of a file as urllib3 reads a body: block by block, so that progress is seen on a slow link."""
+    """
+    One part of a file as urllib3 reads a body: block by block, so that progress is seen on a slow link.
+
+    Every block is the same memory, which urllib3 has sent before it asks for the next: a fresh one each time costs the
+    kernel more than the reading (tests/benchmarks/bench_sink.py).
+    """
 
     def __init__(self, file: IO[bytes], size: int, on_block: Callable[[int], None]) -> None:
         self.file, self.left, self.on_block = file, size, on_block
+        self.buffer = memoryview(bytearray(min(size, BLOCK_BYTES)))
 
-    def read(self, count: int) -> bytes:
-        block = self.file.read(min(count, self.left))
-        if self.left and not block:
+    def read(self, count: int) -> memoryview:
+        block = self.buffer[: min(count, self.left)]
+        filled: int = self.file.readinto(block)  # type: ignore[attr-defined]
+        if self.left and not filled:
             _changed(Path(self.file.name))
-        self.left -= len(block)
-        self.on_block(len(block))
-        return block
+        self.left -= filled
+        self.on_block(filled)
+        return block[:filled]
 
 
 def to_store(method: str, url: str, **kwargs: Any) -> urllib3.BaseHTTPResponse:

@@ -58,6 +58,12 @@ def check_poisoning(drawn: Drawn, reference: Reference | None, base: Base, other
             10, "poisoning", "warn", f"Something to look at: {remarks}.", fix, {"code": "odd", **evidence}
         )
     sentence = f"Nothing looks planted in {len(drawn.pixels)} images: no outliers, no fixed patch, no odd texture."
+    if "left_out" in evidence:
+        both = evidence["left_out"]
+        sentence += (
+            f" A probe of {both['sites'] + 1} sites reaches an AUROC of {both['with']:.2f} with these images and "
+        )
+        sentence += f"{both['without']:.2f} without them."
     return CheckResult(10, "poisoning", "pass", sentence, evidence=evidence)
 
 

@@ -54,7 +54,8 @@ def check_shards(paths: list[Path], base: Base, *, salt: str = "") -> tuple[Chec
             if (count := sum(row.label == number for row in seen.rows))
         },
     }
-    sentence = f"{len(seen.rows):,} images in {len(paths)} files, as the kit writes them, and nothing else."
+    files = "1 file" if len(paths) == 1 else f"{len(paths)} files"
+    sentence = f"{len(seen.rows):,} images in {files}, as the kit writes them, and nothing else."
     return CheckResult(1, "container", "pass", sentence, evidence=evidence), seen
 
 
