@@ -1,5 +1,6 @@
 """Objects of our own from the vault, kept on the worker's disk under their hash."""
 
+import functools
 import hashlib
 import json
 import tempfile
@@ -16,10 +17,14 @@ def fetch(key: str, sha256: str) -> Path:
     """
     Return a local copy of a vault object whose SHA-256 is `sha256`.
 
+    A copy that lay here before is hashed again, once in each worker's life: disks forget, and people edit.
+
     Raises:
         PlatformFault: the store gave other bytes.
     """
     path = settings.DATA_DIR / "cache" / sha256
+    if path.exists() and not _is_sound(path, path.stat().st_mtime_ns):
+        path.unlink()
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # a name of its own for each process
@@ -28,6 +33,13 @@ def fetch(key: str, sha256: str) -> Path:
                 raise PlatformFault(f"The vault's object {key} is not the one that was registered.")
             partial.rename(path)
     return path
+
+
+@functools.cache
+def _is_sound(path: Path, written_at: int) -> bool:
+    """Test if a file has the SHA-256 that it is named by; `written_at` makes a changed file another question."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == path.name
 
 
 def download(bucket: str, key: str, path: Path) -> str:
@@ -45,13 +57,17 @@ def base_folder(base: BaseModel) -> Path:
     config = json.dumps(base.effective_config(), sort_keys=True)
     digest = hashlib.sha256(config.encode()).hexdigest()
     folder = settings.DATA_DIR / "cache" / f"base-{base.sha256}-{digest[:16]}"  # a programme may change its thresholds
+    folder.mkdir(parents=True, exist_ok=True)
+    _link(folder / "model.safetensors", fetch(base.storage_key, base.sha256))
+    if base.reference_key:
+        _link(folder / "reference.safetensors", fetch(base.reference_key, base.reference_sha256))
     if not (folder / "config.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        model = folder / "model.safetensors"
-        if not model.exists():
-            model.hardlink_to(fetch(base.storage_key, base.sha256))
-        reference = folder / "reference.safetensors"
-        if base.reference_key and not reference.exists():
-            reference.hardlink_to(fetch(base.reference_key, base.reference_sha256))
         (folder / "config.json").write_text(config, encoding="utf-8")
     return folder
+
+
+def _link(path: Path, source: Path) -> None:
+    """Give a cached file a second name; one of an earlier copy goes over to this one."""
+    if not (path.exists() and path.samefile(source)):
+        path.unlink(missing_ok=True)
+        path.hardlink_to(source)

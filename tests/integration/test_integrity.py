@@ -5,6 +5,7 @@ The hops: disk to kit, kit to store, quarantine to the check, vault to the worke
 passes at the same place, so that nothing is found merely because everything is refused.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 
@@ -131,3 +132,16 @@ def test_a_bit_that_flips_in_the_vault_is_found_and_never_cached(at_status, sett
     assert found == {f"The vault's object {file.storage_key} is not the one that was registered.": FLIPS}
     assert not (settings.DATA_DIR / "cache" / file.sha256).exists()
     assert fetched(CONTENT) == CONTENT
+
+
+def test_a_bit_that_flips_in_the_workers_cache_is_found_and_the_copy_made_again(at_status, settings):
+    file = at_status("review", CONTENT).files.get()
+    path = cache.fetch(file.storage_key, file.sha256)
+
+    def fetched(number: int, damaged: bytes) -> bytes:
+        path.write_bytes(damaged)
+        os.utime(path, ns=(number, number))  # as the disk's clock would tell it apart
+        return cache.fetch(file.storage_key, file.sha256).read_bytes()
+
+    found = [fetched(number, damaged) == CONTENT for number, damaged in enumerate(flipped(seed=5))]
+    assert found == [True] * FLIPS
