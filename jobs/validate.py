@@ -200,6 +200,7 @@ def _generators(contribution: Contribution, scratch: Path) -> Path:
     folder.mkdir()
     held = ContributionFile.objects.filter(
         state=ContributionFile.State.VERIFIED,
+        contribution__status__in=LIVE,
         contribution__kind=Contribution.Kind.WEIGHTS,
         contribution__institution=contribution.institution,
         contribution__base_model=contribution.base_model,

@@ -79,38 +79,34 @@ def _write(pixels: Any, options: argparse.Namespace, emit: Callable[[dict[str, A
     emit({"type": "file", "name": "samples.rgb"})
 
 
+def _command(commands: Any, name: str, run: Callable[..., None], text: str, *, reads: str) -> argparse.ArgumentParser:
+    """Add a command that reads a submitted file or folder and a base, and writes to a folder."""
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text)
+    for option in (reads, "base-dir", "out"):
+        command.add_argument(f"--{option}", type=Path, required=True)
+    command.set_defaults(run=run)
+    return command
+
+
+def _beside(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dossier", type=Path, help="JSON: what came beside what is checked; see checks/dossier.py")
+    command.add_argument("--others", type=Path, help="features of other sites' images; see checks/sites.py")
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("check", help="run the checks on a weights file")
-    command.add_argument("--file", type=Path, required=True)
-    command.add_argument("--base-dir", type=Path, required=True)
-    command.add_argument("--out", type=Path, required=True)
+    command = _command(commands, "check", check, "run the checks on a weights file", reads="file")
     command.add_argument("--name", default="", help="the file's name at the site")
-    command.add_argument("--dossier", type=Path, help="JSON: what came beside the file; see checks/dossier.py")
-    command.add_argument("--others", type=Path, help="features of other sites' images; see checks/sites.py")
-    command.set_defaults(run=check)
-    command = commands.add_parser("check-images", help="run the checks on shards of synthetic images")
-    command.add_argument("--shards", type=Path, required=True)
-    command.add_argument("--base-dir", type=Path, required=True)
-    command.add_argument("--out", type=Path, required=True)
+    _beside(command)
+    command = _command(commands, "check-images", check_images, "run the checks on shards", reads="shards")
     command.add_argument("--generators", type=Path, help="weights that are held, SHA256.safetensors each")
-    command.add_argument("--dossier", type=Path, help="as for check")
-    command.add_argument("--others", type=Path, help="as for check")
-    command.set_defaults(run=check_images)
-    command = commands.add_parser("unpack", help="read images out of checked shards")
-    command.add_argument("--shards", type=Path, required=True)
-    command.add_argument("--base-dir", type=Path, required=True)
-    command.add_argument("--out", type=Path, required=True)
+    _beside(command)
+    command = _command(commands, "unpack", unpack, "read images out of checked shards", reads="shards")
     command.add_argument("--n", type=int, required=True)
-    command.set_defaults(run=unpack)
-    command = commands.add_parser("sample", help="draw images from checked weights")
-    command.add_argument("--file", type=Path, required=True)
-    command.add_argument("--base-dir", type=Path, required=True)
-    command.add_argument("--out", type=Path, required=True)
+    command = _command(commands, "sample", sample, "draw images from checked weights", reads="file")
     command.add_argument("--n", type=int, required=True)
     command.add_argument("--seed", type=int, required=True)
-    command.set_defaults(run=sample)
     return parser.parse_args(arguments)
 
 

@@ -176,7 +176,8 @@ def check(
         except ModuleNotFoundError as error:
             if not _is_train_package(error):
                 raise
-            on_event({"type": "check", **_not_run(error.name or "")})
+            number, name = (8, "fidelity") if file.is_dir() else (7, "generation")
+            on_event({"type": "check", **_not_run(error.name or "", number, name)})
     verdict = next((v for v in ("fail", "warn") if any(row["verdict"] == v for row in found)), "pass")
     if as_json:
         terminal.print_json({"file": str(file), "base": base.slug, "verdict": verdict, "checks": found})
@@ -207,13 +208,13 @@ def read_json(path: Path) -> Document:
     return document
 
 
-def _not_run(package: str) -> Document:
-    """Return the line for check 7 where the packages that generate images are not installed."""
+def _not_run(package: str, number: int, name: str) -> Document:
+    """Return the line for the first check that the packages for images are missing for."""
     return {
-        "number": 7,
-        "name": "generation",
+        "number": number,
+        "name": name,
         "verdict": "warn",
-        "sentence": f"Not run here: no images can be generated without {package}. The portal will run it.",
+        "sentence": f"Not run here, nor what follows: images cannot be looked at without {package}. The portal will run it.",
         "fix": "Run: pip install 'consortium-kit[train]'",
         "evidence": {"code": "not_run"},
         "duration_seconds": 0.0,

@@ -53,6 +53,6 @@ def contribute_synthetic(folder: Path, base_model: str | None, card_file: Path, 
     from . import generator, synthetic  # noqa: PLC0415 -- as above
 
     portal = signin.signed_in()
-    slug = base_model or cli_portal.base_of(card_file)
-    paths = tuple(synthetic.pack(folder, generator.load_base(cli_local.base_folder(slug))))
-    return cli_portal.contribute_files(portal, "synthetic", paths, base_model=slug, card_file=card_file, **given)
+    base = generator.load_base(cli_local.base_folder(base_model or cli_portal.base_of(card_file)))
+    paths = tuple(synthetic.pack(folder, base))
+    return cli_portal.contribute_files(portal, "synthetic", paths, base_model=base.slug, card_file=card_file, **given)

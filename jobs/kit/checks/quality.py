@@ -56,7 +56,8 @@ def _bounds(photographs: NDArray[np.uint8]) -> tuple[float, float, float]:
     unit = photographs / 255.0
     sharp = [_sharpness(image) for image in unit]
     bright = [likeness.measure(image).brightness for image in unit]
-    return tuple(float(np.quantile(*pair)) for pair in ((sharp, TAIL), (bright, TAIL), (bright, 1 - TAIL)))  # type: ignore[return-value]
+    darkest, brightest = np.quantile(bright, [TAIL, 1 - TAIL])
+    return float(np.quantile(sharp, TAIL)), float(darkest), float(brightest)
 
 
 def _grade(image: NDArray[np.float64], limits: dict[str, float], bounds: tuple[float, float, float] | None) -> str:
