@@ -115,7 +115,13 @@ class Child:
                 pipe.close()
 
 
-def start(argv: Sequence[str], read_only: Mapping[str, Path], output_dir: Path, limits: Limits) -> Child:
+def start(
+    argv: Sequence[str],
+    read_only: Mapping[str, Path],
+    output_dir: Path,
+    limits: Limits,
+    stdin: int = subprocess.DEVNULL,
+) -> Child:
     """Raises SandboxError when bubblewrap is missing, OSError when an input or the output folder cannot be opened."""
     user = _spare_user() if os.geteuid() == 0 else None
     if user:
@@ -137,7 +143,7 @@ def start(argv: Sequence[str], read_only: Mapping[str, Path], output_dir: Path, 
                 [*command, "--", *_unprivileged(user), *_limited(limits), *argv],
                 env={},  # not --clearenv alone: /proc/1/environ would show ours
                 cwd="/",
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 pass_fds=(filter_end, status_end),

@@ -71,20 +71,26 @@ def run(
     limits: Limits,
     on_line: Callable[[str], None],
     should_stop: Callable[[], bool] = lambda: False,
+    stdin: int | None = None,
 ) -> Outcome:
     """Run `argv` in the sandbox and wait for it; when this returns or raises, none of its processes is left.
 
     `read_only` names files or folders seen as `/in/<name>`. `output_dir` exists and is empty; pass what it holds
     afterwards through `collect`. `on_line` gets each line of stdout in order, without its end, at most LINE_BYTES long,
     control characters replaced; it should be quick, for nothing is watched meanwhile. `should_stop` is asked about ten
-    times a second.
+    times a second. `stdin` is a descriptor that the child reads as its standard input; it is closed here.
 
     Raises SandboxError when the sandbox cannot start, and whatever `on_line` or `should_stop` raises.
     """
     began = time.monotonic()
     killed_before = _procfs.oom_kills()
     output = _Output(limits.output_bytes, on_line)
-    with closing(start(argv, read_only, output_dir, limits)) as child:
+    try:
+        started = start(argv, read_only, output_dir, limits, *([] if stdin is None else [stdin]))
+    finally:
+        if stdin is not None:
+            os.close(stdin)  # the child has its own; with ours open, who writes would never learn that it ended
+    with closing(started) as child:
         stopped = _follow(child, output, output_dir, limits, should_stop, began + limits.wall_seconds)
         child.kill()
         stopped = stopped or output.drain(child) or _over_disk(0, output_dir, limits)

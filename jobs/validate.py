@@ -1,29 +1,26 @@
 """Checking a contribution: the worker moves bytes and verdicts, the sandbox opens the file."""
 
 import json
-import secrets
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
-from contributions import attestations
 from contributions import services as contributions
 from contributions.lifecycle import LIVE
-from contributions.lifecycle import Status as ContributionStatus
-from contributions.models import Contribution, ContributionFile, Evidence
+from contributions.models import Contribution, ContributionFile
 from contributions.readiness import may_contribute
-from contributions.reports import accepted_layers
 from governance.board import services as board
-from jobs import cache, sandbox, services
+from jobs import cache, gather, sandbox, services
 from jobs.engine import Attempt, PlatformFault
+from jobs.feed import Feed
 from jobs.lifecycle import Status
 from portal import storage
-from portal.institutions import signing_keys
 
 GIB = 2**30
 LIMITS = sandbox.Limits(
@@ -38,10 +35,8 @@ LIMITS = sandbox.Limits(
 EVIDENCE_BYTES = 8 * 2**20
 BY_KIT = set(range(1, 12)) - {3}  # without a word on each that the programme asks for, nothing passes
 DRAWN = {8, 9, 10, 11}  # of the images that check 7 draws
-MOST_GENERATORS = 8
-FEATURES = "drawn.safetensors"  # as jobs/kit/checks/sites.py writes it
-KEPT = {"samples.png", "neighbours.png", FEATURES}
-MOST_OTHERS = 200
+LAST_OF_STREAM = 6  # the checks that need one look at the bytes
+KEPT = {"samples.png", "neighbours.png", gather.FEATURES}
 FIELDS = {
     "number": int, "name": str, "verdict": str, "sentence": str, "fix": str, "evidence": dict, "duration_seconds": float
 }  # fmt: skip
@@ -99,38 +94,84 @@ def _reject(attempt: Attempt, reason: str) -> None:
 
 def _check_files(attempt: Attempt, contribution: Contribution, scratch: Path) -> str:
     """Run every check on the files; return why they are refused, or an empty string."""
+    files = list(contribution.files.order_by("name"))
+    given = gather.beside(contribution, files, scratch)
+    if contribution.kind == Contribution.Kind.WEIGHTS:
+        return _check_weights(attempt, contribution, files[0], given, scratch)
     folder = scratch / "files"
     folder.mkdir()
-    files = list(contribution.files.order_by("name"))
-    refusal = _transfer(attempt, contribution, files, folder)
-    return refusal or _in_sandbox(attempt, contribution, files, scratch)
-
-
-def _transfer(attempt: Attempt, contribution: Contribution, files: list[ContributionFile], folder: Path) -> str:
-    """Check 0: the bytes that arrived are the bytes declared, and nobody gave them before."""
-    began, arrived, size_bytes, problem = time.monotonic(), [], 0, ("", "")
+    arrived = []
     for number, file in enumerate(files):
         attempt.progress(number, len(files), f"Reading {file.name} and its SHA-256")
-        path = folder / _plain_name(file, number)
+        path = folder / f"{number:05d}.tar"
         sha256 = cache.download(storage.QUARANTINE, file.storage_key, path)
-        arrived.append({"name": file.name, "size_bytes": path.stat().st_size, "sha256": sha256})
-        size_bytes += path.stat().st_size
-        problem = _untrue(contribution, file, sha256, path.stat().st_size)
-        if problem[0]:
-            break
-    sentence, fix = problem
+        arrived.append((file, sha256, path.stat().st_size))
+    if refusal := _transfer(attempt, contribution, arrived):
+        return refusal
+    given |= {"files": folder, "generators": gather.generators(contribution, scratch)}
+    command = ["check-images", "--shards", "/in/files", "--generators", "/in/generators"]
+    return _in_sandbox(attempt, contribution, command, given, scratch, _expected(contribution))
+
+
+def _check_weights(
+    attempt: Attempt, contribution: Contribution, file: ContributionFile, given: dict[str, Path], scratch: Path
+) -> str:
+    """Run the checks up to 6 on the store's stream, and only then bring the file to this disk for those that draw."""
+    expected = _expected(contribution)
+    refusal = _streamed(attempt, contribution, file, given, scratch, {n for n in expected if n <= LAST_OF_STREAM})
+    later = {number for number in expected if number > LAST_OF_STREAM}
+    if refusal or not later:
+        return refusal
+    path = scratch / "file"
+    attempt.progress(0, 1, "Fetching the file for the checks that draw from it")
+    if cache.download(storage.QUARANTINE, file.storage_key, path) != file.sha256:
+        raise PlatformFault(f"The store gave other bytes of {file.name} than a moment ago.")
+    command = ["check", "--file", "/in/file", "--name", file.name, "--first", str(LAST_OF_STREAM + 1)]
+    return _in_sandbox(attempt, contribution, command, given | {"file": path}, scratch, later)
+
+
+def _streamed(
+    attempt: Attempt,
+    contribution: Contribution,
+    file: ContributionFile,
+    given: dict[str, Path],
+    scratch: Path,
+    expected: set[int],
+) -> str:
+    """The checks that need one look at the bytes: they go through a pipe, hashed here too, and touch no disk."""
+    size = storage.size(storage.QUARANTINE, file.storage_key) or 0
+    feed = Feed(storage.stream(storage.QUARANTINE, file.storage_key))
+    command = ["check", "--file", "/in/stream", "--name", file.name, "--stream-bytes", str(size)]
+    command += ["--last", str(LAST_OF_STREAM)]
+    held: list[dict[str, Any]] = []
+    try:
+        # What it finds waits: the bytes may turn out to be others than were declared.
+        run = partial(_run, attempt, contribution, command, given, scratch / "read", held.append, stdin=feed.start())
+        report = run()
+    except BaseException:
+        feed.stop()
+        raise
+    if refusal := _transfer(attempt, contribution, [(file, feed.finish(), feed.size_bytes)]):
+        return refusal
+    for result in held:
+        _record(attempt, contribution, result)
+    return _judged(report, expected)
+
+
+def _transfer(attempt: Attempt, contribution: Contribution, arrived: list[tuple[ContributionFile, str, int]]) -> str:
+    """Check 0: the bytes that arrived are the bytes declared, and nobody gave them before."""
+    began = time.monotonic()
+    problems = [_untrue(contribution, *one) for one in arrived]
+    sentence, fix = next((problem for problem in problems if problem[0]), ("", ""))
+    total = sum(size_bytes for _, _, size_bytes in arrived)
+    listed = [{"name": file.name, "size_bytes": size, "sha256": sha256} for file, sha256, size in arrived]
     result = {
         "number": 0, "name": "transfer", "verdict": "fail" if sentence else "pass", "fix": fix,
-        "sentence": sentence or f"All {size_bytes:,} bytes arrived and their SHA-256 is the declared one.",
-        "evidence": {"size_bytes": size_bytes, "files": arrived}, "duration_seconds": time.monotonic() - began,
+        "sentence": sentence or f"All {total:,} bytes arrived and their SHA-256 is the declared one.",
+        "evidence": {"size_bytes": total, "files": listed}, "duration_seconds": time.monotonic() - began,
     }  # fmt: skip
     _record(attempt, contribution, result)
     return sentence
-
-
-def _plain_name(file: ContributionFile, number: int) -> str:
-    """Return a name of ours for a file in the sandbox; its own is the site's, and told beside it."""
-    return "file" if file.contribution.kind == Contribution.Kind.WEIGHTS else f"{number:05d}.tar"
 
 
 def _untrue(contribution: Contribution, file: ContributionFile, sha256: str, size_bytes: int) -> tuple[str, str]:
@@ -149,43 +190,61 @@ def _untrue(contribution: Contribution, file: ContributionFile, sha256: str, siz
     return "", ""
 
 
-def _in_sandbox(attempt: Attempt, contribution: Contribution, files: list[ContributionFile], scratch: Path) -> str:
-    """The checks by the kit that the programme asks for, in a child that can reach nothing."""
-    assert contribution.base_model is not None  # a database constraint
-    expected = _expected(contribution)
+def _in_sandbox(
+    attempt: Attempt,
+    contribution: Contribution,
+    command: list[str],
+    given: dict[str, Path],
+    scratch: Path,
+    expected: set[int],
+) -> str:
+    """Checks by the kit in a child that can reach nothing; return why it refuses, or an empty string."""
+    record = partial(_record, attempt, contribution)
     out = scratch / "out"
+    report = _run(attempt, contribution, command, given, out, record)
+    refusal = _judged(report, expected)
+    for name, found in sandbox.collect(out, report["files"], max_bytes=EVIDENCE_BYTES).items():
+        _keep(attempt, contribution, name, found.read_bytes())
+    return refusal
+
+
+def _run(
+    attempt: Attempt,
+    contribution: Contribution,
+    command: list[str],
+    given: dict[str, Path],
+    out: Path,
+    on_result: Callable[[dict[str, Any]], None],
+    *,
+    stdin: int | None = None,
+) -> dict[str, Any]:
+    """Run the kit's child and return what it reported; its results go to `on_result` as they come."""
     out.mkdir(mode=0o777)
     report: dict[str, Any] = {"refusal": "", "files": [], "checks": set(), "ended": False}
-    given = {
-        "files": scratch / "files",
-        "base": cache.base_folder(contribution.base_model),
-        "dossier": _dossier(contribution, files, scratch),
-        "others": _others(contribution, scratch),
-    }
-    if contribution.kind == Contribution.Kind.WEIGHTS:
-        command = ["check", "--file", "/in/files/file", "--name", files[0].name]
-    else:
-        command = ["check-images", "--shards", "/in/files", "--generators", "/in/generators"]
-        given["generators"] = _generators(contribution, scratch)
-    command += ["--base-dir", "/in/base", "--out", "/out", "--dossier", "/in/dossier", "--others", "/in/others"]
-    outcome = sandbox.run(
-        [sys.executable, "-m", "jobs.kit.child", *command],
+    fixed = ["--base-dir", "/in/base", "--out", "/out", "--dossier", "/in/dossier", "--others", "/in/others"]
+    report["outcome"] = sandbox.run(
+        [sys.executable, "-m", "jobs.kit.child", *command, *fixed],
         read_only=given,
         output_dir=out,
         limits=LIMITS,
-        on_line=partial(_on_line, attempt, contribution, report),
+        on_line=partial(_on_line, attempt, report, on_result),
         should_stop=attempt.should_stop,
+        stdin=stdin,
     )
     attempt.check()
+    return report
+
+
+def _judged(report: dict[str, Any], expected: set[int]) -> str:
+    """Return why the child refuses, or an empty string where it spoke on every check that was asked for."""
+    outcome = report["outcome"]
     if outcome.kind in TOO_MUCH:
-        report["refusal"] = f"Checking it {TOO_MUCH[outcome.kind]}. Send what the kit made, or less of it."
-    elif not report["ended"]:
+        return f"Checking it {TOO_MUCH[outcome.kind]}. Send what the kit made, or less of it."
+    if not report["ended"]:
         raise PlatformFault(f"The check ended as {outcome.kind} ({outcome.exit_code}): {outcome.stderr_tail[-2000:]}")
-    elif not report["refusal"] and report["checks"] != expected:
+    if not report["refusal"] and report["checks"] != expected:
         raise PlatformFault(f"The check ended without a word on {sorted(expected - report['checks'])}.")
-    for name, found in sandbox.collect(out, report["files"], max_bytes=EVIDENCE_BYTES).items():
-        _keep(attempt, contribution, name, found.read_bytes())
-    return report["refusal"]
+    return str(report["refusal"])
 
 
 def _expected(contribution: Contribution) -> set[int]:
@@ -194,57 +253,7 @@ def _expected(contribution: Contribution) -> set[int]:
     return asked if 7 in asked else asked - DRAWN
 
 
-def _generators(contribution: Contribution, scratch: Path) -> Path:
-    """Gather the institution's checked weights of the same base: images may have been drawn from one of them."""
-    folder = scratch / "generators"
-    folder.mkdir()
-    held = ContributionFile.objects.filter(
-        state=ContributionFile.State.VERIFIED,
-        contribution__status__in=LIVE,
-        contribution__kind=Contribution.Kind.WEIGHTS,
-        contribution__institution=contribution.institution,
-        contribution__base_model=contribution.base_model,
-    )
-    for file in held.order_by("-pk")[:MOST_GENERATORS]:
-        (folder / f"{file.sha256}.safetensors").hardlink_to(cache.fetch(file.storage_key, file.sha256))
-    return folder
-
-
-def _others(contribution: Contribution, scratch: Path) -> Path:
-    """Gather the features of other institutions' accepted images of the same base: check 10 trains with and without."""
-    folder = scratch / "others"
-    folder.mkdir()
-    kept = Evidence.objects.filter(
-        name=FEATURES,
-        contribution__base_model=contribution.base_model,
-        contribution__status=ContributionStatus.APPROVED,
-    ).exclude(contribution__institution=contribution.institution)
-    newest = {row.contribution_id: row for row in kept.select_related("contribution").order_by("pk")}
-    for row in list(newest.values())[-MOST_OTHERS:]:
-        name = f"{row.contribution.institution_id}-{row.contribution_id}.safetensors"
-        (folder / name).hardlink_to(cache.fetch(row.storage_key, row.sha256))
-    return folder
-
-
-def _dossier(contribution: Contribution, files: list[ContributionFile], scratch: Path) -> Path:
-    """Write what came beside the files and what they are held against, as the kit's checks read it."""
-    assert contribution.base_model is not None  # as above
-    signed, is_weights = attestations.of(contribution), contribution.kind == Contribution.Kind.WEIGHTS
-    path = scratch / "dossier.json"
-    facts = {
-        "sha256": files[0].sha256 if is_weights else contribution.manifest_sha256,  # as check 0 found it
-        "salt": secrets.token_hex(8),
-        "card": contribution.training_card,
-        "signature": signed.get("signature"),
-        "privacy": signed.get("privacy"),
-        "keys": signing_keys.in_force(contribution.institution),
-        "peers": accepted_layers(contribution.base_model) if is_weights else [],
-    }
-    path.write_text(json.dumps(facts), encoding="utf-8")
-    return path
-
-
-def _on_line(attempt: Attempt, contribution: Contribution, report: dict[str, Any], line: str) -> None:
+def _on_line(attempt: Attempt, report: dict[str, Any], on_result: Callable[[dict[str, Any]], None], line: str) -> None:
     """Take one line of the child's output: JSON of a known shape, or nothing."""
     try:
         event = json.loads(line)
@@ -258,7 +267,7 @@ def _on_line(attempt: Attempt, contribution: Contribution, report: dict[str, Any
     elif kind == "check":
         result = {field: of_type(event[field]) for field, of_type in FIELDS.items()}
         result |= {field: sandbox.sanitise(result[field]) for field in ("name", "sentence", "fix")}
-        _record(attempt, contribution, result)
+        on_result(result)
         report["checks"].add(result["number"])
         if result["verdict"] == "fail" and not report["refusal"]:
             report["refusal"] = result["sentence"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import os
 import time
 from base64 import b64encode
 from collections.abc import Sequence
@@ -47,7 +48,7 @@ FULL_TEXT = (  # with variables
     "{{ expires_on }}\n"
 )
 AGREEMENT_TEXT = "# Data-use agreement\n\nThe institution sends only what it may send.\n"
-_number = itertools.count(1)
+_number = itertools.count(int(os.environ.get("FIRST_PERSON", "1")))  # a scene of a running portal is not the first
 
 
 def user(name: str, *, email: str = "", password: str | None = None) -> User:

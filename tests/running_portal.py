@@ -48,9 +48,9 @@ class RunningPortal:
     def scene(self, name: str, /, **given: Any) -> Any:
         """Run a function of tests/scenes.py in it and return what it returned."""
         call = f"scenes.{name}(**json.loads({json.dumps(given)!r}))"
-        printed = self.manage(
-            "shell", "--no-imports", "-c", f"from tests import scenes; import json; print(json.dumps({call}))"
-        )
+        first = f"import os; os.environ['FIRST_PERSON'] = '{time.time_ns() // 1_000_000}'"
+        code = f"{first}; from tests import scenes; import json; print(json.dumps({call}))"
+        printed = self.manage("shell", "--no-imports", "-c", code)
         return json.loads(printed.splitlines()[-1])
 
 

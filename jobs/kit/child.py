@@ -2,6 +2,7 @@
 The program that runs inside the sandbox: it reads one submitted file and prints what it finds, a JSON object a line.
 
     python -m jobs.kit.child check --file FILE --base-dir DIR --out DIR [--name NAME] [--dossier JSON --others DIR]
+        [--stream-bytes N] [--first NUMBER --last NUMBER]
     python -m jobs.kit.child check-images --shards DIR --base-dir DIR --out DIR [--generators DIR] [--dossier JSON]
     python -m jobs.kit.child sample --file FILE --base-dir DIR --out DIR --n N --seed SEED
     python -m jobs.kit.child unpack --shards DIR --base-dir DIR --out DIR --n N
@@ -38,10 +39,21 @@ def take_standard_output() -> Callable[[dict[str, Any]], None]:
 
 def check(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
     from .checks import load_dossier, run_checks  # noqa: PLC0415 -- after standard output is safe
+    from .container import Stream  # noqa: PLC0415 -- as above
     from .generator import load_base  # noqa: PLC0415 -- as above
 
     dossier = load_dossier(options.dossier, options.others) if options.dossier else None
-    run_checks(options.file, load_base(options.base_dir), options.out, emit, name=options.name, dossier=dossier)
+    stream = Stream(sys.stdin.fileno(), options.stream_bytes) if options.stream_bytes is not None else None
+    run_checks(
+        options.file,
+        load_base(options.base_dir),
+        options.out,
+        emit,
+        name=options.name,
+        dossier=dossier,
+        stream=stream,
+        numbers=range(options.first, options.last + 1),
+    )
 
 
 def check_images(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
@@ -98,6 +110,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True)
     command = _command(commands, "check", check, "run the checks on a weights file", reads="file")
     command.add_argument("--name", default="", help="the file's name at the site")
+    command.add_argument("--stream-bytes", type=int, help="the file has so many bytes and comes on standard input")
+    command.add_argument("--first", type=int, default=1, help="number of the first check that runs")
+    command.add_argument("--last", type=int, default=11, help="and of the last")
     _beside(command)
     command = _command(commands, "check-images", check_images, "run the checks on shards", reads="shards")
     command.add_argument("--generators", type=Path, help="weights that are held, SHA256.safetensors each")

@@ -214,7 +214,7 @@ def _not_run(package: str, number: int, name: str) -> Document:
         "number": number,
         "name": name,
         "verdict": "warn",
-        "sentence": f"Not run here, nor what follows: images cannot be looked at without {package}. The portal will run it.",
+        "sentence": f"Not run here, nor what follows: it needs {package}. The portal will run it.",
         "fix": "Run: pip install 'consortium-kit[train]'",
         "evidence": {"code": "not_run"},
         "duration_seconds": 0.0,

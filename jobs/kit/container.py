@@ -13,8 +13,8 @@ import operator
 import os
 import re
 import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -106,10 +106,35 @@ class Container:
     data_start: int
     tensors: tuple[Tensor, ...]
     metadata: dict[str, str]
+    stream: "Stream | None" = None  # where the file is read from, if it lies on no disk: once, in order
 
     @property
     def parameters(self) -> int:
         return sum(tensor.count for tensor in self.tensors)
+
+
+class Stream:
+    """A file of known size that comes through a pipe; what was looked at of its start is given again."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        self.descriptor, self.size = descriptor, size
+        self.head = bytearray()
+        self.given = 0  # bytes of the head that readinto() has given
+
+    def peek(self, count: int) -> bytes:
+        """Return the first `count` bytes, or fewer where the file is shorter; only before readinto()."""
+        while len(self.head) < count and (block := os.read(self.descriptor, count - len(self.head))):
+            self.head += block
+        return bytes(self.head[:count])
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill the buffer, unless the stream ends before; return the count of bytes."""
+        filled = min(len(buffer), len(self.head) - self.given)
+        buffer[:filled] = self.head[self.given : self.given + filled]
+        self.given += filled
+        while filled < len(buffer) and (count := os.readv(self.descriptor, [buffer[filled:]])):
+            filled += count
+        return filled
 
 
 def read_container(path: Path | str, limits: Limits | None = None, *, name: str = "") -> Container:
@@ -121,17 +146,27 @@ def read_container(path: Path | str, limits: Limits | None = None, *, name: str 
     Raises:
         ContainerError: with a code, a sentence and a fix; the first rule that is broken.
     """
-    path, limits = Path(path), limits or Limits()
-    shown = name or path.name
-    descriptor = _open_regular(path, shown)
+    path = Path(path)
+    descriptor = _open_regular(path, name or path.name)
     try:
         size = os.fstat(descriptor).st_size
-        _refuse_foreign(shown, os.pread(descriptor, 16, 0), size, limits)
-        length = int.from_bytes(os.pread(descriptor, 8, 0), "little")
-        raw = os.pread(descriptor, length, 8)
+        return _read(path, size, lambda count: os.pread(descriptor, count, 0), limits, name or path.name)
     finally:
         os.close(descriptor)
-    header = parse_header(raw, limits)
+
+
+def read_stream(stream: Stream, limits: Limits | None = None, *, name: str) -> Container:
+    """Read and check the header of a file that comes through a pipe, as read_container() does."""
+    return replace(_read(Path(name), stream.size, stream.peek, limits, name), stream=stream)
+
+
+def _read(path: Path, size: int, start: Callable[[int], bytes], limits: Limits | None, shown: str) -> Container:
+    """Check a header; `start` returns the first bytes of the file."""
+    limits = limits or Limits()
+    first = start(16)
+    _refuse_foreign(shown, first, size, limits)
+    length = int.from_bytes(first[:8], "little")
+    header = parse_header(start(8 + length)[8:], limits)
     metadata = _check_metadata(header.pop("__metadata__", {}))
     tensors = _check_tensors(header, limits, data_start=8 + length, size=size)
     return Container(path, size, 8 + length, tensors, metadata)

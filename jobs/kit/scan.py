@@ -11,6 +11,7 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -160,18 +161,31 @@ def scan(
 
 def _fill(container: Container, buffers: list[memoryview], free: "SimpleQueue[int]") -> Iterator[tuple[int, int, int]]:
     """Read the file into free buffers; yield (bytes done, slot, bytes in the slot)."""
-    descriptor = os.open(container.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with _opened(container) as (read, is_whole):
         position = 0
         while position < container.size:
             slot = free.get()
-            filled = os.preadv(descriptor, [buffers[slot]], position)
+            filled = read(buffers[slot], position)
             position += filled
             if filled == 0 or position > container.size:
                 break
             yield position, slot, filled
-        if position != container.size or os.fstat(descriptor).st_size != container.size:
+        if position != container.size or not is_whole():
             raise ContainerError(f"{container.path.name} changed while it was read.", code="changed", fix="Try again.")
+
+
+@contextmanager
+def _opened(container: Container) -> Iterator[tuple[Callable[[memoryview, int], int], Callable[[], bool]]]:
+    """Yield how to read at a position, which only rises, and how to tell at the end that there is no more."""
+    if (stream := container.stream) is not None:
+        yield lambda buffer, position: stream.readinto(buffer), lambda: stream.readinto(memoryview(bytearray(1))) == 0
+        return
+    descriptor = os.open(container.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield (
+            lambda buffer, position: os.preadv(descriptor, [buffer], position),
+            lambda: os.fstat(descriptor).st_size == container.size,
+        )
     finally:
         os.close(descriptor)
 

@@ -144,6 +144,7 @@ def test_a_shard_of_an_earlier_contribution_is_refused(institution, two_shards):
     assert "byte for byte, a file of an earlier contribution" in again.reason
 
 
+@pytest.mark.django_db(transaction=True)  # as above
 def test_the_statements_hold_for_all_shards_together(institution, signing_official, two_shards, programme):
     asked = [0, 1, 2, 4, 5, 6, 7, 9]
     programmes.change(programme, checks=asked, by=None)

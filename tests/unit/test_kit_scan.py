@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import os
 import struct
+import threading
+from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from jobs.kit import scan as scan_module
-from jobs.kit.container import read_container
+from jobs.kit.container import Stream, read_container, read_stream
 from jobs.kit.errors import ContainerError
 from jobs.kit.scan import as_float32, scan, sha256_of
 
@@ -76,6 +79,63 @@ def test_float16_bits_convert_exactly():
     assert np.array_equal(fast.view(np.uint32), numbers.view(np.float16).astype(np.float32).view(np.uint32))
     every = as_float32(bits.tobytes(), "F16")
     assert np.array_equal(np.isfinite(every), np.isfinite(bits.view(np.float16)))
+
+
+def through_a_pipe(content: bytes, size: int, *, at_once: int, name: str = "w.safetensors"):
+    """Return the container and the scan of content that comes in pieces."""
+    reader, writer = os.pipe()
+
+    def write_pieces() -> None:
+        with open(writer, "wb", buffering=0) as pipe, suppress(BrokenPipeError):
+            for start in range(0, len(content), at_once):
+                pipe.write(content[start : start + at_once])
+
+    thread = threading.Thread(target=write_pieces)
+    thread.start()
+    try:
+        container = read_stream(Stream(reader, size), name=name)
+        return container, scan(container)
+    finally:
+        os.close(reader)
+        thread.join()
+
+
+@pytest.mark.parametrize("at_once", [1000, 65_536, 10**9])
+def test_a_stream_is_read_as_the_file_is(tmp_path, rng, monkeypatch, at_once):
+    monkeypatch.setattr(scan_module, "BUFFER_BYTES", 4096 + 1)
+    values = rng.normal(size=(300, 401)).astype(np.float16)
+    container = write(tmp_path / "w.safetensors", {"a": ("F16", values), "b": ("F32", np.ones(7, np.float32))})
+    content = (tmp_path / "w.safetensors").read_bytes()
+    streamed, found = through_a_pipe(content, len(content), at_once=at_once)
+    assert (streamed.tensors, streamed.data_start) == (container.tensors, container.data_start)
+    assert found == scan(container)
+    assert found.sha256 == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("change", [lambda raw: raw[:-4], lambda raw: raw + b"more"])
+def test_a_stream_of_another_length_than_announced_is_noticed(tmp_path, change):
+    write(tmp_path / "x", {"a": ("F32", np.ones(5000, np.float32))})
+    content = (tmp_path / "x").read_bytes()
+    with pytest.raises(ContainerError) as caught:
+        through_a_pipe(change(content), len(content), at_once=4096)
+    assert caught.value.code == "changed"
+
+
+@pytest.mark.parametrize(
+    ("content", "size", "name", "code"),
+    [
+        (b"", 0, "w.safetensors", "empty_file"),
+        (b"PK\x03\x04" + bytes(60), 64, "w.safetensors", "not_safetensors"),
+        (bytes(64), 64, "w.pth", "not_safetensors"),
+        (struct.pack("<Q", 50) + b"{}", 10, "w.safetensors", "truncated"),
+        (struct.pack("<Q", 2**40) + b"{}", 10, "w.safetensors", "header_too_large"),
+        (struct.pack("<Q", 2) + b"{}", 10, "w.safetensors", "no_tensors"),
+    ],
+)
+def test_a_bad_header_of_a_stream_is_refused_as_that_of_a_file(content, size, name, code):
+    with pytest.raises(ContainerError) as caught:
+        through_a_pipe(content, size, at_once=3, name=name)
+    assert caught.value.code == code
 
 
 def test_it_notices_a_file_that_changed(tmp_path):

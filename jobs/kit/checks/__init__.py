@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from ..container import Stream
 from ..generator import Base
 from . import declaration, privacy
 from .container import check_container
@@ -54,6 +55,9 @@ __all__ = [
     "verdict_of",
 ]
 
+ALL = range(1, 12)
+OF_A_STREAM = range(1, 7)  # what needs no second look at the file
+
 
 def run_checks(
     path: Path | str,
@@ -63,6 +67,8 @@ def run_checks(
     *,
     name: str = "",
     dossier: Dossier | None = None,
+    stream: Stream | None = None,
+    numbers: range = ALL,
 ) -> list[CheckResult]:
     """
     Run the checks in order until one fails.
@@ -72,20 +78,32 @@ def run_checks(
         on_event: gets each event as a dictionary of JSON values: progress, log, check, file, end.
         name: the name the file had at the site, when `path` is another.
         dossier: what came beside the file; without it the checks of that say that they were not run.
+        stream: where the file comes from instead of `path`: once, so for the checks up to 6 alone.
+        numbers: of the checks to run. The later ones rely on the earlier ones having passed before.
     Returns:
         The results in order; the last is the failed one, if any failed.
     """
     emit = on_event or (lambda event: None)
-    run = _Run(Path(path), base, Path(out_dir), emit, name, dossier or Dossier())
+    run = _Run(Path(path), base, Path(out_dir), emit, name, dossier or Dossier(), stream, numbers)
     return run_steps(run.steps(), run.out_dir, emit)
 
 
 class _Run:
     """The checks of one file in their order; what one finds out, later ones use."""
 
-    def __init__(self, path: Path, base: Base, out_dir: Path, emit: OnEvent, name: str, dossier: Dossier) -> None:
+    def __init__(
+        self,
+        path: Path,
+        base: Base,
+        out_dir: Path,
+        emit: OnEvent,
+        name: str,
+        dossier: Dossier,
+        stream: Stream | None,
+        numbers: range,
+    ) -> None:
         self.path, self.base, self.out_dir, self.emit = path, base, out_dir, emit
-        self.name, self.dossier = name, dossier
+        self.name, self.dossier, self.stream, self.numbers = name, dossier, stream, numbers
 
     def steps(self) -> Iterator[Callable[[], CheckResult]]:
         """Yield each check that runs; the next is asked for only after the last has passed."""
@@ -102,11 +120,11 @@ class _Run:
             (11, lambda: check_utility(self.drawn, self.reference, self.base)),
         ]
         for number, step in every:
-            if self.base.asks_for(number) and (number <= 7 or self.base.asks_for(7)):
+            if number in self.numbers and self.base.asks_for(number) and (number <= 7 or self.base.asks_for(7)):
                 yield step
 
     def _container(self) -> CheckResult:
-        result, container = check_container(self.path, self.base, name=self.name)
+        result, container = check_container(self.path, self.base, name=self.name, stream=self.stream)
         if container is not None:
             self.container = container
         return result

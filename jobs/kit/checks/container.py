@@ -4,19 +4,21 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ..container import Container, Limits, read_container
+from ..container import Container, Limits, Stream, read_container, read_stream
 from ..errors import ContainerError
 from ..generator import Base
 from .results import CheckResult
 
 
-def check_container(path: Path, base: Base, *, name: str = "") -> tuple[CheckResult, Container | None]:
+def check_container(
+    path: Path, base: Base, *, name: str = "", stream: Stream | None = None
+) -> tuple[CheckResult, Container | None]:
     """Check 1: the file is a well-formed safetensors file within our limits; see container.py."""
     limits = Limits(
         max_header_bytes=int(base.thresholds["max_header_bytes"]), max_tensors=int(base.thresholds["max_tensors"])
     )
     try:
-        container = read_container(path, limits, name=name)
+        container = read_stream(stream, limits, name=name) if stream else read_container(path, limits, name=name)
     except ContainerError as error:
         return CheckResult(1, "container", "fail", error.sentence, error.fix, {"code": error.code}), None
     evidence: dict[str, Any] = {

@@ -1,0 +1,77 @@
+"""What the checks of a contribution are given beside its files, as the sandbox mounts it."""
+
+import json
+import secrets
+from pathlib import Path
+
+from contributions import attestations
+from contributions.lifecycle import LIVE
+from contributions.lifecycle import Status as ContributionStatus
+from contributions.models import Contribution, ContributionFile, Evidence
+from contributions.reports import accepted_layers
+from jobs import cache
+from portal.institutions import signing_keys
+
+FEATURES = "drawn.safetensors"  # as jobs/kit/checks/sites.py writes it
+MOST_GENERATORS = 8
+MOST_OTHERS = 200
+
+
+def beside(contribution: Contribution, files: list[ContributionFile], scratch: Path) -> dict[str, Path]:
+    """Gather what is mounted beside the files: the base, what came with them, what they are held against."""
+    assert contribution.base_model is not None  # a database constraint
+    return {
+        "base": cache.base_folder(contribution.base_model),
+        "dossier": _dossier(contribution, files, scratch),
+        "others": _others(contribution, scratch),
+    }
+
+
+def generators(contribution: Contribution, scratch: Path) -> Path:
+    """Gather the institution's checked weights of the same base: images may have been drawn from one of them."""
+    folder = scratch / "generators"
+    folder.mkdir()
+    held = ContributionFile.objects.filter(
+        state=ContributionFile.State.VERIFIED,
+        contribution__status__in=LIVE,
+        contribution__kind=Contribution.Kind.WEIGHTS,
+        contribution__institution=contribution.institution,
+        contribution__base_model=contribution.base_model,
+    )
+    for file in held.order_by("-pk")[:MOST_GENERATORS]:
+        (folder / f"{file.sha256}.safetensors").hardlink_to(cache.fetch(file.storage_key, file.sha256))
+    return folder
+
+
+def _others(contribution: Contribution, scratch: Path) -> Path:
+    """Gather the features of other institutions' accepted images of the same base: check 10 trains with and without."""
+    folder = scratch / "others"
+    folder.mkdir()
+    kept = Evidence.objects.filter(
+        name=FEATURES,
+        contribution__base_model=contribution.base_model,
+        contribution__status=ContributionStatus.APPROVED,
+    ).exclude(contribution__institution=contribution.institution)
+    newest = {row.contribution_id: row for row in kept.select_related("contribution").order_by("pk")}
+    for row in list(newest.values())[-MOST_OTHERS:]:
+        name = f"{row.contribution.institution_id}-{row.contribution_id}.safetensors"
+        (folder / name).hardlink_to(cache.fetch(row.storage_key, row.sha256))
+    return folder
+
+
+def _dossier(contribution: Contribution, files: list[ContributionFile], scratch: Path) -> Path:
+    """Write what came beside the files and what they are held against, as the kit's checks read it."""
+    assert contribution.base_model is not None  # as above
+    signed, is_weights = attestations.of(contribution), contribution.kind == Contribution.Kind.WEIGHTS
+    path = scratch / "dossier.json"
+    facts = {
+        "sha256": files[0].sha256 if is_weights else contribution.manifest_sha256,  # as check 0 found it
+        "salt": secrets.token_hex(8),
+        "card": contribution.training_card,
+        "signature": signed.get("signature"),
+        "privacy": signed.get("privacy"),
+        "keys": signing_keys.in_force(contribution.institution),
+        "peers": accepted_layers(contribution.base_model) if is_weights else [],
+    }
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    return path
