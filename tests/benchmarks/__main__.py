@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 ROWS = [
-    "bench_validate.py", "bench_fit.py", "bench_sink.py", "bench_uploads.py", "bench_browser.py", "bench_web.py",
-    "bench_log.py", "bench_docket.py",
+    "bench_validate.py", "bench_stream.py", "bench_fit.py", "bench_sink.py", "bench_uploads.py", "bench_browser.py",
+    "bench_web.py", "bench_log.py", "bench_docket.py",
 ]  # fmt: skip
 
 
@@ -15,7 +15,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mb", type=int, default=1000, help="size of the weights file, 10^6 bytes")
     size = str(parser.parse_args().mb)
-    arguments = {"bench_validate.py": ["--mb", size]}
+    arguments = dict.fromkeys(("bench_validate.py", "bench_stream.py"), ["--mb", size])
     codes = []
     for row in ROWS:
         module = f"tests.benchmarks.{Path(row).stem}"
