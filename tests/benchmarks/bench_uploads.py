@@ -63,11 +63,20 @@ def write_file(path: Path, size_mib: int, seed: int) -> str:
 
 
 def begin() -> list[Any]:
-    """Draft a contribution as a steward of the demonstration; return its number and a token for the kit."""
+    """Draft a contribution; return its number and a token for the kit."""
+    from django.utils import timezone
+
+    from portal.accounts import services as accounts
+
+    contribution, steward = drafted()
+    return [contribution.pk, accounts.create_token(steward, name="bench", now=timezone.now())]
+
+
+def drafted() -> tuple[Any, Any]:
+    """Draft a contribution as a steward of the demonstration; return both."""
     from django.utils import timezone
 
     from contributions import services as contributions
-    from portal.accounts import services as accounts
     from portal.institutions import services as institutions
     from portal.institutions.models import Institution
     from portal.programmes.models import BaseModel
@@ -75,10 +84,10 @@ def begin() -> list[Any]:
 
     institution = Institution.objects.get(slug="ganga-retina-institute")
     given = {"by": institutions.people(institution, "steward").earliest("pk"), "now": timezone.now()}
-    drafted = contributions.draft(
+    contribution = contributions.draft(
         institution, kind="weights", title="Bench", base_model=BaseModel.objects.get(), training_card=CARD, **given
     )
-    return [drafted.pk, accounts.create_token(given["by"], name="bench", now=given["now"])]
+    return contribution, given["by"]
 
 
 def arrived(contribution_id: int) -> str:
@@ -93,8 +102,10 @@ def arrived(contribution_id: int) -> str:
     return digest.hexdigest()
 
 
-def _inside(portal: RunningPortal, call: str) -> Any:
-    code = f"import json; from tests.benchmarks import bench_uploads as bench; print(json.dumps(bench.{call}))"
+def inside(portal: RunningPortal, call: str) -> Any:
+    """Call a function of a benchmark in the portal's shell and return what it returned."""
+    module = call.partition(".")[0]
+    code = f"import json; from tests.benchmarks import {module}; print(json.dumps({call}))"
     return json.loads(portal.manage("shell", "--no-imports", "-c", code).splitlines()[-1])
 
 
@@ -195,12 +206,12 @@ class Upload:
 
 def interrupted(portal: RunningPortal, path: Path, sha256: str, times: int, rng: random.Random) -> int:
     """Kill the upload so many times, then let it end; report what was sent again."""
-    upload, began = Upload(portal, *_inside(portal, "begin()"), path), time.perf_counter()
+    upload, began = Upload(portal, *inside(portal, "bench_uploads.begin()"), path), time.perf_counter()
     processes = [upload.run(rng.uniform(0, 2 / left)) for left in range(times, 0, -1)]  # an even share, on average
     processes.append(upload.run(None))
     seconds = time.perf_counter() - began
     assert [process.killed for process in processes] == [True] * times + [False]
-    assert _inside(portal, f"arrived({upload.contribution_id})") == sha256, "Other bytes arrived."
+    assert inside(portal, f"bench_uploads.arrived({upload.contribution_id})") == sha256, "Other bytes arrived."
     return judged(processes, path.stat().st_size, seconds)
 
 

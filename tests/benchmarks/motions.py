@@ -63,7 +63,11 @@ def _vote(motions: list[Motion]) -> None:
 
 def session_of(role: str) -> str:
     """Sign a person of this role in; return the session's key."""
-    user = User.objects.filter(consortium_roles__role=role).earliest("pk")
+    return session_for(User.objects.filter(consortium_roles__role=role).earliest("pk"))
+
+
+def session_for(user: User) -> str:
+    """Sign somebody in; return the session's key."""
     store = SessionStore()
     store[SESSION_KEY] = str(user.pk)
     store[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
