@@ -72,16 +72,22 @@ def _procedure(value: object) -> str:
 
 
 def _privacy(value: object) -> str:
-    """Return what is wrong with the declared differential privacy: epsilon > 0 and 0 < delta < 1 when it was used."""
+    """Return what is wrong with the declared differential privacy; check 6 finds epsilon again from what it asks."""
     if not isinstance(value, dict) or not isinstance(value.get("used"), bool):
         return 'must say whether it was used: {"used": true or false}.'
     if not value["used"]:
         return ""
-    if not _is_between(value.get("epsilon"), 0, math.inf):
-        return "was used, so give epsilon: a number above 0."
-    if not _is_between(value.get("delta"), 0, 1):
-        return "was used, so give delta: a number between 0 and 1."
-    return ""
+    missing = next((name for name, (most, _) in _BUDGET.items() if not _is_between(value.get(name), 0, most)), "")
+    return f"was used, so give {_BUDGET[missing][1]}." if missing else ""
+
+
+# of a private run: (what it is below, in words)
+_BUDGET = {
+    "epsilon": (math.inf, "epsilon: a number above 0"),
+    "delta": (1, "delta: a number between 0 and 1"),
+    "noise_multiplier": (math.inf, "its noise multiplier: a number above 0"),
+    "sample_rate": (math.nextafter(1, 2), "its sample rate: above 0 and at most 1"),
+}
 
 
 def _years(value: object) -> str:

@@ -195,10 +195,19 @@ class CardForm(forms.Form):
     )
     epsilon = forms.FloatField(required=False, help_text="Only with differential privacy: above 0.")
     delta = forms.FloatField(required=False, help_text="Only with differential privacy: between 0 and 1.")
+    noise_multiplier = forms.FloatField(
+        required=False,
+        help_text="Only with differential privacy: the noise's standard deviation over the clipping norm. Epsilon is "
+        "computed again from it, the sample rate, the steps and delta.",
+    )
+    sample_rate = forms.FloatField(
+        required=False, help_text="Only with differential privacy: the batch size over the number of photographs."
+    )
 
     counts = ("images", "patients", "seed")
     tables = ("cameras", "demographics", "augmentation", "deduplication", *cards.OPTIONAL)
     numbers = ("steps", "batch_size", "learning_rate")
+    budget = ("epsilon", "delta", "noise_multiplier", "sample_rate")
 
     def __init__(self, data: Any = None, *, contribution: Contribution, unfinished: bool = False) -> None:
         self.contribution = contribution
@@ -213,8 +222,8 @@ class CardForm(forms.Form):
             initial[name] = "unknown" if name in card and card[name] is None else _lines(card.get(name))
         privacy = card.get("dp")
         if isinstance(privacy, dict) and "used" in privacy:
-            initial |= {"dp_used": "yes" if privacy["used"] else "no", "epsilon": privacy.get("epsilon")}
-            initial["delta"] = privacy.get("delta")
+            initial["dp_used"] = "yes" if privacy["used"] else "no"
+            initial |= {name: privacy.get(name) for name in self.budget}
         return initial
 
     def clean(self) -> dict[str, Any]:
@@ -238,9 +247,9 @@ class CardForm(forms.Form):
         card |= {name: self._count(given[name]) for name in self.counts if given.get(name)}
         card |= {name: self._described(name, given[name]) for name in self.tables if given.get(name)}
         if given.get("dp_used") == "yes":
-            kept = self.contribution.training_card.get("dp")  # what epsilon follows from, as the kit wrote it
+            kept = self.contribution.training_card.get("dp")  # with what the kit wrote beside it, such as the norm
             kept = kept if isinstance(kept, dict) and kept.get("used") else {}
-            card["dp"] = {**kept, "used": True, "epsilon": given.get("epsilon"), "delta": given.get("delta")}
+            card["dp"] = {**kept, "used": True, **{name: given.get(name) for name in self.budget}}
         elif given.get("dp_used") == "no":
             card["dp"] = {"used": False}
         return card

@@ -18,6 +18,12 @@ from tests import factories
 Role = Membership.Role
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes long first: whoever is done with the rest would wait for it at the end."""
+    items.sort(key=lambda item: ("browser" not in item.keywords, "slow" not in item.keywords))
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup):
     """Create this process's buckets beside its database."""

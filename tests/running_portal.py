@@ -20,7 +20,7 @@ from jobs.kit import phantom
 from portal.embedded import services
 
 ROOT = Path(__file__).resolve().parent.parent
-IMAGES = 160  # enough for a probe, little enough for two cores
+IMAGES, SIZE = 120, 320  # enough for a probe, little enough for two cores
 
 
 @dataclass(frozen=True)
@@ -117,4 +117,4 @@ def _ready(supervisor: subprocess.Popen, data_dir: Path, environment: dict[str, 
 
 
 def _draw_phantoms(folder: Path) -> None:
-    phantom.write_sample(folder, IMAGES)
+    phantom.write_sample(folder, IMAGES, size=SIZE)

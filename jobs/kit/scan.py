@@ -1,6 +1,8 @@
 """
 Read a weights file once: SHA-256 in one thread, finiteness and moments of every tensor in another.
 
+A stream is not hashed here: who feeds it through the pipe hashes it (DESIGN.md section 5), and is the one to trust.
+
 The file goes through a ring of four 4 MiB buffers filled by preadv. A memory map would be shorter, but its pages count
 against a container's memory limit. Statistics are taken in blocks of 1 MiB so that temporaries stay in the cache: whole
 arrays are 15 to 50 times slower (BENCHMARKS.md section 1).
@@ -92,7 +94,7 @@ class TensorStatistics:
 
 @dataclass(frozen=True)
 class Scan:
-    """What one read of the file found."""
+    """What one read of the file found; `sha256` is empty for a stream."""
 
     sha256: str
     size: int
@@ -123,7 +125,7 @@ def scan(
     base: Container | None = None,
 ) -> Scan:
     """
-    Hash the whole file, measure every tensor and, given the base, its distance from it: in one read of each.
+    Hash a whole file, measure every tensor and, given the base, its distance from it: in one read of each.
 
     Args:
         base: holds a tensor of every name in the container, of the same shape; finite numbers are expected there.
@@ -135,7 +137,8 @@ def scan(
     deltas = _Deltas(base) if base is not None else None
     moments = _Moments(container.tensors, deltas)
     free: SimpleQueue[int] = SimpleQueue()
-    consumers = (_Consumer(digest.update), _Consumer(moments.feed))
+    works = [moments.feed] if container.stream is not None else [digest.update, moments.feed]
+    consumers = [_Consumer(work) for work in works]
     buffers = [memoryview(bytearray(BUFFER_BYTES)) for _ in range(RING_BUFFERS)]
     pending = _Pending(RING_BUFFERS, len(consumers), free)
     for consumer in consumers:
@@ -156,7 +159,8 @@ def scan(
         if consumer.error is not None:
             raise consumer.error
     found = tuple(deltas.found.values()) if deltas is not None else ()
-    return Scan(digest.hexdigest(), container.size, tuple(moments.statistics), found)
+    sha256 = "" if container.stream is not None else digest.hexdigest()
+    return Scan(sha256, container.size, tuple(moments.statistics), found)
 
 
 def _fill(container: Container, buffers: list[memoryview], free: "SimpleQueue[int]") -> Iterator[tuple[int, int, int]]:

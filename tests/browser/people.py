@@ -173,13 +173,17 @@ def sign_case(person: Person, case: str) -> None:
     expect(page.locator("body")).to_contain_text("Signed.")
 
 
-def vote_for(new_page: Callable[[], Page], password: str, title: str, *, voters: int = 3) -> None:
+def board_members(new_page: Callable[[], Page], password: str) -> list[Person]:
+    """Sign in the members of the board who come to the walks."""
+    return [demo_person(new_page(), name, f"{name}@demo.example", password) for name in BOARD]
+
+
+def vote_for(members: list[Person], title: str, *, voters: int = 3) -> None:
     """
     Let members of the board vote for the motion with this title: as many of five as settle it.
 
     Each answers first that there is no interest; who is asked to review it does so before.
     """
-    members = [demo_person(new_page(), name, f"{name}@demo.example", password) for name in BOARD]
     for member in members:
         open_case(member, title)
         if member.page.get_by_role("button", name="Send the review").count():

@@ -7,6 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.people import (
     Person,
+    board_members,
     demo_person,
     give_particulars,
     link_of_mail,
@@ -208,6 +209,6 @@ def test_an_institution_joins(portal, new_page):
     ]
 
     # The board admits it
-    vote_for(new_page, portal.password, f"Admit {NAME}")
+    vote_for(board_members(new_page, portal.password), f"Admit {NAME}")
     assert done(ana.page) == [*sent[:4], "Vetting", "Admitted by the board", "Second factor set up"]
     expect(ana.page.locator("main")).to_contain_text("Prepare the agreement")

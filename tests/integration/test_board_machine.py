@@ -15,7 +15,7 @@ from portal.errors import DomainError
 from tests import factories
 
 pytestmark = pytest.mark.django_db
-EXAMPLES = 25
+EXAMPLES = 15
 CHOICES = ["for", "against", "abstain"]
 DAY = timedelta(days=1)
 MEMBERS = 5

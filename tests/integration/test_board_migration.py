@@ -6,7 +6,7 @@ import pytest
 from tests.integration.test_agreements_migration import database, migrate
 
 __all__ = ["database"]
-BEFORE = (("board", "0003"), ("audit", "0003"), ("institutions", "0004"))
+BEFORE = ("board.0003", "audit.0003", "institutions.0004")
 
 
 def columns(connection: psycopg.Connection, table: str) -> list[tuple[str, str]]:
@@ -34,8 +34,7 @@ def insert(connection: psycopg.Connection, table: str, **given: object) -> None:
 
 @pytest.fixture
 def carried_over(database) -> psycopg.Connection:
-    for target in BEFORE:
-        migrate(database, *target)
+    migrate(database, *BEFORE)
     with psycopg.connect(database) as connection:
         insert(connection, "institutions_institution", id=1, slug="lake", name="Lake Hospital", country="KE",
                subregion="014", kind="hospital", status="applied", gpu="none", expertise="none",

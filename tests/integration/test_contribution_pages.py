@@ -20,6 +20,7 @@ FORM = {
     "images": "812", "patients": "unknown", "cameras": "Topcon NW400: 700\nZeiss: <10", "demographics": "unknown",
     "steps": "400", "batch_size": "16", "learning_rate": "1e-4", "seed": "unknown", "augmentation": "flip: true",
     "deduplication": "by hand", "dp_used": "yes", "epsilon": "3", "delta": "0.00001",
+    "noise_multiplier": "1.1", "sample_rate": "0.02",
 }  # fmt: skip
 
 
@@ -91,7 +92,8 @@ def test_the_card_is_read_from_the_form(browser, draft):
     assert draft.training_card == {
         "images": 812, "patients": None, "cameras": {"Topcon NW400": 700, "Zeiss": "<10"}, "demographics": "unknown",
         "steps": 400, "batch_size": 16, "learning_rate": 0.0001, "seed": None, "augmentation": {"flip": True},
-        "deduplication": "by hand", "dp": {"used": True, "epsilon": 3.0, "delta": 1e-05},
+        "deduplication": "by hand",
+        "dp": {"used": True, "epsilon": 3.0, "delta": 1e-05, "noise_multiplier": 1.1, "sample_rate": 0.02},
     }  # fmt: skip
 
 
@@ -117,6 +119,8 @@ def test_the_card_comes_back_as_it_was_typed(browser, draft):
         ("learning_rate", "2", "Learning rate must be a number between 0 and 1."),
         ("delta", "1", "give delta: a number between 0 and 1"),
         ("epsilon", "", "give epsilon: a number above 0"),
+        ("noise_multiplier", "", "give its noise multiplier: a number above 0"),
+        ("sample_rate", "1.5", "give its sample rate"),
     ],
 )
 def test_a_wrong_answer_is_not_stored_and_says_why(browser, draft, field, value, error):

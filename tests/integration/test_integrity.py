@@ -1,5 +1,5 @@
 """
-One bit flipped at each hop of a file's way, 250 times a hop, at seeded random places: every flip is found.
+One bit flipped at each hop of a file's way, 200 times a hop, at seeded random places: every flip is found.
 
 The hops: disk to kit, kit to store, quarantine to the check, vault to the worker. At the end of each, the whole file
 passes at the same place, so that nothing is found merely because everything is refused.
@@ -27,7 +27,7 @@ from portal.accounts import services as accounts
 from tests import contributing
 
 pytestmark = pytest.mark.services
-FLIPS = 250
+FLIPS = 200
 CONTENT = np.random.default_rng(5).bytes(16 * 1024)
 
 

@@ -7,15 +7,17 @@ import struct
 import numpy as np
 import pytest
 from django.utils import timezone
+from safetensors.numpy import load_file, save
 
 from contributions.models import Contribution
 from governance.board.models import Motion
 from jobs import engine, tasks
+from jobs.kit import generator
 from jobs.models import Run
 from portal.audit.models import AuditEvent
 from portal.programmes import services as programmes
 from portal.programmes.models import Programme
-from tests import factories
+from tests import factories, tiny_sd
 
 pytestmark = pytest.mark.services
 
@@ -126,6 +128,26 @@ def test_honest_weights_reach_the_board_with_a_sheet_of_samples(institution, boa
     evidence = contribution.evidence_files.get()
     assert evidence.name == "samples.png"
     assert Motion.objects.get(contribution=contribution).status == "reviewing"
+
+
+@pytest.mark.django_db(transaction=True)  # as above
+def test_an_adapter_of_a_latent_base_reaches_the_board(institution, board, tmp_path):
+    programme = Programme.objects.get()
+    programmes.change(programme, checks=[0, 1, 4, 5], by=None)  # random layers draw no photograph
+    base = tiny_sd.base()
+    programmes.register_base_model(programme, base.folder, by=None, now=timezone.now())
+    generator.save_weights(generator.load(base), tmp_path / "fresh")
+    rng = np.random.default_rng(7)
+    moved = {
+        name: values + rng.normal(0, 1e-2, values.shape).astype(values.dtype)
+        for name, values in load_file(tmp_path / "fresh").items()
+    }
+    contribution = check(factories.submitted_contribution(institution, save(moved, metadata={"format": "pt"})))
+    assert list(contribution.check_results.values_list("number", "verdict")) == [
+        (0, "pass"), (1, "pass"), (3, "pass"), (4, "pass"), (5, "pass"),
+    ]  # fmt: skip
+    assert contribution.status == "review"
+    assert "layers are changed by the adapter" in contribution.check_results.get(number=5).sentence
 
 
 def test_the_same_file_from_another_institution_is_refused(institution, outsider):

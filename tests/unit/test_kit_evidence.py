@@ -92,7 +92,7 @@ def test_epsilon_is_recomputed_from_what_it_follows_from():
     assert declared(dp=budget(epsilon=found)) == ("pass", "")
     assert declared(dp=budget(epsilon=found * 0.9)) == ("fail", "epsilon_too_small")
     assert declared(dp=budget(epsilon=found * 1.5)) == ("pass", "")  # to declare more is to promise less
-    assert declared(dp={"used": True, "epsilon": 2.0, "delta": 1e-5}) == ("warn", "dp_not_recomputed")
+    assert declared(dp={"used": True, "epsilon": 2.0, "delta": 1e-5}) == ("fail", "dp_not_recomputed")
     assert declared(dp=budget(sample_rate=2.0)) == ("fail", "dp_invalid")
     assert declared(dp=budget(noise_multiplier=-1)) == ("fail", "dp_invalid")
     assert declared(dp={"used": True}) == ("fail", "dp_invalid")

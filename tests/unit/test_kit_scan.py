@@ -6,6 +6,7 @@ import os
 import struct
 import threading
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,8 +109,7 @@ def test_a_stream_is_read_as_the_file_is(tmp_path, rng, monkeypatch, at_once):
     content = (tmp_path / "w.safetensors").read_bytes()
     streamed, found = through_a_pipe(content, len(content), at_once=at_once)
     assert (streamed.tensors, streamed.data_start) == (container.tensors, container.data_start)
-    assert found == scan(container)
-    assert found.sha256 == hashlib.sha256(content).hexdigest()
+    assert found == replace(scan(container), sha256="")  # who feeds the pipe hashes
 
 
 @pytest.mark.parametrize("change", [lambda raw: raw[:-4], lambda raw: raw + b"more"])

@@ -74,6 +74,9 @@ def test_ten_and_less_than_ten_are_told():
         ("dp", {"used": True, "epsilon": 0, "delta": 1e-5}),
         ("dp", {"used": True, "epsilon": float("inf"), "delta": 1e-5}),
         ("dp", {"used": True, "epsilon": 3, "delta": 1}),
+        ("dp", {"used": True, "epsilon": 3, "delta": 1e-5}),
+        ("dp", {"used": True, "epsilon": 3, "delta": 1e-5, "noise_multiplier": 0, "sample_rate": 0.1}),
+        ("dp", {"used": True, "epsilon": 3, "delta": 1e-5, "noise_multiplier": 1, "sample_rate": 1.1}),
     ],
 )
 def test_values_outside_their_range_are_wrong(field, wrong):
@@ -81,7 +84,7 @@ def test_values_outside_their_range_are_wrong(field, wrong):
 
 
 def test_declared_differential_privacy_is_right():
-    assert found(dp={"used": True, "epsilon": 3.0, "delta": 1e-5}) == []
+    assert found(dp={"used": True, "epsilon": 3.0, "delta": 1e-5, "noise_multiplier": 1, "sample_rate": 1}) == []
 
 
 @pytest.mark.parametrize("card", [None, [], "card", 3])

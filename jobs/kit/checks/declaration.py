@@ -16,7 +16,7 @@ COMPLETE = "Complete training_card.json, or the card's page at the portal, and s
 
 
 def check_declaration(base: Base, dossier: Dossier) -> CheckResult:
-    """Check 6. Without the parameters that epsilon follows from, a declared epsilon is taken with a remark."""
+    """Check 6. A declared epsilon is believed only with the parameters that it follows from."""
     card = dossier.card
     if card is None:
         sentence = "Not looked at here: no training card was given."
@@ -46,9 +46,11 @@ def _budget(declared: Any, steps: Any) -> CheckResult:
         return _refused("dp_invalid", sentence, COMPLETE)
     evidence: dict[str, Any] = {"dp": {**declared, "epsilon_recomputed": None if found is None else round(found, 4)}}
     if found is None:
-        sentence = f"{complete}; epsilon {epsilon:g} cannot be recomputed: noise multiplier or sample rate is missing."
-        fix = "Send the card as `consortium fit --noise-multiplier` wrote it."
-        return CheckResult(6, "declaration", "warn", sentence, fix, {"code": "dp_not_recomputed", **evidence})
+        sentence = (
+            f"{complete}, but epsilon {epsilon:g} follows from nothing: noise multiplier or sample rate is missing."
+        )
+        fix = "Send the card as `consortium fit --noise-multiplier` wrote it, or declare no differential privacy."
+        return _refused("dp_not_recomputed", sentence, fix, **evidence)
     if not dp.agrees(epsilon, found):
         sentence = f"The card declares epsilon {epsilon:g}, but {found:.3g} follows from its noise, rate and steps."
         return _refused(

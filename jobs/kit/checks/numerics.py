@@ -31,7 +31,7 @@ def check_numerics(
         peers: `layers` of accepted contributions of the same base.
     """
     found = scan(container, on_progress, base=None if base.is_adapter else read_container(base.weights))
-    evidence: dict[str, Any] = {"sha256": found.sha256, "tensors": len(found.tensors)}
+    evidence: dict[str, Any] = {"tensors": len(found.tensors)} | ({"sha256": found.sha256} if found.sha256 else {})
     problem = _bad_numbers(found)
     if problem is not None:
         code, sentence, fix, more = problem

@@ -8,6 +8,7 @@ const SIGN_AT_ONCE = 8; // few, so that a slow link uses each address before its
 const SIGNED_FOR_MS = 12 * 60 * 1000;
 const MAX_RETRIES = 8;
 const SPEED_WINDOW_MS = 15000;
+const UNREADABLE = ["NotReadableError", "NotFoundError", "NotAllowedError"]; // the file, not the browser
 const PICKLED = /\.(pth|pt|ckpt|bin|pkl|pickle)$/i;
 
 const root = document.getElementById("upload");
@@ -137,10 +138,12 @@ class Upload {
     return new Promise((resolve, reject) => {
       this.worker = new Worker(root.dataset.worker, { type: "module" });
       this.stop.signal.addEventListener("abort", () => reject(new Paused()), { once: true });
-      this.worker.onerror = () => reject(new Refused(0, { detail: "This browser cannot compute the SHA-256. Use a current one, or the kit." }));
+      const unable = () => reject(new Refused(0, { detail: "This browser cannot compute the SHA-256. Use a current one with WebAssembly, or the kit." }));
+      this.worker.onerror = unable;
       this.worker.onmessage = ({ data }) => {
         if ("done" in data) return this.show.hashing(data.done, this.file.size);
         this.worker.terminate();
+        if (data.error && !UNREADABLE.includes(data.error)) return unable();
         if (data.error) return reject(new Refused(0, { detail: "The file cannot be read. Was it moved or changed? Choose it again." }));
         return resolve(data);
       };
