@@ -18,9 +18,16 @@ from tests import factories
 Role = Membership.Role
 
 
-@pytest.hookimpl(trylast=True)
+# What these make once for all their tests takes long: each stays in one process.
+TOGETHER = {"test_kit_fit", "test_kit_latent", "test_kit_prepare", "test_kit_synthetic", "test_kit_wheel"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what takes long first: whoever is done with the rest would wait for it at the end."""
+    """Keep some modules together, and put first what takes long: who has done the rest would wait for it at the end."""
+    for item in items:
+        if item.path.stem in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     items.sort(key=lambda item: ("browser" not in item.keywords, "slow" not in item.keywords))
 
 
