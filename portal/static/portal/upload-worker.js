@@ -23,12 +23,11 @@ async function hash(file, partSize) {
     const buffer = await next;
     start += partSize;
     next = read(start); // while this one is hashed
-    const part = digestOf(buffer);
+    parts.push(digestOf(buffer).then(base64));
     whole.update(new Uint8Array(buffer));
-    parts.push(base64(await part));
     self.postMessage({ done: Math.min(start, file.size) });
   } while (start < file.size);
-  return { sha256: whole.digest("hex"), parts };
+  return { sha256: whole.digest("hex"), parts: await Promise.all(parts) };
 }
 
 self.onmessage = async ({ data }) => {
