@@ -53,7 +53,7 @@ def standing_of(user: User) -> Standing:
 
 
 @functools.cache  # every request asks, and to put it together takes longer than to answer it
-def _question() -> "QuerySet[User, dict[str, Any]]":
+def _question() -> "QuerySet[User, Any]":
     newest = SiteTerms.objects.order_by("-version")
     held = ConsortiumRole.objects.current().filter(user=OuterRef("pk"))
     return User.objects.order_by("pk").values(
