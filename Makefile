@@ -14,7 +14,7 @@ OFFLINE := env EMBEDDED=True SECRET_KEY=offline DATABASE_URL=postgres://nobody@1
 	S3_ENDPOINT_URL=http://127.0.0.1:1 S3_ACCESS_KEY_ID=none S3_SECRET_ACCESS_KEY=none LOG_LEVEL=ERROR
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services test check fuzz fix kit bench freeze browser
+.PHONY: help setup run services test check fuzz fix kit bench drills freeze browser
 
 help: ## list these verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -74,6 +74,9 @@ kit: $(INSTALLED) ## build the sites' wheel, consortium-kit, into dist/
 
 bench: $(INSTALLED) ## the benchmark table, ours against the yardsticks
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+drills: $(INSTALLED) ## the whole site, killed and starved in every way; ARGS="--short" or "--only kills"
+	@$(BIN)/python -m tests.drills $(ARGS)
 
 freeze: $(INSTALLED) ## write the installed versions to constraints.txt
 	@{ grep '^#' constraints.txt; { grep ' ; ' constraints.txt; $(BIN)/python -m pip freeze --disable-pip-version-check --exclude pip --exclude setuptools | sed -E 's/\+[a-z0-9.]+$$//'; } | sort -f; } > $(VENV)/constraints.txt

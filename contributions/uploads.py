@@ -115,6 +115,12 @@ def used_bytes(institution: Institution) -> int:
     return rows.aggregate(total=Sum("size_bytes"))["total"] or 0
 
 
+def nearly_full() -> list[tuple[str, int]]:
+    """Return the institutions that use nine tenths of their room or more, with the bytes: the fullest first."""
+    rows = ContributionFile.objects.values_list("contribution__institution__name").annotate(used=Sum("size_bytes"))
+    return list(rows.filter(used__gte=0.9 * settings.UPLOAD_QUOTA_BYTES).order_by("-used"))
+
+
 def _require_room(institution: Institution, *, name: str, size_bytes: int) -> None:
     used = used_bytes(institution)
     if used + size_bytes > settings.UPLOAD_QUOTA_BYTES:

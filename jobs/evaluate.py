@@ -14,10 +14,11 @@ from jobs import cache, services
 from jobs.engine import Attempt, InputRefused
 from jobs.kit import dataset, encoder
 from jobs.kit import evaluate as kit
-from jobs.lifecycle import Status
 from jobs.models import Run
 from portal.accounts.models import User
 from portal.institutions.countries import countries
+
+TIMES = {"seconds", "versions"}  # of a report: what differs from one machine to the next
 
 
 def evaluate(attempt: Attempt) -> None:
@@ -36,8 +37,8 @@ def evaluate(attempt: Attempt) -> None:
     with services.fenced(run):
         for task, report in reports:
             benchmarks.record_evaluation(task, candidate, run_id=run.pk, report=report, now=services.now())
-        services.move(run, Status.FINALISING, now=services.now())
-        services.move(run, Status.SUCCEEDED, now=services.now())
+        found = {task.slug: {key: report[key] for key in report if key not in TIMES} for task, report in reports}
+        services.succeed(run, result_sha256=services.digest(found), now=services.now())
 
 
 def _load(candidate: Candidate) -> encoder.Encoder:
@@ -85,7 +86,17 @@ def region_name(place: str) -> str:
 
 def queue(candidate: Candidate, *, by: User | None) -> Run:
     """Queue the evaluation of a candidate on all tasks."""
-    inputs = {"candidate_sha256": candidate.sha256}
+    tasks = Task.objects.filter(programme=candidate.programme).select_related("dataset").order_by("slug")
+    inputs = {
+        "candidate_sha256": candidate.sha256,
+        "tasks": {task.slug: [task.dataset.sha256, services.digest(task.protocol)] for task in tasks},
+    }
     return services.queue_run(
-        Run.Kind.EVALUATE, candidate.pk, title=f"Evaluate {candidate}", inputs=inputs, by=by, now=services.now()
+        Run.Kind.EVALUATE,
+        candidate.pk,
+        title=f"Evaluate {candidate}",
+        inputs=inputs,
+        by=by,
+        now=services.now(),
+        programme=candidate.programme,
     )

@@ -1,11 +1,66 @@
 """Starting work from the operator's pages."""
 
+from typing import Any
+
 from django import forms
 
 from contributions.corpora.models import DataSet
 from contributions.kinds import OPEN
 from contributions.lifecycle import Status
 from contributions.models import Contribution
+from jobs.models import Run, Worker
+from portal.institutions.models import Institution
+from portal.programmes.models import Programme
+
+HOUR = 3600
+
+
+class CancelForm(forms.Form):
+    """Why a run is cancelled."""
+
+    reason = forms.CharField(max_length=500, help_text="It stands in the audit log and in the run's transitions.")
+
+
+class RetryForm(forms.Form):
+    """Why a run is started again, and what is different this time."""
+
+    reason = forms.CharField(max_length=500, help_text="It stands in the audit log and on the new run's page.")
+    gpu_type = forms.ChoiceField(required=False, label="On", help_text="What workers have told of themselves.")
+    wall_hours = forms.FloatField(min_value=0.1, max_value=24 * 60, label="Time limit, hours")
+
+    def __init__(self, *args: Any, run: Run, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        types = Worker.objects.exclude(gpu_type="").order_by("gpu_type").values_list("gpu_type", flat=True).distinct()
+        choices = [("", "Any device"), *((name, name) for name in types)]
+        self.fields["gpu_type"].choices = choices  # type: ignore[attr-defined]
+        self.fields["gpu_type"].initial = run.gpu_type
+        self.fields["wall_hours"].initial = round(run.wall_seconds / HOUR, 2)
+
+    def wanted(self) -> dict[str, Any]:
+        """Return what the new run asks for."""
+        gpu_type = self.cleaned_data["gpu_type"]
+        asked = {"gpu_type": gpu_type, "gpu_count": 1} if gpu_type else {}
+        return {"wall_seconds": round(self.cleaned_data["wall_hours"] * HOUR), **asked}
+
+
+class BudgetForm(forms.Form):
+    """How many GPU-hours a programme, or one institution in it, may use in a month."""
+
+    programme = forms.ModelChoiceField(Programme.objects.all(), empty_label=None)
+    institution = forms.ModelChoiceField(
+        Institution.objects.filter(status="member"), required=False, empty_label="The whole programme"
+    )
+    gpu_hours = forms.FloatField(
+        required=False, min_value=0, max_value=10**7, label="GPU-hours a month", help_text="Empty lifts the budget."
+    )
+
+
+class MaintenanceForm(forms.Form):
+    """What readers are told while the site is read-only."""
+
+    message = forms.CharField(
+        max_length=300, help_text="What is done, and until when: “The database is upgraded until 14:00 UTC.”"
+    )
 
 
 class PretrainForm(forms.Form):

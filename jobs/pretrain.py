@@ -20,7 +20,6 @@ from jobs import cache, sandbox, services
 from jobs.engine import Attempt, InputRefused, PlatformFault
 from jobs.kit import dataset, encoder
 from jobs.kit import pretrain as kit
-from jobs.lifecycle import Status
 from jobs.models import Run
 from jobs.validate import LIMITS
 from portal import storage
@@ -107,8 +106,7 @@ def _register(attempt: Attempt, corpus: Corpus, result: kit.PretrainResult, key:
             by=run.requested_by,
             now=services.now(),
         )
-        services.move(run, Status.FINALISING, now=services.now())
-        services.move(run, Status.SUCCEEDED, now=services.now())
+        services.succeed(run, result_sha256=result.sha256, now=services.now())
 
 
 def _document(inputs: dict[str, str]) -> dict[str, object]:
@@ -192,5 +190,11 @@ def queue(corpus: Corpus, *, slug: str, name: str, description: str, steps: int,
         "corpus_sha256": corpus.manifest_sha256,
     }
     return services.queue_run(
-        Run.Kind.PRETRAIN, corpus.pk, title=f"Pre-train {name}", inputs=inputs, by=by, now=services.now()
+        Run.Kind.PRETRAIN,
+        corpus.pk,
+        title=f"Pre-train {name}",
+        inputs=inputs,
+        by=by,
+        now=services.now(),
+        programme=corpus.programme,
     )

@@ -9,12 +9,12 @@ from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution
 from governance.board import services as board
 from governance.releases.models import Release
-from jobs import engine, publish, services
+from jobs import engine, health, hooks, publish, services  # noqa: F401 -- hooks connects itself to Celery
 from jobs.evaluate import evaluate
-from jobs.lifecycle import LIVE, Status
+from jobs.lifecycle import LIVE, Code, Status
 from jobs.models import Run
 from jobs.pretrain import pretrain
-from jobs.validate import validate
+from jobs.validate import queue_check, validate
 from portal.accounts import email_codes
 from portal.agreements import services as agreements
 from portal.audit import sequencer
@@ -23,6 +23,7 @@ from portal.notifications import digest, outbox
 from portal.queue import attempt
 
 logger = logging.getLogger(__name__)
+PARKED = [Status.FAILED_PLATFORM, Status.TIMED_OUT]  # a person decides what comes next
 WORK: dict[str, engine.Work] = {
     Run.Kind.VALIDATE: validate,
     Run.Kind.PRETRAIN: pretrain,
@@ -32,23 +33,16 @@ WORK: dict[str, engine.Work] = {
 
 @shared_task(name="jobs.execute_run")
 def execute_run(*, run_id: int) -> None:
-    """Execute a queued run. Safe to deliver twice."""
-    engine.execute(run_id, work=WORK)
+    """Execute the run that is due first; `run_id` is the one whose turn it was thought to be. Safe to deliver twice."""
+    engine.execute(work=WORK)
 
 
 @shared_task(name="jobs.validate_contribution")
 def validate_contribution(*, contribution_id: int) -> None:
     """Queue the checks of a submitted contribution. Safe to deliver twice."""
-    contribution = Contribution.objects.select_related("institution").get(pk=contribution_id)
+    contribution = Contribution.objects.select_related("institution", "programme", "base_model").get(pk=contribution_id)
     if contribution.status == ContributionStatus.SUBMITTED:
-        services.queue_run(
-            Run.Kind.VALIDATE,
-            contribution.pk,
-            title=f"Check {contribution}",
-            inputs={"manifest_sha256": contribution.manifest_sha256},
-            by=None,
-            now=services.now(),
-        )
+        queue_check(contribution)
 
 
 @shared_task(name="jobs.refer_institution")
@@ -98,9 +92,11 @@ def sequence_log() -> None:
 def sweep() -> None:
     """Repair what lost messages and lost workers left behind; the rows say what is due. One bad row stops no other."""
     now = services.now()
+    attempt(health.note_beat, "sweep", now=now)
     for run in services.overdue(now=now):
-        attempt(services.give_back, run, note="The worker went silent.", now=now, at_once=True)
+        attempt(services.give_back, run, note="Its worker went silent.", code=Code.WORKER_LOST, now=now, at_once=True)
     attempt(services.ring_waiting, now=now)
+    attempt(services.end_hopeless, now=now)
     for pk in _unchecked():
         attempt(validate_contribution, contribution_id=pk)
     for pk in Release.objects.filter(status="released").exclude(files__name="SHA256SUMS").values_list("pk", flat=True):
@@ -112,6 +108,6 @@ def sweep() -> None:
 
 def _unchecked() -> list[int]:
     """Return the contributions that wait for checks and that no live run holds; after a fault a person decides."""
-    held = Run.objects.filter(kind=Run.Kind.VALIDATE, status__in=[*LIVE, Status.FAILED_PLATFORM]).values("subject_id")
+    held = Run.objects.filter(kind=Run.Kind.VALIDATE, status__in=[*LIVE, *PARKED]).values("subject_id")
     due = Contribution.objects.filter(status=ContributionStatus.SUBMITTED).exclude(pk__in=held)
     return list(due.values_list("pk", flat=True))

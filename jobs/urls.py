@@ -1,6 +1,6 @@
 from django.urls import path
 
-from jobs import views
+from jobs import ops_views, views
 
 app_name = "jobs"
 urlpatterns = [
@@ -9,7 +9,17 @@ urlpatterns = [
     path("<int:pk>/status/", views.status, name="status"),
     path("<int:pk>/cancel/", views.cancel, name="cancel"),
     path("<int:pk>/retry/", views.retry, name="retry"),
+    path("<int:pk>/log/", views.log, name="log"),
+    path("<int:pk>/log.txt", views.log_text, name="log_text"),
     path("of-contribution/<int:pk>/", views.of_contribution, name="of_contribution"),
+    path("workers/", ops_views.workers_list, name="workers"),
+    path("workers/<int:pk>/drain/", ops_views.drain, name="drain"),
+    path("ledger/", ops_views.ledger_page, name="ledger"),
+    path("ledger.csv", ops_views.ledger_csv, name="ledger_csv"),
     path("pretrain/", views.pretrain, name="pretrain"),
     path("evaluate/<slug:slug>/", views.evaluate, name="evaluate"),
+]
+ops_urlpatterns = [
+    path("health/", ops_views.health_page, name="health"),
+    path("maintenance/", ops_views.maintenance_page, name="maintenance"),
 ]

@@ -13,14 +13,15 @@ from django.conf import settings
 
 from contributions import services as contributions
 from contributions.lifecycle import LIVE
-from contributions.models import Contribution, ContributionFile
+from contributions.models import CheckResult, Contribution, ContributionFile
 from contributions.readiness import may_contribute
 from governance.board import services as board
 from jobs import cache, gather, sandbox, services
 from jobs.engine import Attempt, PlatformFault
 from jobs.feed import Feed
 from jobs.kit import generator
-from jobs.lifecycle import Status
+from jobs.lifecycle import Code, Status
+from jobs.models import Run
 from portal import storage
 
 GIB = 2**30
@@ -48,6 +49,27 @@ TOO_MUCH = {
 }
 
 
+def queue_check(contribution: Contribution) -> Run:
+    """Queue the checks of a submitted contribution."""
+    base = contribution.base_model
+    inputs = {
+        "manifest_sha256": contribution.manifest_sha256,
+        "base_sha256": base.sha256 if base else "",
+        "thresholds_sha256": services.digest(base.effective_config() if base else contribution.programme.thresholds),
+        "checks": sorted(contribution.programme.checks),
+    }
+    return services.queue_run(
+        Run.Kind.VALIDATE,
+        contribution.pk,
+        title=f"Check {contribution}",
+        inputs=inputs,
+        by=None,
+        now=services.now(),
+        programme=contribution.programme,
+        institution=contribution.institution,
+    )
+
+
 def validate(attempt: Attempt) -> None:
     """Check the files of a contribution and refer it to the board, or reject it with the reason."""
     run = attempt.run
@@ -63,8 +85,7 @@ def validate(attempt: Attempt) -> None:
     contributions.promote_files(contribution.pk)
     with services.fenced(run):
         board.refer_contribution(contribution.pk, now=services.now())
-        services.move(run, Status.FINALISING, now=services.now())
-        services.move(run, Status.SUCCEEDED, now=services.now())
+        services.succeed(run, result_sha256=_result(run), now=services.now())
 
 
 def _agreement(attempt: Attempt, contribution: Contribution) -> str:
@@ -90,7 +111,14 @@ def _reject(attempt: Attempt, reason: str) -> None:
     run = attempt.run
     with services.fenced(run):
         contributions.find_invalid(run.subject_id, reason=reason, now=services.now())
-        services.move(run, Status.FAILED_INPUT, now=services.now(), error=reason)
+        changes = {"error": reason, "result_sha256": _result(run)}
+        services.move(run, Status.FAILED_INPUT, now=services.now(), code=Code.REFUSED, **changes)
+
+
+def _result(run: Run) -> str:
+    """Return the hash of the verdicts: two runs of the same code on the same files have the same."""
+    rows = CheckResult.objects.filter(contribution_id=run.subject_id, run_id=run.pk, attempt=run.attempt)
+    return services.digest(sorted(rows.values_list("number", "name", "verdict")))
 
 
 def _check_files(attempt: Attempt, contribution: Contribution, scratch: Path) -> str:

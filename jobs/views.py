@@ -8,30 +8,35 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.safestring import SafeString
 from django.utils.text import slugify
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
 from contributions.corpora import services as corpora
 from contributions.corpora.models import Corpus
 from contributions.lifecycle import Status as ContributionStatus
-from contributions.models import Contribution
+from contributions.models import Contribution, Evidence
 from governance.releases.models import Candidate
+from jobs import estimates, health, logs, services, workers
 from jobs import evaluate as evaluation
 from jobs import pretrain as pretraining
-from jobs import services
-from jobs.forms import PretrainForm
-from jobs.lifecycle import ACTIVE, LIVE, Status
+from jobs.forms import CancelForm, PretrainForm, RetryForm
+from jobs.lifecycle import ACTIVE, LIVE, Code, Status
 from jobs.models import Run, RunEvent
+from portal import charts
 from portal.accounts import services as accounts
 from portal.accounts.requests import SignedInRequest
 from portal.errors import NotAllowed
 
 LOG_LINES = 200
-FILTERS = ("status", "kind", "queue")
+LOG_PAGE = 1000
+FILTERS = ("status", "kind", "queue", "code", "worker", "institution")
 WAITING = {ContributionStatus.SUBMITTED, ContributionStatus.VALIDATING}  # a run is about to exist
 
 
-def _require(request: SignedInRequest, *roles: str) -> None:
+def require(request: SignedInRequest, *roles: str) -> None:
+    """Raise NotAllowed where the person holds none of these roles."""
     if not accounts.has_role(request.user, *roles):
         raise NotAllowed("This is for the consortium's operators.")
 
@@ -39,11 +44,16 @@ def _require(request: SignedInRequest, *roles: str) -> None:
 @require_GET
 def list_(request: SignedInRequest) -> HttpResponse:
     """Show the newest runs, filtered by state and kind in the address."""
-    _require(request, "operator", "auditor", "chair")
-    runs = Run.objects.visible_to(request.user).select_related("requested_by")
-    filters = {field: request.GET.get(field, "") for field in FILTERS}
-    runs = runs.filter(**{field: value for field, value in filters.items() if value})
+    require(request, "operator", "auditor", "chair")
+    runs = Run.objects.visible_to(request.user).select_related("requested_by", "institution", "worker")
+    filters = {field: request.GET.get(field, "")[:60] for field in FILTERS}
     now = timezone.now()
+    wanted = {field: value for field, value in filters.items() if value}
+    if any(not wanted[field].isdecimal() for field in ("worker", "institution") if field in wanted):
+        runs, wanted = runs.none(), {}
+    runs = runs.filter(**wanted)
+    if request.GET.get("stuck"):
+        runs = runs.filter(pk__in=[run.pk for run in health.stuck(now=now)])
     context = {
         "rows": [{"run": run, **_clocks(run, now)} for run in runs[:100]],
         "totals": services.counts(),
@@ -52,6 +62,8 @@ def list_(request: SignedInRequest) -> HttpResponse:
         "statuses": Status.choices,
         "kinds": Run.Kind.choices,
         "queues": Run.Queue.choices,
+        "codes": Code.choices,
+        "stuck": request.GET.get("stuck", ""),
         "may_start": accounts.has_role(request.user, "operator"),
     }
     return render(request, "jobs/_run_rows.html" if request.htmx else "jobs/run_list.html", context)
@@ -65,7 +77,7 @@ def _clocks(run: Run, now: datetime) -> dict[str, float | None]:
         "waited": ((run.started_at or end) - run.created_at).total_seconds(),
         "ran": (end - run.started_at).total_seconds() if run.started_at else None,
         "silent": silent,
-        "is_silent": silent is not None and silent > services.LEASE.total_seconds(),
+        "is_silent": silent is not None and silent > workers.SILENT_AFTER.total_seconds(),
     }
 
 
@@ -77,12 +89,12 @@ def _fragment(request: SignedInRequest, run: Run, *, refresh_url: str) -> dict[s
         **_clocks(run, now),
         "refresh_url": refresh_url,
         "is_live": run.status in LIVE,
-        "position": services.position(run) if run.status == Status.QUEUED else 0,
-        "max_attempts": services.MAX_ATTEMPTS,
+        "place": estimates.place(run, now=now) if run.status == Status.QUEUED else None,
+        "max_faults": services.MAX_FAULTS,
         "log": list(run.log.order_by("-seq")[:LOG_LINES])[::-1],
         "events": _events(run, names_workers=accounts.is_auditor(request.user)),
         "may_cancel": run.status in LIVE and accounts.has_role(request.user, "operator"),
-        "may_retry": run.status in services.RETRIED and accounts.has_role(request.user, "operator"),
+        "may_retry": services.may_retry(run) and accounts.has_role(request.user, "operator"),
     }
 
 
@@ -98,9 +110,73 @@ def _events(run: Run, *, names_workers: bool) -> list[RunEvent]:
 @require_GET
 def show(request: SignedInRequest, pk: int) -> HttpResponse:
     """Show a run: state, progress, log, transitions, inputs."""
-    run = get_object_or_404(Run.objects.visible_to(request.user).select_related("requested_by"), pk=pk)
+    rows = Run.objects.visible_to(request.user).select_related("requested_by", "worker", "retry_of", "institution")
+    run = get_object_or_404(rows, pk=pk)
     context = _fragment(request, run, refresh_url=reverse("jobs:status", args=[run.pk]))
-    return render(request, "jobs/run_show.html", {**context, "subject_url": _subject_url(run)})
+    context |= {
+        "subject_url": _subject_url(run),
+        "names_workers": accounts.is_auditor(request.user),
+        "artefacts": _artefacts(run),
+        "strip": _strip(run),
+        "retries": run.retries.order_by("pk"),
+        "same_result": _same_result(run),
+    }
+    return render(request, "jobs/run_show.html", context)
+
+
+def _artefacts(run: Run) -> list[dict[str, str]]:
+    """Return what the run has made: the evidence of a check, the weights of a training."""
+    if run.kind == Run.Kind.VALIDATE:
+        rows = Evidence.objects.filter(run_id=run.pk, attempt=run.attempt).order_by("name")
+        return [{"name": row.name, "sha256": row.sha256} for row in rows]
+    if run.kind == Run.Kind.PRETRAIN:
+        made = Candidate.objects.filter(run_id=run.pk)
+        return [{"name": f"{row.slug}.safetensors", "sha256": row.sha256} for row in made]
+    return []
+
+
+def _strip(run: Run) -> SafeString:
+    """Draw what the newest attempt has used."""
+    samples = list(run.samples.filter(attempt=run.attempt))
+    if len(samples) < 2:
+        return SafeString("")
+    lines = [(_("Processor, % of one core"), [row.cpu_percent for row in samples], 100.0)]
+    lines.append((_("Memory, GiB"), [row.memory_bytes / 2**30 for row in samples], 1.0))
+    if samples[-1].gpu_percent is not None:
+        lines.append((_("GPU, %"), [row.gpu_percent or 0.0 for row in samples], 100.0))
+        lines.append((_("GPU memory, GiB"), [(row.gpu_memory_bytes or 0) / 2**30 for row in samples], 1.0))
+    return charts.strips(lines)
+
+
+def _same_result(run: Run) -> bool | None:
+    """Test if a run found what the run it repeats had found; None where one of them found nothing."""
+    before = run.retry_of.result_sha256 if run.retry_of else ""
+    return run.result_sha256 == before if before and run.result_sha256 else None
+
+
+@require_GET
+def log(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Show the log from line `since` on, or the lines that hold `q`."""
+    run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
+    since, holding = _number(request.GET.get("since", "")), request.GET.get("q", "")[:100]
+    found = list(logs.lines(run, since=since, holding=holding)[: LOG_PAGE + 1])
+    context = {"run": run, "lines": found[:LOG_PAGE], "since": since, "q": holding}
+    context["next_since"] = found[LOG_PAGE - 1].seq if len(found) > LOG_PAGE else 0
+    return render(request, "jobs/run_log.html", context)
+
+
+@require_GET
+def log_text(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Send the log from line `since` on as a file: what a program that was away has missed."""
+    run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
+    text = logs.as_text(logs.lines(run, since=_number(request.GET.get("since", ""))))
+    response = HttpResponse(text, content_type="text/plain; charset=utf-8")
+    response.headers["Content-Disposition"] = f'attachment; filename="run-{run.pk}.log"'
+    return response
+
+
+def _number(text: str) -> int:
+    return int(text[:9]) if text.isdecimal() else 0
 
 
 def _subject_url(run: Run) -> str:
@@ -132,23 +208,29 @@ def of_contribution(request: SignedInRequest, pk: int) -> HttpResponse:
 
 def cancel(request: SignedInRequest, pk: int) -> HttpResponse:
     """Ask, then cancel a run."""
-    _require(request, "operator")
+    require(request, "operator")
     run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
     if run.status not in LIVE:
         messages.info(request, f"{run} has ended already.")
         return redirect(run)
-    if request.method != "POST":
-        return render(request, "jobs/run_cancel.html", {"run": run})
-    services.cancel(run, by=request.user, now=timezone.now())
+    form = CancelForm(request.POST or None)
+    if not form.is_valid():
+        return render(request, "jobs/run_cancel.html", {"run": run, "form": form}, status=422 if form.errors else 200)
+    services.cancel(run, reason=form.cleaned_data["reason"], by=request.user, now=timezone.now())
     messages.success(request, f"{run} stops within a few seconds.")
     return redirect(run)
 
 
-@require_POST
 def retry(request: SignedInRequest, pk: int) -> HttpResponse:
-    """Start a stopped run again."""
+    """Ask why and on what, then start a run again."""
+    require(request, "operator")
     run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
-    again = services.retry(run, by=request.user, now=timezone.now())
+    form = RetryForm(request.POST or None, run=run)
+    if not form.is_valid():
+        return render(request, "jobs/run_retry.html", {"run": run, "form": form}, status=422 if form.errors else 200)
+    again = services.retry(
+        run, reason=form.cleaned_data["reason"], by=request.user, now=timezone.now(), **form.wanted()
+    )
     messages.success(request, f"Started again as {again}.")
     return redirect(again)
 
@@ -156,13 +238,13 @@ def retry(request: SignedInRequest, pk: int) -> HttpResponse:
 @require_POST
 def evaluate(request: SignedInRequest, slug: str) -> HttpResponse:
     """Queue the evaluation of a candidate."""
-    _require(request, "operator")
+    require(request, "operator")
     return redirect(evaluation.queue(get_object_or_404(Candidate, slug=slug), by=request.user))
 
 
 def pretrain(request: SignedInRequest) -> HttpResponse:
     """Compose a corpus, freeze it, and queue the training of an encoder on it."""
-    _require(request, "operator")
+    require(request, "operator")
     form = PretrainForm(request.POST or None)
     if form.is_valid():
         return redirect(_start(form.cleaned_data, request))

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext
 
 MARK = '<svg class="{}" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">{}</svg>'
 ROC_SIZE, ROC_MARGIN = 300, 44  # user units of the ROC figure
@@ -215,6 +216,34 @@ def _roc_key(labels: Sequence[str]) -> SafeString:
     sample = '<svg viewBox="0 0 32 8" aria-hidden="true"><path class="c-curve curve-{}" d="M0 4H32"/></svg>'
     rows = ((format_html(sample, index % 3), label) for index, label in enumerate(labels))
     return format_html('<ul class="key">{}</ul>', format_html_join("", "<li>{}{}</li>", rows))
+
+
+def strips(lines: Sequence[tuple[str, Sequence[float], float]]) -> SafeString:
+    """
+    Draw measurements over time under each other, as a table of name, line, newest and largest value.
+
+    Args:
+        lines: name, values in the order of time, and the least that the full height stands for.
+    """
+    rows = format_html_join(
+        "",
+        '<tr><th scope="row">{}</th><td class="draw">{}</td><td class="num">{}</td><td class="num">{}</td></tr>',
+        ((name, _strip(values, least), f"{values[-1]:.1f}", f"{max(values):.1f}") for name, values, least in lines),
+    )
+    head = format_html(
+        '<thead><tr><th scope="col">{}</th><th scope="col" class="draw">{}</th><th scope="col" class="num">{}</th>'
+        '<th scope="col" class="num">{}</th></tr></thead>',
+        gettext("Measured"), gettext("Over time"), gettext("Now"), gettext("At most"),
+    )  # fmt: skip
+    return format_html('<table class="chart strips">{}<tbody>{}</tbody></table>', head, rows)
+
+
+def _strip(values: Sequence[float], least: float) -> SafeString:
+    top = max(least, *values)
+    step = 100 / max(1, len(values) - 1)
+    points = [f"{index * step:.2f} {10 - 10 * value / top:.2f}" for index, value in enumerate(values)]
+    area = format_html('<path class="c-area" d="M0 10L{}L100 10Z"/>', "L".join(points))
+    return format_html(MARK, "strip-mark", area)
 
 
 def tally_bar(tally: Any) -> SafeString:

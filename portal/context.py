@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 
+from jobs import maintenance
 from portal.accounts.standing import standing_of
 from portal.notifications import services as notifications
 
@@ -20,6 +21,7 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "live_url": settings.LIVE_URL,
         "orcid_enabled": bool(settings.ORCID_CLIENT_ID),
         "user_roles": _roles(request),
+        "maintenance": maintenance.message(),
         "unread_count": cache(lambda: _unread(request)),  # asked only where the menu is drawn
     }
 

@@ -1,15 +1,70 @@
-"""Small middlewares: content security policy, the methods of pages, bearer tokens, domain errors."""
+"""Small middlewares: numbers of requests, content security policy, methods, read-only, bearer tokens, errors."""
 
+import re
+import time
+import uuid
 from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 
+from jobs import maintenance, metrics
 from portal.accounts import services as accounts
 from portal.errors import DomainError, error_response
+from portal.logging import request_id
 
 Handler = Callable[[HttpRequest], HttpResponse]
+
+
+def request_numbers(get_response: Handler) -> Handler:
+    """Give each request a number (or keep its proxy's), for the log and the answer; count it and its time."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        given = request.headers.get("X-Request-ID", "")
+        number = given if re.fullmatch(r"[A-Za-z0-9-]{8,64}", given) else uuid.uuid4().hex
+        token, began = request_id.set(number), time.perf_counter()
+        try:
+            response = get_response(request)
+        finally:
+            request_id.reset(token)
+        response.headers["X-Request-ID"] = number
+        view = request.resolver_match.view_name if request.resolver_match else ""
+        metrics.observe(request.method or "", view, response.status_code, time.perf_counter() - began)
+        return response
+
+    return middleware
+
+
+class ReadOnly(DomainError):
+    """The site is read-only for a while."""
+
+    code = "read_only"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class read_only:
+    """Refuse what would change something while the site is read-only; signing in and out and the switch stay open."""
+
+    OPEN = ("account_", "mfa_", "ops:maintenance", "notifications:")
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponse | None:
+        if request.method in {"GET", "HEAD", "OPTIONS"} or (message := maintenance.message()) is None:
+            return None
+        if request.resolver_match and request.resolver_match.view_name.startswith(self.OPEN):
+            return None
+        sentence = f"The site is read-only for a while, and nothing was changed. {message} Try again later."
+        response = error_response(request, ReadOnly(sentence))
+        response.headers["Retry-After"] = "300"
+        return response
 
 
 def content_security_policy(get_response: Handler) -> Handler:

@@ -140,7 +140,8 @@ PERSONAL: dict[str, tuple[str, str]] = {
     "notifications.Webhook": ("mail", "owner url"),
     "notifications.OutboxMessage": ("mail", "user address subject text html"),
     "audit.AuditEvent": ("audit", "actor_id subject facts"),
-    "jobs.Run": ("jobs", "requested_by"),
+    "jobs.Run": ("jobs", "requested_by retry_reason"),
+    "jobs.RunEvent": ("jobs", "by note"),
 }
 
 # Names of things, digests, keys of the store, texts of the consortium, and what machines wrote.
@@ -195,9 +196,12 @@ IMPERSONAL: dict[str, str] = {
     "board.Meeting": "title place",
     "board.AgendaItem": "text",
     "board.Motion": "title arithmetic",
-    "jobs.Run": "title inputs worker progress_text error",
-    "jobs.RunEvent": "note",
+    "jobs.Worker": "name host process queues version versions device driver gpu_type",
+    "jobs.Run": "title inputs config_sha256 code_version device result_sha256 gpu_type progress_text error",
     "jobs.RunLog": "text",
+    "jobs.Usage": "device",
+    "jobs.Beat": "name",
+    "jobs.Maintenance": "message",
 }
 TEXT = (models.CharField, models.TextField, models.JSONField, models.GenericIPAddressField)
 BY_NUMBER = {"actor_id"}  # a person without a foreign key

@@ -63,6 +63,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "portal.middleware.request_numbers",
     "portal.middleware.content_security_policy",
     "portal.middleware.pages_take_forms",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -78,6 +79,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "portal.accounts.gate.gate",
+    "portal.middleware.read_only",
     "portal.middleware.domain_errors",
 ]
 
@@ -109,7 +111,8 @@ OWNER_COMMANDS = {"migrate", "grant_rights", "prepare_database"}
 DATABASES = {"default": env.db("DATABASE_URL")}
 if OWNER_COMMANDS & set(sys.argv[1:2]):
     DATABASES = {"default": env.db("MIGRATE_DATABASE_URL", default=env.str("DATABASE_URL"))}
-DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 8, "timeout": 10}}
+# A thread never waits for another's connection (as many as threads); for a database that is away, not long.
+DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 1, "max_size": 8, "timeout": 3, "reconnect_timeout": 3}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Valkey: cache, Channels, Celery's broker
@@ -134,7 +137,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 7 * 24 * 3600, "socket_timeout": 5, "max_retries": 1}
 # A queue of its own: a check of fifteen minutes must not delay the repair of another.
 CELERY_BEAT_SCHEDULE = {
-    "sweep": {"task": "jobs.sweep", "schedule": 10.0, "options": {"queue": "sweep", "expires": 10}},
+    "sweep": {"task": "jobs.sweep", "schedule": 5.0, "options": {"queue": "sweep", "expires": 5}},
     "outbox": {"task": "jobs.send_outbox", "schedule": 10.0, "options": {"queue": "sweep", "expires": 10}},
     "log": {"task": "jobs.sequence_log", "schedule": 5.0, "options": {"queue": "sweep", "expires": 5}},
     "digests": {"task": "jobs.send_digests", "schedule": 3600.0, "options": {"queue": "sweep", "expires": 3600}},
@@ -157,6 +160,8 @@ S3_SECRET_ACCESS_KEY = env.str("S3_SECRET_ACCESS_KEY")
 S3_BUCKET_PREFIX = env.str("S3_BUCKET_PREFIX", default="grf")
 UPLOAD_QUOTA_BYTES = env.int("UPLOAD_QUOTA_BYTES", default=500 * 2**30)  # of all files of one institution
 UPLOAD_MAX_BYTES = env.int("UPLOAD_MAX_BYTES", default=20 * 2**30)
+
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")  # what Prometheus shows at /metrics; empty: operators only
 
 # People
 AUTH_USER_MODEL = "accounts.User"
@@ -287,12 +292,22 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [],  # enumerations stay where they are used: their names would collide
 }
 
+LOG_FORMAT = env.str("LOG_FORMAT", default="line")  # or "json", for a collector
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"redact": {"()": "portal.logging.Redact"}},
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redact"]}},
+    "filters": {"redact": {"()": "portal.logging.Redact"}, "context": {"()": "portal.logging.Context"}},
+    "formatters": {
+        "line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "format": "{asctime}{levelname}{name}{message}{request_id}{run_id}",
+            "style": "{",
+        },
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["redact", "context"]}
+    },
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
     "loggers": {"botocore": {"level": "WARNING"}, "urllib3": {"level": "WARNING"}},
 }

@@ -5,6 +5,8 @@ from django.urls import URLPattern, URLResolver, include, path
 
 from contributions import api as contributions_api
 from governance.releases import api as releases_api
+from jobs import ops_views
+from jobs import urls as jobs_urls
 from portal import reference, reports, styleguide, views
 from portal.accounts import api as accounts_api
 from portal.accounts import urls as accounts_urls
@@ -30,6 +32,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("regions.csv", views.regions_csv, name="regions_csv"),
     path("healthz", views.healthz, name="healthz"),
     path("readyz", views.readyz, name="readyz"),
+    path("metrics", ops_views.metrics_page, name="metrics"),
     path("privacy/record/", reports.record_of_processing, name="processing"),
     path("privacy/record.csv", reports.record_of_processing_csv, name="processing_csv"),
     path("account/downloads/", reports.downloads, name="downloads"),
@@ -49,6 +52,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("benchmark/", include("governance.benchmarks.urls")),
     path("", include("governance.releases.urls")),
     path("runs/", include("jobs.urls")),
+    path("ops/", include((jobs_urls.ops_urlpatterns, "ops"))),
     path("audit/", include(institutions_urls.audit_urlpatterns)),
     path("audit/", include("portal.audit.urls")),
     path("log/", include("portal.audit.public_urls")),

@@ -1,14 +1,17 @@
 """The site's own pages: home, how to join, health, leaving, errors."""
 
 import csv
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import psycopg_pool
+import redis
 from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_not_required
-from django.db import connection
+from django.db import InterfaceError, OperationalError, connection
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseServerError, JsonResponse
 from django.shortcuts import render
@@ -154,9 +157,14 @@ def healthz(request: HttpRequest) -> JsonResponse:
 @require_GET
 @login_not_required
 def readyz(request: HttpRequest) -> JsonResponse:
-    """Answer 200 while the site can reach its database."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")
+    """Answer 200 while the site can reach its database, else 503: send readers elsewhere, and do not restart it."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except AWAY:
+        return JsonResponse(
+            {"status": "the database does not answer"}, status=503, headers={"Cache-Control": "no-store"}
+        )
     return JsonResponse({"status": "ok"}, headers={"Cache-Control": "no-store"})
 
 
@@ -200,9 +208,24 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     return _error(request, 404, "not_found", "There is no such page, or you may not see it.")
 
 
+AWAY = (OperationalError, InterfaceError, psycopg_pool.PoolTimeout, redis.ConnectionError, redis.TimeoutError)
+
+
 @login_not_required
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer 500 without touching anything that may be what failed."""
+    """Answer 500, or 503 where a service we need is away, without touching anything that may be what failed."""
+    if isinstance(sys.exception(), AWAY):
+        return _away(request)
     if wants_json(request):
         return _error(request, 500, "server_error", "A fault of the portal, not of yours. It is in our log.")
     return HttpResponseServerError(render_to_string("500.html"))
+
+
+def _away(request: HttpRequest) -> HttpResponse:
+    detail = "A service that the portal needs does not answer for the moment. Nothing of yours is lost; try again."
+    if wants_json(request):
+        response = _error(request, 503, "unavailable", detail)
+    else:
+        response = HttpResponse(render_to_string("503.html", {"reason": detail}), status=503)
+    response.headers["Retry-After"] = "10"
+    return response

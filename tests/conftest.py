@@ -1,11 +1,13 @@
 """What every test shares: the services (tests/services.py), the clock, and the same few people."""
 
+import math
 from datetime import UTC, datetime
 
 import pytest
 from django.test import Client
 from django.utils import timezone
 
+from jobs import maintenance
 from portal import storage
 from portal.accounts import services as accounts
 from portal.accounts.models import User
@@ -43,6 +45,12 @@ def _plain_static_files(settings):
         **settings.STORAGES,
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
+
+
+@pytest.fixture(autouse=True)
+def _the_site_is_open(monkeypatch):
+    """What the test before knew of the read-only switch is not this test's; nor is it asked for at a chance moment."""
+    monkeypatch.setattr(maintenance, "memory", maintenance._Memory(until=math.inf))
 
 
 @pytest.fixture(autouse=True)

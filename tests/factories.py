@@ -22,7 +22,9 @@ from contributions import services as contributions
 from contributions.models import Contribution, ContributionFile
 from governance.board import services as boards
 from governance.board.reviews import QUESTIONS
+from jobs import workers
 from jobs.kit import metrics
+from jobs.models import Worker
 from portal.accounts import proofs
 from portal.accounts import services as accounts
 from portal.accounts.models import User
@@ -297,6 +299,14 @@ def failed_mail(address: str, *, by: User) -> OutboxMessage:
     """A mail that an operator has given up."""
     row = put(address, type=Type.ACCOUNT, subject="Your password was changed", text="It was changed.", path="/account/")
     return outbox.give_up(row, by=by, now=timezone.now())
+
+
+def worker(name: str = "cpu@site/1", **facts: Any) -> Worker:
+    """A worker of both queues, alive; what it is said to have is not looked for on this machine."""
+    row = workers.register(name=name, queues=facts.pop("queues", ["cpu", "gpu"]), now=timezone.now())
+    Worker.objects.filter(pk=row.pk).update(**facts)
+    row.refresh_from_db()
+    return row
 
 
 CARD: dict[str, Any] = {

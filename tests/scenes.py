@@ -132,5 +132,5 @@ def outcomes(*, numbers: list[int]) -> list[list[str]]:
     for row in Contribution.objects.filter(pk__in=numbers).order_by("pk"):
         failed = row.check_results.filter(verdict="fail").first()
         code = [str(failed.number), failed.evidence.get("code", "")] if failed else ["", ""]
-        found.append([row.status, *code, runs[row.pk].worker, str(runs[row.pk].attempt)])
+        found.append([row.status, *code, str(runs[row.pk].worker.pid), str(runs[row.pk].attempt)])
     return found

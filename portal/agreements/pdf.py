@@ -56,6 +56,13 @@ class _Document(FPDF):
         self.set_margins(22, 20, 22)
         self.set_auto_page_break(True, margin=22)
 
+    def shape(self, needed: bool) -> None:
+        """Shape the text, or forget the tables that say how: fpdf2 would read them all and then leave them out."""
+        self.set_text_shaping(needed)
+        for font in self.fonts.values() if not needed else ():
+            for table in ("GDEF", "GPOS", "GSUB"):
+                font.ttfont.reader.tables.pop(table, None)
+
     def drawable(self, text: str) -> str:
         """Return the text with a box for every character that the font lacks; fpdf2 would leave it out."""
         known = self.fonts[FAMILY.lower()].cmap
@@ -108,7 +115,7 @@ def receipt(case: SigningRequest) -> bytes:
     document.set_title(str(case.agreement_version))
     document.set_lang(case.agreement_version.language)
     document.add_page()
-    document.set_text_shaping(_needs_shaping(case, signatures))
+    document.shape(_needs_shaping(case, signatures))
     _text(document, case.text)
     document.add_page()
     _proof(document, case, len(signatures))

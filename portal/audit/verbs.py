@@ -163,5 +163,10 @@ SENTENCES: dict[str, str] = {
     "run.lost": "{actor} lost the worker of {subject}; it waits again",
     "run.cancel_requested": "{actor} asked the worker to stop {subject}",
     "run.cancelled": "{actor} cancelled {subject}",
+    "worker.drained": "{actor} lets {subject} finish what it holds and take nothing more",
+    "worker.resumed": "{actor} lets {subject} take runs again",
+    "budget.set": "{actor} set the machine time of {subject}",
+    "maintenance.begun": "{actor} made the site read-only",
+    "maintenance.ended": "{actor} opened the site again",
     "run.timed_out": "{actor} stopped {subject}: out of time",
 }

@@ -21,10 +21,9 @@ from jobs.feed import Feed
 from jobs.kit import transfer
 from jobs.kit.client import Portal
 from jobs.lifecycle import Status
-from jobs.models import Run
 from portal import storage
 from portal.accounts import services as accounts
-from tests import contributing
+from tests import contributing, factories
 
 pytestmark = pytest.mark.services
 FLIPS = 200
@@ -95,8 +94,7 @@ def attempt(at_status) -> engine.Attempt:
     """A worker at the check of a contribution; no heartbeat, for nobody else wants the run."""
     contribution = at_status("submitted", CONTENT)
     tasks.validate_contribution(contribution_id=contribution.pk)
-    queued = Run.objects.get(kind=Run.Kind.VALIDATE, subject_id=contribution.pk)
-    run = services.claim(queued.pk, worker="test", now=services.now())
+    run = services.claim(factories.worker(), now=services.now())
     assert run is not None
     services.move(run, Status.RUNNING, now=services.now())
     return engine.Attempt(run)

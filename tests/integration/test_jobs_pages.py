@@ -9,13 +9,14 @@ from django.utils import timezone
 from contributions.corpora.models import Corpus
 from contributions.models import Contribution
 from governance.board.models import Motion
-from jobs import evaluate, services
+from jobs import evaluate, logs, services
 from jobs.lifecycle import Status
 from jobs.models import Run
 from portal.accounts import services as accounts
 from portal.audit.models import AuditEvent
 from tests import candidates, factories
 
+REASON = {"reason": "The disk is full."}
 HTMX = {"HTTP_HX_REQUEST": "true"}
 
 
@@ -42,11 +43,11 @@ def queue(subject_id: int, kind: str = Run.Kind.VALIDATE) -> Run:
 
 
 def start(run: Run) -> Run:
-    held = services.claim(run.pk, worker="gpu-7.example.org:4711", now=timezone.now())
+    held = services.claim(factories.worker("gpu@gpu-7.example.org/1"), now=timezone.now())
     assert held is not None
     services.move(held, Status.RUNNING, now=timezone.now(), started_at=timezone.now())
-    services.progress(held, done=3, total=64, text="Drawing samples")
-    services.log(held, "Reading the header.")
+    services.progress(held, done=3, total=64, text="Drawing samples", now=timezone.now())
+    logs.write(held, "Reading the header.")
     held.refresh_from_db()
     return held
 
@@ -99,7 +100,7 @@ def test_which_machine_it_was_is_for_operators(check, steward, operator, sign_in
 def test_a_waiting_run_says_how_many_stand_before_it(candidate, operator, sign_in):
     queue(1, Run.Kind.EVALUATE)
     answer = sign_in(operator).get(f"/runs/{queue(2, Run.Kind.EVALUATE).pk}/")
-    assert (answer.context["position"], "Waiting for a worker" in answer.content.decode()) == (1, True)
+    assert (answer.context["place"].position, "Waiting for a worker" in answer.content.decode()) == (1, True)
 
 
 def test_a_live_run_fetches_itself_again_and_an_ended_one_does_not(check, operator, sign_in):
@@ -142,7 +143,7 @@ def test_a_silent_worker_is_shown(check, operator, sign_in):
 def test_the_log_shows_its_newest_lines_in_order(check, operator, sign_in):
     running = start(check)
     for number in range(2, 205):
-        services.log(running, f"line {number}")
+        logs.write(running, f"line {number}")
     lines = [line.text for line in sign_in(operator).get(f"/runs/{check.pk}/").context["log"]]
     assert (len(lines), lines[0], lines[-1]) == (200, "line 5", "line 204")
 
@@ -184,18 +185,20 @@ def test_cancelling_asks_first(check, operator, sign_in):
     assert client.get(page).status_code == 200
     check.refresh_from_db()
     assert check.status == "queued"
-    answer = client.post(page)
+    assert client.post(page, {"reason": ""}).status_code == 422
+    answer = client.post(page, REASON)
     check.refresh_from_db()
     assert (answer.status_code, check.status) == (302, "cancelled")
+    assert check.events.last().note == "The disk is full."
     assert AuditEvent.objects.get(verb="run.cancelled").actor_id == operator.pk
 
 
 def test_a_worker_is_told_to_stop(check, operator, sign_in):
     running = start(check)
-    sign_in(operator).post(f"/runs/{check.pk}/cancel/")
-    with pytest.raises(services.Superseded):
-        services.renew(running, now=timezone.now())
-    assert "the worker stops at its next heartbeat" in sign_in(operator).get(f"/runs/{check.pk}/").content.decode()
+    sign_in(operator).post(f"/runs/{check.pk}/cancel/", REASON)
+    running.refresh_from_db()
+    assert running.cancel_requested_at is not None
+    assert "the worker stops within five seconds" in sign_in(operator).get(f"/runs/{check.pk}/").content.decode()
 
 
 def test_an_ended_run_is_not_cancelled(check, operator, sign_in):

@@ -25,8 +25,7 @@ pytestmark = pytest.mark.services
 def check(contribution: Contribution) -> Contribution:
     """Do what the worker does with the doorbell's two messages."""
     tasks.validate_contribution(contribution_id=contribution.pk)
-    run = Run.objects.get(kind=Run.Kind.VALIDATE, subject_id=contribution.pk)
-    engine.execute(run.pk, work=tasks.WORK)
+    engine.execute(work=tasks.WORK)
     contribution.refresh_from_db()
     return contribution
 
@@ -181,7 +180,7 @@ def test_a_lost_worker_gives_the_contribution_back(institution):
         contributions.begin_validation(contribution.pk, now=timezone.now())
         raise MemoryError
 
-    engine.execute(run.pk, work={Run.Kind.VALIDATE: die})
+    engine.execute(work={Run.Kind.VALIDATE: die})
     contribution.refresh_from_db()
     run.refresh_from_db()
     assert (contribution.status, run.status, run.attempt) == ("submitted", "queued", 1)

@@ -125,6 +125,7 @@ def site_objects(institution: Institution) -> dict[str, object]:
         "motion": motion.pk,
         "condition": condition.pk,
         "run": Run.objects.get(subject_id=submitted.pk).pk,
+        "worker": factories.worker(f"gpu@{institution.slug}/1").pk,
         "submitted": submitted.pk,
         "secret": secret,
         "invitation": invitation.pk,

@@ -1,0 +1,228 @@
+"""What is wrong with the site, in words: each finding says what happens, to what, and what to do next."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db.models import Count, Min
+from django.db.models.functions import Coalesce
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from contributions import uploads
+from jobs import estimates, workers
+from jobs.lifecycle import ACTIVE, LIVE, Status
+from jobs.models import Beat, Run, Worker
+from portal import storage
+from portal.audit.models import AuditEvent, AuditPending
+from portal.celery import app
+from portal.notifications.lifecycle import State
+from portal.notifications.models import OutboxMessage
+
+SCHEDULER_LATE = timedelta(seconds=90)
+OUTBOX_LATE = timedelta(minutes=10)
+LOG_LATE = timedelta(minutes=5)
+DISK_LOW_BYTES = 20 * 2**30
+STUCK_SHARE = 0.5  # of the time without progress that a run may have
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong. `tone`: "bad" where work stands still, "warn" where it soon may."""
+
+    code: str
+    tone: str
+    sentence: str
+    remedy: str
+    url: str = ""
+
+
+def note_beat(name: str, *, now: datetime) -> None:
+    """Note that a periodic task has run."""
+    Beat.objects.update_or_create(name=name, defaults={"at": now})
+
+
+def findings(*, now: datetime) -> list[Finding]:
+    """Return everything that is wrong, the worst first."""
+    looks: list[Callable[..., Iterator[Finding]]] = [
+        _broker, _store, _scheduler, _queues, _silent, _draining, _waiting, _stuck, _parked, _outbox, _log, _disks,
+        _quotas,
+    ]  # fmt: skip
+    found = [finding for look in looks for finding in look(now=now)]
+    return sorted(found, key=lambda finding: finding.tone != "bad")
+
+
+def _broker(*, now: datetime) -> Iterator[Finding]:
+    try:
+        with app.connection_for_write(connect_timeout=2, transport_options={"max_retries": 0}) as link:
+            link.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=2)
+    except Exception:
+        yield Finding(
+            "broker_away",
+            "bad",
+            _("The message broker does not answer: new runs wait, and pages do not refresh by themselves."),
+            _("Start Valkey (or RabbitMQ) again. Nothing is lost: the sweep sends the messages again."),
+        )
+
+
+def _store(*, now: datetime) -> Iterator[Finding]:
+    try:
+        storage.size(storage.VAULT, "health")
+    except storage.Unavailable:
+        yield Finding(
+            "store_away",
+            "bad",
+            _("The object store does not answer: uploads, downloads and checks stand still."),
+            _("Start it again. Runs that were reading are tried again by themselves; uploads go on."),
+        )
+
+
+def _scheduler(*, now: datetime) -> Iterator[Finding]:
+    beat = Beat.objects.filter(name="sweep").first()
+    if beat is None or beat.at < now - SCHEDULER_LATE:
+        yield Finding(
+            "scheduler_missing",
+            "bad",
+            _("The scheduler has done nothing for 90 seconds: lost runs are not found, and mail waits.")
+            if beat
+            else _("The scheduler has never run."),
+            _("Start Celery's beat, and the worker of the queue “sweep”."),
+        )
+
+
+def _queues(*, now: datetime) -> Iterator[Finding]:
+    living = workers.living(now=now).filter(draining_at=None)
+    for queue in Run.Queue.values:
+        if not living.filter(queues__contains=[queue]).exists():
+            waiting = Run.objects.filter(queue=queue, status=Status.QUEUED).count()
+            yield Finding(
+                f"no_worker_{queue}",
+                "bad" if waiting else "warn",
+                _("No worker serves the queue “%(queue)s”; %(waiting)s runs wait in it.")
+                % {"queue": queue, "waiting": waiting},
+                _("Start one: celery -A portal.celery worker -Q %(queue)s -n %(queue)s@%%h") % {"queue": queue},
+                reverse("jobs:workers"),
+            )
+
+
+def _silent(*, now: datetime) -> Iterator[Finding]:
+    gone = Worker.objects.filter(stopped_at=None, seen_at__lt=now - workers.SILENT_AFTER)
+    for worker in gone.filter(seen_at__gt=now - timedelta(days=1)):
+        yield Finding(
+            "worker_silent",
+            "warn",
+            _("The worker %(worker)s has been silent since %(at)s UTC.")
+            % {"worker": worker, "at": f"{worker.seen_at:%d %b, %H:%M:%S}"},
+            _("Look at its machine. What it held is given to another worker within 45 seconds."),
+            reverse("jobs:workers"),
+        )
+
+
+def _draining(*, now: datetime) -> Iterator[Finding]:
+    for worker in workers.living(now=now).filter(draining_at__lt=now - timedelta(hours=1)):
+        yield Finding(
+            "worker_draining",
+            "warn",
+            _("The worker %(worker)s has been draining for more than an hour.") % {"worker": worker},
+            _("Stop it once it is idle, or let it take runs again."),
+            reverse("jobs:workers"),
+        )
+
+
+def _waiting(*, now: datetime) -> Iterator[Finding]:
+    for run in Run.objects.filter(status=Status.QUEUED, gpu_count__gt=0):
+        if problem := estimates.place(run, now=now).problem:
+            yield Finding(
+                "no_capacity",
+                "warn",
+                f"{run}: {problem}",
+                _("Add such a worker, or start the run again asking for less."),
+                run.get_absolute_url(),
+            )
+
+
+def stuck(*, now: datetime) -> list[Run]:
+    """Return the runs at work that have told nothing for half the time after which they are ended."""
+    active = Run.objects.filter(status__in=ACTIVE, started_at__isnull=False)
+    rows = active.annotate(told_at=Coalesce("progress_at", "started_at")).order_by("told_at")
+    return [run for run in rows if (now - run.told_at).total_seconds() > STUCK_SHARE * run.stall_seconds]
+
+
+def _stuck(*, now: datetime) -> Iterator[Finding]:
+    for run in stuck(now=now):
+        yield Finding(
+            "run_stuck",
+            "warn",
+            _("%(run)s has made no progress for a long time.") % {"run": run},
+            _("Read its log. It is ended by itself at its limit; cancel it if you know better."),
+            run.get_absolute_url(),
+        )
+
+
+def parked() -> int:
+    """Return how many subjects wait for a person: their last run ended by faults of ours, and no other has begun."""
+    newest: dict[tuple[str, int], str] = {}
+    rows = Run.objects.filter(status__in=[Status.FAILED_PLATFORM, Status.TIMED_OUT, Status.SUCCEEDED, *LIVE])
+    for kind, subject_id, status in rows.order_by("pk").values_list("kind", "subject_id", "status"):
+        newest[kind, subject_id] = status
+    return sum(status in {Status.FAILED_PLATFORM, Status.TIMED_OUT} for status in newest.values())
+
+
+def _parked(*, now: datetime) -> Iterator[Finding]:
+    if count := parked():
+        yield Finding(
+            "runs_parked",
+            "warn",
+            _("%(count)s runs stopped by faults of the platform and wait for a person.") % {"count": count},
+            _("Read why, mend it, and start them again. No site is to blame, and none is asked for anything."),
+            reverse("jobs:list") + "?status=failed_platform",
+        )
+
+
+def _outbox(*, now: datetime) -> Iterator[Finding]:
+    late = OutboxMessage.objects.filter(state=State.PENDING, created_at__lt=now - OUTBOX_LATE)
+    totals = late.aggregate(count=Count("pk"), oldest=Min("created_at"))
+    if totals["count"]:
+        yield Finding(
+            "outbox_growing",
+            "warn",
+            _("%(count)s messages have waited for more than ten minutes, the oldest since %(at)s UTC.")
+            % {"count": totals["count"], "at": f"{totals['oldest']:%d %b, %H:%M}"},
+            _("Look at the mail server and at the last error in the outbox."),
+            reverse("outbox:list"),
+        )
+
+
+def _log(*, now: datetime) -> Iterator[Finding]:
+    pending = AuditPending.objects.values("event_id")
+    behind = AuditEvent.objects.filter(pk__in=pending, at__lt=now - LOG_LATE).count()
+    if behind:
+        yield Finding(
+            "log_behind",
+            "warn",
+            _("%(count)s events are not in the verifiable log after five minutes.") % {"count": behind},
+            _("The worker of the queue “sweep” writes them; see whether it and the object store run."),
+        )
+
+
+def _disks(*, now: datetime) -> Iterator[Finding]:
+    for worker in workers.living(now=now).filter(disk_free_bytes__lt=DISK_LOW_BYTES):
+        yield Finding(
+            "disk_low",
+            "warn",
+            _("The disk of %(worker)s has %(free)s GiB left.")
+            % {"worker": worker, "free": f"{worker.disk_free_bytes / 2**30:.0f}"},
+            _("Make room in %(folder)s: cache/ can be emptied at any time.") % {"folder": settings.DATA_DIR},
+            reverse("jobs:workers"),
+        )
+
+
+def _quotas(*, now: datetime) -> Iterator[Finding]:
+    for name, used in uploads.nearly_full():
+        yield Finding(
+            "quota_nearly_full",
+            "warn",
+            _("%(name)s has used %(used)s GiB of its storage.") % {"name": name, "used": f"{used / 2**30:.0f}"},
+            _("Ask them to withdraw what is superseded, or raise UPLOAD_QUOTA_BYTES."),
+        )

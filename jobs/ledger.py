@@ -1,0 +1,129 @@
+"""The ledger of what runs have used, by programme and institution, and the budgets that bound it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Count, Q, Sum
+
+from jobs.models import Budget, Run, Usage
+from portal.accounts import services as accounts
+from portal.accounts.models import User
+from portal.audit import services as audit
+from portal.errors import DomainError, NotAllowed
+from portal.institutions.models import Institution
+from portal.programmes.models import Programme
+
+
+class OverBudget(DomainError):
+    """The GPU time of this month is used up."""
+
+    code = "over_budget"
+
+
+def write(run: Run, *, now: datetime) -> None:
+    """Write what the attempt that ends now has used; one that never began used nothing."""
+    if run.started_at is None or run.worker is None:
+        return
+    seconds = max(0.0, (now - run.started_at).total_seconds())
+    gpus = max(run.gpu_count, 1) if run.worker.gpu_count else 0
+    Usage.objects.create(
+        run=run,
+        attempt=run.attempt,
+        programme=run.programme,
+        institution=run.institution,
+        device=run.worker.device,
+        seconds=seconds,
+        gpu_seconds=seconds * gpus,
+        ended_at=now,
+    )
+
+
+def month_of(now: datetime) -> datetime:
+    """Return the first moment of the month, UTC."""
+    return now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def used(programme: Programme, institution: Institution | None, *, now: datetime) -> float:
+    """Return the GPU-seconds used this month by a programme, or by one institution in it."""
+    rows = Usage.objects.filter(programme=programme, ended_at__gte=month_of(now))
+    rows = rows.filter(institution=institution) if institution else rows
+    return rows.aggregate(total=Sum("gpu_seconds"))["total"] or 0.0
+
+
+def require_budget(queue: str, programme: Programme | None, institution: Institution | None, *, now: datetime) -> None:
+    """
+    Raise OverBudget where a run on a GPU would begin with nothing left. Checks, on CPUs, are never refused.
+
+    What is at work counts once it ends: a budget stops the next run, never one in the middle.
+    """
+    if queue != Run.Queue.GPU or programme is None:
+        return
+    for budget in Budget.objects.filter(Q(institution=None) | Q(institution=institution), programme=programme):
+        if used(programme, budget.institution, now=now) >= budget.gpu_seconds:
+            raise OverBudget(
+                f"The {budget.gpu_seconds / 3600:,.1f} GPU-hours of {budget} for this month are used up. Wait for the "
+                "next month, or set a larger budget in the ledger of machine time."
+            )
+
+
+@transaction.atomic
+def set_budget(
+    programme: Programme, institution: Institution | None, *, gpu_seconds: int | None, by: User, now: datetime
+) -> None:
+    """Set, change or (None) lift a budget."""
+    if not accounts.has_role(by, "operator"):
+        raise NotAllowed("Only an operator sets a budget.")
+    if gpu_seconds is None:
+        Budget.objects.filter(programme=programme, institution=institution).delete()
+    else:
+        Budget.objects.update_or_create(
+            programme=programme, institution=institution, defaults={"gpu_seconds": gpu_seconds, "set_at": now}
+        )
+    audit.record(
+        "budget.set",
+        programme,
+        by=by,
+        institution_id=institution.pk if institution else None,
+        gpu_seconds=gpu_seconds,
+    )
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a programme, and an institution in it, used this month; the budget is None where there is none."""
+
+    programme: str
+    institution: str
+    attempts: int
+    seconds: float
+    gpu_seconds: float
+    budget: int | None
+
+    @property
+    def share(self) -> float | None:
+        """How much of the budget is used, from 0 to 1 and beyond."""
+        return self.gpu_seconds / self.budget if self.budget else None
+
+
+def lines(*, now: datetime) -> list[Line]:
+    """Return the ledger of this month: each programme as a whole, then its institutions."""
+    rows = Usage.objects.filter(ended_at__gte=month_of(now), programme__isnull=False).order_by()
+    sums = {"attempts": Count("pk"), "seconds": Sum("seconds"), "gpu": Sum("gpu_seconds")}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for whole in rows.values("programme__name").annotate(**sums):
+        found[whole["programme__name"], ""] = dict(whole)
+    sites = rows.filter(institution__isnull=False)
+    for site in sites.values("programme__name", "institution__name").annotate(**sums):
+        found[site["programme__name"], site["institution__name"]] = dict(site)
+    budgets = {
+        (budget.programme.name, budget.institution.name if budget.institution else ""): budget.gpu_seconds
+        for budget in Budget.objects.select_related("programme", "institution")
+    }
+    nothing = {"attempts": 0, "seconds": 0.0, "gpu": 0.0}
+    return [
+        Line(*key, row["attempts"], row["seconds"], row["gpu"], budgets.get(key))
+        for key in sorted({*found, *budgets})
+        for row in [found.get(key, nothing)]
+    ]

@@ -1,0 +1,139 @@
+"""Contributions to check, in bulk, and the count at the end: nothing lost, nothing done twice, nothing stuck."""
+
+import itertools
+import struct
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from django.db import connection, transaction
+from django.utils import timezone
+
+from contributions import services as contributions
+from contributions.models import Contribution
+from governance.board.models import Motion
+from jobs.lifecycle import ACTIVE, LIVE, Status
+from jobs.models import Run, RunEvent, Usage
+from portal.accounts.models import User
+from portal.institutions.models import Institution, Membership
+from portal.programmes.models import BaseModel, Programme
+from tests import contributing, factories, hostile
+
+_seed = itertools.count(int(time.time()) % 10_000_000)
+RESTING = {Status.SUCCEEDED, Status.FAILED_INPUT}
+
+
+@dataclass
+class World:
+    """Who contributes to what; `good` is a file that passes every check the programme asks for."""
+
+    programme: Programme
+    site: Institution
+    base: BaseModel
+    steward: User
+    good: bytes
+    bad: list[bytes] = field(default_factory=list)
+
+
+def make_world() -> World:
+    """A programme that asks for the checks up to 5, a member, its steward, and the kit's own base model."""
+    with transaction.atomic():
+        programme = factories.programme()
+        factories.board(3)
+        base = factories.base_model(programme)
+        site = factories.member_institution("Moi Eye Clinic")
+        steward = factories.person_of(site, Membership.Role.STEWARD)
+        factories.consortium_person("Olu Operator", "operator")
+    return World(programme, site, base, steward, hostile.BASE.read_bytes(), hostile.contents("/nowhere/canary"))
+
+
+def different(content: bytes) -> bytes:
+    """Return a good file with its last numbers a little changed, for nobody may send the same bytes twice."""
+    values = struct.unpack("<4f", content[-16:])
+    changed = [value + 1e-4 * (1 + (next(_seed) % 9973) / 9973) for value in values]
+    return content[:-16] + struct.pack("<4f", *changed[:3], changed[3] + 1e-7 * next(_seed))
+
+
+def draft(world: World, content: bytes, *, title: str = "Weights") -> Contribution:
+    row = contributing.draft(world.site, world.base, by=world.steward, title=title)
+    contributing.upload(row, content, by=world.steward)
+    return row
+
+
+def submit(row: Contribution) -> Contribution:
+    return contributions.submit(row, by=User.objects.get(pk=row.created_by_id), now=timezone.now())
+
+
+def submitted(world: World, content: bytes, *, title: str = "Weights") -> int:
+    return submit(draft(world, content, title=title)).pk
+
+
+def submit_many(world: World, count: int, *, hostile_every: int = 0) -> list[int]:
+    """Submit good contributions, and a hostile one at each so many."""
+    numbers = []
+    for index in range(count):
+        is_bad = hostile_every and index % hostile_every == hostile_every - 1
+        content = world.bad[index % len(world.bad)] + bytes([index % 251] * (index % 7)) if is_bad else world.good
+        numbers.append(submitted(world, content if is_bad else different(content)))
+    return numbers
+
+
+def settled(numbers: list[int]) -> bool:
+    """Test if every contribution is decided and no run of one lives; closes the connection, which may be broken."""
+    try:
+        waiting = Contribution.objects.filter(pk__in=numbers, status__in=["submitted", "validating"]).exists()
+        return not waiting and not Run.objects.filter(subject_id__in=numbers, status__in=LIVE).exists()
+    finally:
+        connection.close()
+
+
+@dataclass(frozen=True)
+class Count:
+    """What became of contributions. `lost`: no end; `doubled`: an effect more than once; `parked`: a person needed."""
+
+    ends: dict[str, int]
+    lost: int
+    doubled: int
+    parked: int
+    attempts: int
+
+
+def count(numbers: list[int]) -> Count:
+    rows = Contribution.objects.filter(pk__in=numbers)
+    runs = Run.objects.filter(kind=Run.Kind.VALIDATE, subject_id__in=numbers)
+    ends = Counter(rows.values_list("status", flat=True))
+    good_ends = Counter(runs.filter(status__in=RESTING).values_list("subject_id", flat=True))
+    motions = Counter(Motion.objects.filter(contribution__in=rows).values_list("contribution_id", flat=True))
+    final = Counter(RunEvent.objects.filter(run__in=runs, status__in=RESTING).values_list("run_id", flat=True))
+    ledger = Counter(Usage.objects.filter(run__in=runs).values_list("run_id", "attempt"))
+    in_review = set(rows.filter(status="review").values_list("pk", flat=True))
+    doubled = sum(n > 1 for counter in (good_ends, motions, final, ledger) for n in counter.values())
+    doubled += len(set(motions) - in_review) + len(in_review - set(motions))
+    return Count(
+        ends=dict(ends),
+        lost=sum(good_ends[number] == 0 for number in numbers),
+        doubled=doubled,
+        parked=runs.filter(status__in=[Status.FAILED_PLATFORM, Status.TIMED_OUT]).count(),
+        attempts=sum(runs.values_list("attempt", flat=True)),
+    )
+
+
+def held() -> list[tuple[int, int]]:
+    """Return run and attempt of everything that a worker holds."""
+    try:
+        return list(Run.objects.filter(status__in=ACTIVE).values_list("pk", "attempt"))
+    finally:
+        connection.close()
+
+
+def returns(runs: list[int]) -> list[float]:
+    """Return, for each loss among the runs' transitions, the seconds from the loss's last sign of life to the next
+    start: what somebody who watches would have waited."""
+    waits = []
+    for run in runs:
+        events = list(RunEvent.objects.filter(run=run).order_by("pk").values_list("status", "code", "at"))
+        for index, (status, code, at) in enumerate(events):
+            if status == Status.QUEUED and code:
+                begun = next((when for state, _, when in events[index:] if state == Status.RUNNING), None)
+                waits.append(((begun - at).total_seconds()) if begun else float("inf"))
+    return waits
