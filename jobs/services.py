@@ -28,7 +28,7 @@ from portal.queue import enqueue
 LEASE = timedelta(seconds=30)
 MAX_FAULTS = 3
 BACK_OFF = timedelta(seconds=10)  # after the first fault, twice that after the second
-RING_AGAIN_AFTER = timedelta(minutes=1)
+RING_AGAIN_AFTER = timedelta(seconds=20)  # a broker that forgot tells nobody
 MOST_RINGS = 200  # of one sweep: every message is one try to claim the run that is due first
 NO_CAPACITY_AFTER = timedelta(days=1)
 RETRIED = [Status.FAILED_PLATFORM, Status.CANCELLED, Status.TIMED_OUT]
@@ -306,7 +306,7 @@ def overdue(*, now: datetime) -> list[Run]:
 
 
 def ring_waiting(*, now: datetime) -> None:
-    """Send messages for waiting runs again: at once where the broker took none, else once a minute."""
+    """Send messages for waiting runs again: at once where the broker took none, else each 20 seconds."""
     due = Q(rung_at=None) | Q(rung_at__lt=now - RING_AGAIN_AFTER)
     waiting = Run.objects.filter(due, Q(not_before=None) | Q(not_before__lte=now), status=Status.QUEUED)
     for run in waiting.order_by("-priority", "pk")[:MOST_RINGS]:

@@ -134,7 +134,15 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # The broker must not deliver a long job a second time: the lease in PostgreSQL decides, not this clock.
-CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 7 * 24 * 3600, "socket_timeout": 5, "max_retries": 1}
+# One more try at once, and no two seconds of sleep before it (kombu's own): a request may be waiting.
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 7 * 24 * 3600,
+    "socket_timeout": 5,
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0,
+    "interval_max": 0,
+}
 # A queue of its own: a check of fifteen minutes must not delay the repair of another.
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "jobs.sweep", "schedule": 5.0, "options": {"queue": "sweep", "expires": 5}},

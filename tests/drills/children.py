@@ -20,7 +20,7 @@ def children(site: Site, world: load.World) -> None:
     before = (site.pid(NAME), _place())
     numbers = {deed: load.submitted(world, load.different(world.good), title=deed) for deed in DEEDS}
     good = load.submit_many(world, 3)
-    wait_until(lambda: load.settled([*numbers.values(), *good]), seconds=400, what="An end for each")
+    wait_until(lambda: load.settled([*numbers.values(), *good]), seconds=240, what="An end for each")
     print("A sandboxed child that ...")
     for deed, number in numbers.items():
         run = Run.objects.filter(subject_id=number, kind=Run.Kind.VALIDATE).latest("pk")

@@ -19,11 +19,11 @@ TARGETS = ("pool child", "worker tree", "sandboxed child", "scheduler")
 def kills(site: Site, world: load.World, *, times: int) -> None:
     """Kill `times` times while contributions are checked, one after the other having begun again."""
     chosen = random.Random(times)
-    numbers = load.submit_many(world, times + 10)
+    numbers = load.submit_many(world, times + 10, drawing_every=4)
     done, waits = dict.fromkeys(TARGETS, 0), []
     while sum(done.values()) < times:
         if load.settled(numbers):
-            numbers += load.submit_many(world, 20)
+            numbers += load.submit_many(world, 20, drawing_every=4)
         target = chosen.choice(TARGETS)
         victim = _moment(chosen)
         if victim is None or not _kill(site, target):

@@ -5,6 +5,7 @@ import struct
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -25,37 +26,48 @@ RESTING = {Status.SUCCEEDED, Status.FAILED_INPUT}
 
 @dataclass
 class World:
-    """Who contributes to what; `good` is a file that passes every check the programme asks for."""
+    """
+    Who contributes to what; `good` is a file that passes every check of both programmes.
+
+    `base` is of a programme that asks for the checks up to 5 (under a second), `drawing` of one that draws images too.
+    """
 
     programme: Programme
     site: Institution
     base: BaseModel
+    drawing: BaseModel
     steward: User
     good: bytes
     bad: list[bytes] = field(default_factory=list)
 
 
 def make_world() -> World:
-    """A programme that asks for the checks up to 5, a member, its steward, and the kit's own base model."""
+    """Two programmes, a member that has signed for both, its steward, a board, an operator."""
     with transaction.atomic():
-        programme = factories.programme()
+        programme = factories.programme(checks=(0, 1, 4, 5))
         factories.board(3)
         base = factories.base_model(programme)
         site = factories.member_institution("Moi Eye Clinic")
+        slow = factories.programme("drawing", checks=(0, 1, 4, 5, 7))
+        drawing = factories.base_model(slow)
+        factories.sign_agreement(site, programme=slow)
         steward = factories.person_of(site, Membership.Role.STEWARD)
         factories.consortium_person("Olu Operator", "operator")
-    return World(programme, site, base, steward, hostile.BASE.read_bytes(), hostile.contents("/nowhere/canary"))
+    return World(
+        programme, site, base, drawing, steward, hostile.BASE.read_bytes(), hostile.contents("/nowhere/canary")
+    )
 
 
 def different(content: bytes) -> bytes:
     """Return a good file with its last numbers a little changed, for nobody may send the same bytes twice."""
+    number = next(_seed)
+    digits = [number % 1000, number // 1000 % 1000, number // 1_000_000 % 1000, 1]
     values = struct.unpack("<4f", content[-16:])
-    changed = [value + 1e-4 * (1 + (next(_seed) % 9973) / 9973) for value in values]
-    return content[:-16] + struct.pack("<4f", *changed[:3], changed[3] + 1e-7 * next(_seed))
+    return content[:-16] + struct.pack("<4f", *(v + 1e-6 * digit for v, digit in zip(values, digits, strict=True)))
 
 
-def draft(world: World, content: bytes, *, title: str = "Weights") -> Contribution:
-    row = contributing.draft(world.site, world.base, by=world.steward, title=title)
+def draft(world: World, content: bytes, *, title: str = "Weights", draws: bool = False) -> Contribution:
+    row = contributing.draft(world.site, world.drawing if draws else world.base, by=world.steward, title=title)
     contributing.upload(row, content, by=world.steward)
     return row
 
@@ -64,25 +76,30 @@ def submit(row: Contribution) -> Contribution:
     return contributions.submit(row, by=User.objects.get(pk=row.created_by_id), now=timezone.now())
 
 
-def submitted(world: World, content: bytes, *, title: str = "Weights") -> int:
-    return submit(draft(world, content, title=title)).pk
+def submitted(world: World, content: bytes, **given: Any) -> int:
+    return submit(draft(world, content, **given)).pk
 
 
-def submit_many(world: World, count: int, *, hostile_every: int = 0) -> list[int]:
-    """Submit good contributions, and a hostile one at each so many."""
+def submit_many(world: World, count: int, *, hostile_every: int = 0, drawing_every: int = 0) -> list[int]:
+    """Submit good contributions; one at each so many is hostile, or is drawn from."""
     numbers = []
     for index in range(count):
         is_bad = hostile_every and index % hostile_every == hostile_every - 1
         content = world.bad[index % len(world.bad)] + bytes([index % 251] * (index % 7)) if is_bad else world.good
-        numbers.append(submitted(world, content if is_bad else different(content)))
+        draws = bool(drawing_every) and index % drawing_every == 0
+        numbers.append(submitted(world, content if is_bad else different(content), draws=draws))
     return numbers
 
 
 def settled(numbers: list[int]) -> bool:
-    """Test if every contribution is decided and no run of one lives; closes the connection, which may be broken."""
+    """Test if each contribution is decided or parked, and no run of one lives; closes the perhaps broken connection."""
     try:
-        waiting = Contribution.objects.filter(pk__in=numbers, status__in=["submitted", "validating"]).exists()
-        return not waiting and not Run.objects.filter(subject_id__in=numbers, status__in=LIVE).exists()
+        rows = Contribution.objects.filter(pk__in=numbers, status__in=["submitted", "validating"])
+        parked = Run.objects.filter(subject_id__in=rows, status__in=[Status.FAILED_PLATFORM, Status.TIMED_OUT])
+        return (
+            rows.count() == parked.values("subject_id").distinct().count()
+            and not Run.objects.filter(subject_id__in=numbers, status__in=LIVE).exists()
+        )
     finally:
         connection.close()
 

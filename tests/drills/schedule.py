@@ -78,7 +78,7 @@ def drain(site: Site, world: load.World) -> None:
     """Ask a worker to stop (SIGTERM) while it holds a run; another takes over."""
     site.add(site.worker("second", "-Q", "cpu"))
     wait_until(lambda: Worker.objects.filter(name__startswith="second@").exists(), seconds=60, what="The worker")
-    numbers = load.submit_many(world, 6)
+    numbers = load.submit_many(world, 6, drawing_every=1)
     wait_until(lambda: _held_by("cpu@"), seconds=60, what="A run at the first worker")
     run = _held_by("cpu@")
     site.held.add("worker-cpu")
@@ -109,7 +109,7 @@ def cancelled(site: Site, world: load.World, *, times: int) -> None:
     operator = User.objects.get(consortium_roles__role="operator")
     waits = []
     for _ in range(times):
-        number = load.submitted(world, load.different(world.good))
+        number = load.submitted(world, load.different(world.good), draws=True)
         wait_until(lambda: _check(number).status == "running", seconds=60, what="The check at work")  # noqa: B023
         run, asked = _check(number), timezone.now()
         services.cancel(run, by=operator, now=asked, reason="The drill.")

@@ -50,7 +50,7 @@ class Reader:
 
 def broker_wiped(site: Site, world: load.World) -> None:
     """Kill the broker in the middle of a check, wipe what it kept, start it again."""
-    numbers = load.submit_many(world, 8)
+    numbers = load.submit_many(world, 8, drawing_every=4)
     wait_until(load.held, seconds=60, what="A run at work")
     site.hold("valkey")
     for file in (site.data_dir / "valkey").rglob("*.aof"):
@@ -104,7 +104,7 @@ def _begun(numbers: list[int]) -> bool:
 
 def away(site: Site, world: load.World, name: str, *, seconds: float) -> None:
     """Kill PostgreSQL or the store in the middle of checks and keep it away for a while."""
-    numbers = load.submit_many(world, 6)
+    numbers = load.submit_many(world, 6, drawing_every=3)
     wait_until(load.held, seconds=60, what="A run at work")
     with Reader(site.url) as reader:
         site.hold(name)

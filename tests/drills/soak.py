@@ -12,11 +12,11 @@ BATCH = 50
 
 def soak(site: Site, world: load.World, *, jobs: int) -> None:
     """Check `jobs` contributions, one in twenty hostile, in batches."""
-    numbers = load.submit_many(world, 20, hostile_every=20)  # what is loaded once is loaded now
+    numbers = load.submit_many(world, 20, hostile_every=20, drawing_every=10)  # what is loaded once is loaded now
     wait_until(lambda: load.settled(numbers), seconds=120, what="The end of every check")
     first, began = _memory(site), _processes(site)
     while len(numbers) < jobs:
-        batch = load.submit_many(world, min(BATCH, jobs - len(numbers)), hostile_every=20)
+        batch = load.submit_many(world, min(BATCH, jobs - len(numbers)), hostile_every=20, drawing_every=25)
         wait_until(lambda: load.settled(batch), seconds=60 + 10 * len(batch), what="The end of a batch")  # noqa: B023
         numbers += batch
     last = _memory(site)
