@@ -50,7 +50,7 @@ class Place:
     """What this process is within Celery: set before its children are made, and inherited by them."""
 
     node: str = ""
-    queues: tuple[str, ...] = ("cpu", "gpu")
+    queues: tuple[str, ...] = ()
     is_child: bool = False
 
 
@@ -64,7 +64,7 @@ def current() -> Worker:
     with _lock:
         worker = Worker.objects.filter(pk=_registered.get(os.getpid(), 0)).first()
         if worker is None:
-            worker = register(name=_name(), queues=list(here.queues), now=services.now())
+            worker = register(name=_name(), queues=list(here.queues or Run.Queue.values), now=services.now())
             _registered[os.getpid()] = worker.pk
     return worker
 

@@ -1,6 +1,7 @@
 """The processes of the site itself: what `make run` starts on top of the services."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,7 @@ def environment(data_dir: Path, sample: str) -> dict[str, str]:
         "PORTAL_URL": f"http://{SITE_HOST}:{ports['web']}",
         "LIVE_URL": f"ws://{SITE_HOST}:{ports['live']}",
         "EMBEDDED": "True",
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics_dir(data_dir)),  # the web processes' counts are added up
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", MATH_THREADS),
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '/usr/bin:/bin')}",
@@ -57,6 +59,11 @@ def environment(data_dir: Path, sample: str) -> dict[str, str]:
     if sample:
         added["SAMPLE_DIR"] = sample
     return {**os.environ, **services.environment(data_dir), **added}
+
+
+def metrics_dir(data_dir: Path) -> Path:
+    """Return where the web processes keep their counts while they run."""
+    return data_dir / "run" / "metrics"
 
 
 def programs(data_dir: Path, environment: dict[str, str]) -> list[Program]:
@@ -100,6 +107,8 @@ def prepare(data_dir: Path, environment: dict[str, str]) -> None:
     Raises:
         ProcessFailed: one failed; the message quotes the end of its output.
     """
+    shutil.rmtree(metrics_dir(data_dir), ignore_errors=True)  # of processes that are gone
+    metrics_dir(data_dir).mkdir(parents=True)
     started: list[tuple[subprocess.Popen, Path]] = []
     try:
         for arguments in PREPARATIONS:

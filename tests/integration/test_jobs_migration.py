@@ -13,9 +13,19 @@ def test_runs_of_before_are_carried_over(database):
     with psycopg.connect(database) as connection:
         held = {"lease_expires_at": "2026-01-01T00:00:00Z", "worker": "gpu-7:4711", "attempt": 2}
         insert(connection, "jobs_run", id=1, kind="validate", queue="cpu", subject_id=1, status="running", **held)
-        insert(connection, "jobs_run", id=2, kind="evaluate", queue="gpu", subject_id=1, status="queued")
+        insert(connection, "jobs_run", id=2, kind="evaluate", queue="gpu", subject_id=1, status="queued", attempt=0)
         ended = {"finished_at": "2026-01-01T00:00:00Z", "worker": "gpu-7:4711"}
-        insert(connection, "jobs_run", id=3, kind="validate", queue="cpu", subject_id=1, status="succeeded", **ended)
+        insert(
+            connection,
+            "jobs_run",
+            id=3,
+            kind="validate",
+            queue="cpu",
+            subject_id=1,
+            status="succeeded",
+            attempt=1,
+            **ended,
+        )
     migrate(database)
     with psycopg.connect(database) as connection:
         rows = connection.execute(
@@ -24,6 +34,6 @@ def test_runs_of_before_are_carried_over(database):
         ).fetchall()
     assert rows == [
         (1, "running", 2, 0, 10, "before the upgrade", False),
-        (2, "queued", 0, 0, 0, None, None),
-        (3, "succeeded", 0, 0, 10, None, None),
+        (2, "queued", 0, 0, 0, None, True),
+        (3, "succeeded", 1, 0, 10, None, True),
     ]

@@ -63,6 +63,7 @@ def shared_objects(programme: Programme, *, operator: User) -> dict[str, object]
         "mail": mail.pk,
         "failed": factories.failed_mail("gone@example.org", by=operator).pk,
         "programme": programme.slug,
+        "programme_pk": programme.pk,
         "agreement": programme.agreements.earliest("pk").slug,
         "annex": annex.slug,
         "library": library.slug,

@@ -1,0 +1,57 @@
+"""The recipes in deploy/ are well formed and start the programs that the site has."""
+
+import configparser
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from django.conf import settings
+
+DEPLOY = settings.BASE_DIR / "deploy"
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+PARTS = {"web", "live", "worker-cpu", "worker-gpu", "sweep", "beat"}
+
+
+def words_of(command: str) -> list[str]:
+    return shlex.split(command.replace("%%", "%"))
+
+
+def commands() -> dict[str, dict[str, list[str]]]:
+    """Return the command of each part, as systemd and as compose have it."""
+    units = {}
+    for path in UNITS:
+        unit = configparser.RawConfigParser(strict=False)
+        unit.optionxform = str  # type: ignore[assignment,method-assign]
+        unit.read(path)
+        units[path.stem.removeprefix("portal-")] = words_of(unit["Service"]["ExecStart"])
+    services = COMPOSE["services"].items()
+    return {"systemd": units, "compose": {name: words_of(s["command"]) for name, s in services if name in PARTS}}
+
+
+@pytest.mark.parametrize("recipe", ["systemd", "compose"])
+def test_each_part_has_its_program(recipe):
+    found = commands()[recipe]
+    assert set(found) == PARTS
+    assert {name: Path(words[0]).name for name, words in found.items()} == {
+        name: "granian" if name in {"web", "live"} else "celery" for name in PARTS
+    }
+
+
+@pytest.mark.parametrize("recipe", ["systemd", "compose"])
+def test_every_queue_has_a_worker_with_a_name_of_its_own(recipe):
+    found = {name: words for name, words in commands()[recipe].items() if "worker" in words}
+    queues = {words[words.index("-Q") + 1]: words[words.index("-n") + 1] for words in found.values()}
+    assert queues == {"cpu": "cpu@%h", "gpu": "gpu@%h", "sweep": "sweep@%h"}
+
+
+def test_every_unit_is_started_again_and_installed():
+    for path in UNITS:
+        unit = configparser.RawConfigParser(strict=False)
+        unit.read(path)
+        assert (unit["Service"]["restart"], unit["Install"]["wantedby"]) == ("always", "multi-user.target")
+
+
+def test_the_services_of_the_recipe_are_those_that_parts_wait_for():
+    assert set(COMPOSE["services"]) - PARTS == {"postgres", "valkey", "store"} == set(COMPOSE["x-portal"]["depends_on"])
