@@ -59,11 +59,10 @@ def make_world() -> World:
 
 
 def different(content: bytes) -> bytes:
-    """Return a good file with its last numbers a little changed, for nobody may send the same bytes twice."""
+    """Return a good file with the last bits of its last numbers (float16) changed: nobody may send the same twice."""
     number = next(_seed)
-    digits = [number % 1000, number // 1000 % 1000, number // 1_000_000 % 1000, 1]
-    values = struct.unpack("<4f", content[-16:])
-    return content[:-16] + struct.pack("<4f", *(v + 1e-6 * digit for v, digit in zip(values, digits, strict=True)))
+    values = struct.unpack("<8H", content[-16:])
+    return content[:-16] + struct.pack("<8H", *(v & ~31 | number >> 5 * index & 31 for index, v in enumerate(values)))
 
 
 def draft(world: World, content: bytes, *, title: str = "Weights", draws: bool = False) -> Contribution:
@@ -113,6 +112,7 @@ class Count:
     doubled: int
     parked: int
     attempts: int
+    reasons: list[str]
 
 
 def count(numbers: list[int]) -> Count:
@@ -132,6 +132,7 @@ def count(numbers: list[int]) -> Count:
         doubled=doubled,
         parked=runs.filter(status__in=[Status.FAILED_PLATFORM, Status.TIMED_OUT]).count(),
         attempts=sum(runs.values_list("attempt", flat=True)),
+        reasons=sorted(set(rows.filter(status="rejected").values_list("reason", flat=True))),
     )
 
 

@@ -26,3 +26,5 @@ def counted(found, *, contributions: int) -> None:
     figure("effects twice", str(found.doubled), met=found.doubled == 0, goal="0")
     figure("parked for a person", str(found.parked))
     figure("attempts", str(found.attempts))
+    for reason in found.reasons:
+        print(f"    rejected: {reason}", flush=True)

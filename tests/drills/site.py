@@ -76,8 +76,11 @@ class Site:
 
     def kill(self, name: str, *, tree: bool = True) -> None:
         """End a program, and what it has started, by SIGKILL."""
-        victims = [psutil.Process(self.pid(name))]
-        victims += victims[0].children(recursive=True) if tree else []
+        try:
+            victims = [psutil.Process(self.pid(name))]
+            victims += victims[0].children(recursive=True) if tree else []
+        except DIED:  # a moment ago, by another kill
+            return
         for victim in victims:
             with suppress(*DIED):
                 victim.kill()
