@@ -8,7 +8,7 @@ from django.test import Client
 from django.utils import timezone
 
 from jobs import maintenance
-from portal import storage
+from portal import queue, storage
 from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.celery import app
@@ -51,6 +51,12 @@ def _plain_static_files(settings):
 def _the_site_is_open(monkeypatch):
     """What the test before knew of the read-only switch is not this test's; nor is it asked for at a chance moment."""
     monkeypatch.setattr(maintenance, "memory", maintenance._Memory(until=math.inf))
+
+
+@pytest.fixture(autouse=True)
+def _the_broker_is_asked(monkeypatch):
+    """A broker that failed in the test before is not left alone in this one."""
+    monkeypatch.setattr(queue, "_resting_until", 0.0)
 
 
 @pytest.fixture(autouse=True)

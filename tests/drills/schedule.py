@@ -76,7 +76,7 @@ def _check(number: int) -> Run:
 
 def drain(site: Site, world: load.World) -> None:
     """Ask a worker to stop (SIGTERM) while it holds a run; another takes over."""
-    site.add(site.worker("second", "-Q", "cpu"))
+    site.add(site.worker("second", "-Q", "cpu", DATA_DIR=str(site.data_dir / "second-host")))  # a disk of its own
     wait_until(lambda: Worker.objects.filter(name__startswith="second@").exists(), seconds=60, what="The worker")
     numbers = load.submit_many(world, 6, drawing_every=1)
     wait_until(lambda: _held_by("cpu@"), seconds=60, what="A run at the first worker")
