@@ -90,6 +90,13 @@ def folder_bytes(folder: Path, *, most_entries: int, most_depth: int) -> int | N
     return total
 
 
+def started_ticks(pid: int) -> int:
+    """When a process began, in clock ticks after the machine's start: no change of the clock moves it. 0 when it is
+    gone, or has ended and is only waited for."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()  # the state is field 3, the start 22 (proc(5))
+    return int(fields[19]) if fields and fields[0] not in "ZX" else 0
+
+
 def oom_kills() -> int:
     """How often the kernel has killed for memory since it started, on the whole machine."""
     lines = (line.split() for line in _read("/proc/vmstat").splitlines())

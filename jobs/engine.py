@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 
-from jobs import logs, services, usage, workers
+from jobs import logs, meter, services, workers
 from jobs.lifecycle import ACTIVE, Code, Status
 from jobs.models import Run
 from portal import storage
@@ -32,10 +32,6 @@ class PlatformFault(Exception):
     """Something of ours failed; the run is tried again."""
 
 
-class OutOfTime(Exception):
-    """The work took longer than its limit."""
-
-
 class Attempt:
     """
     One attempt of a run: its heartbeat in a thread of its own, its limits, its progress, its log, its stop sign.
@@ -49,7 +45,7 @@ class Attempt:
         self._asked_at = 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{run.pk}", daemon=True)
-        self._meter = usage.Meter()
+        self._meter = meter.Meter()
 
     def __enter__(self) -> "Attempt":
         self._thread.start()
@@ -178,8 +174,6 @@ def settle(attempt: Attempt, exc: Exception) -> None:
         match exc:
             case InputRefused():
                 services.move(run, Status.FAILED_INPUT, now=now, code=Code.REFUSED, error=str(exc))
-            case OutOfTime():
-                services.time_out(run, code=Code.WALL_LIMIT, error=str(exc), now=now)
             case TransitionNotAllowed():  # its subject was withdrawn meanwhile
                 services.move(run, Status.CANCELLED, now=now, code=Code.SUBJECT_GONE, error=str(exc))
             case services.Superseded():

@@ -38,8 +38,8 @@ def place(run: Run, *, now: datetime) -> Place:
     living = workers.living(now=now).filter(pk__in=services.able(run).values("pk"))
     if not living:
         return Place(len(ahead), None, _problem(run))
-    usual = {kind: usual_seconds(kind) for kind in Run.Kind.values}
-    active = Run.objects.filter(status__in=ACTIVE, worker__in=living).values_list("kind", "started_at")
+    active = list(Run.objects.filter(status__in=ACTIVE, worker__in=living).values_list("kind", "started_at"))
+    usual = {kind: usual_seconds(kind) for kind in {*ahead, *(kind for kind, _ in active)}}
     left = [_left(usual[kind], started_at, now) for kind, started_at in active]
     waits = [*left, *(usual[kind] for kind in ahead)]
     if any(seconds is None for seconds in waits):

@@ -21,18 +21,23 @@ class CancelForm(forms.Form):
     reason = forms.CharField(max_length=500, help_text="It stands in the audit log and in the run's transitions.")
 
 
+def gpu_types() -> list[tuple[str, str]]:
+    """Return the types of GPU that workers have told of, and that none is asked for."""
+    types = Worker.objects.exclude(gpu_type="").order_by("gpu_type").values_list("gpu_type", flat=True).distinct()
+    return [("", "Any device"), *((name, name) for name in types)]
+
+
 class RetryForm(forms.Form):
     """Why a run is started again, and what is different this time."""
 
     reason = forms.CharField(max_length=500, help_text="It stands in the audit log and on the new run's page.")
-    gpu_type = forms.ChoiceField(required=False, label="On", help_text="What workers have told of themselves.")
+    gpu_type = forms.ChoiceField(
+        choices=gpu_types, required=False, label="On", help_text="What workers have told of themselves."
+    )
     wall_hours = forms.FloatField(min_value=0.1, max_value=24 * 60, label="Time limit, hours")
 
     def __init__(self, *args: Any, run: Run, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        types = Worker.objects.exclude(gpu_type="").order_by("gpu_type").values_list("gpu_type", flat=True).distinct()
-        choices = [("", "Any device"), *((name, name) for name in types)]
-        self.fields["gpu_type"].choices = choices  # type: ignore[attr-defined]
         self.fields["gpu_type"].initial = run.gpu_type
         self.fields["wall_hours"].initial = round(run.wall_seconds / HOUR, 2)
 

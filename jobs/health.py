@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Count, Min
+from django.db.models import Count, Exists, Min, OuterRef
 from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from contributions import uploads
 from jobs import estimates, workers
-from jobs.lifecycle import ACTIVE, LIVE, Status
+from jobs.lifecycle import ACTIVE, Status
 from jobs.models import Beat, Run, Worker
 from portal import storage
 from portal.audit.models import AuditEvent, AuditPending
@@ -131,7 +131,8 @@ def _draining(*, now: datetime) -> Iterator[Finding]:
 
 
 def _waiting(*, now: datetime) -> Iterator[Finding]:
-    for run in Run.objects.filter(status=Status.QUEUED, gpu_count__gt=0):
+    asks = ("queue", "gpu_count", "gpu_type", "gpu_memory_bytes")  # one look for all that ask for the same
+    for run in Run.objects.filter(status=Status.QUEUED, gpu_count__gt=0).order_by(*asks, "pk").distinct(*asks):
         if problem := estimates.place(run, now=now).problem:
             yield Finding(
                 "no_capacity",
@@ -162,11 +163,8 @@ def _stuck(*, now: datetime) -> Iterator[Finding]:
 
 def parked() -> int:
     """Return how many subjects wait for a person: their last run ended by faults of ours, and no other has begun."""
-    newest: dict[tuple[str, int], str] = {}
-    rows = Run.objects.filter(status__in=[Status.FAILED_PLATFORM, Status.TIMED_OUT, Status.SUCCEEDED, *LIVE])
-    for kind, subject_id, status in rows.order_by("pk").values_list("kind", "subject_id", "status"):
-        newest[kind, subject_id] = status
-    return sum(status in {Status.FAILED_PLATFORM, Status.TIMED_OUT} for status in newest.values())
+    later = Run.objects.filter(kind=OuterRef("kind"), subject_id=OuterRef("subject_id"), pk__gt=OuterRef("pk"))
+    return Run.objects.filter(~Exists(later), status__in=[Status.FAILED_PLATFORM, Status.TIMED_OUT]).count()
 
 
 def _parked(*, now: datetime) -> Iterator[Finding]:

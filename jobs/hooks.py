@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 def remember(sender: str, instance: Any, **kwargs: Any) -> None:
     """Keep the node's name and queues, for the children that are made next."""
     queues = tuple(queue for queue in instance.app.amqp.queues.consume_from if queue in Run.Queue)
-    workers.here.node, workers.here.queues = sender, queues
+    workers.here.name, workers.here.queues = sender, queues
 
 
 @worker_process_init.connect

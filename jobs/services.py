@@ -214,7 +214,7 @@ def renew(run: Run, *, now: datetime) -> None:
 
 
 def progress(run: Run, *, done: int, total: int, text: str, now: datetime) -> None:
-    """Record how far the attempt is; what says nothing new is no progress."""
+    """Record how far the attempt is, and that it goes on."""
     held = Run.objects.filter(pk=run.pk, attempt=run.attempt, status__in=ACTIVE)
     held.update(progress_done=done, progress_total=total, progress_text=text[:200], progress_at=now)
     announce(*names_of(run))
@@ -309,8 +309,9 @@ def ring_waiting(*, now: datetime) -> None:
     """Send messages for waiting runs again: at once where the broker took none, else each 20 seconds."""
     due = Q(rung_at=None) | Q(rung_at__lt=now - RING_AGAIN_AFTER)
     waiting = Run.objects.filter(due, Q(not_before=None) | Q(not_before__lte=now), status=Status.QUEUED)
-    for run in waiting.order_by("-priority", "pk")[:MOST_RINGS]:
-        Run.objects.filter(pk=run.pk, status=Status.QUEUED).update(rung_at=now)
+    rows = list(waiting.order_by("-priority", "pk")[:MOST_RINGS])
+    Run.objects.filter(pk__in=[run.pk for run in rows]).update(rung_at=now)  # before: a message not taken takes it back
+    for run in rows:
         ring(run)
 
 

@@ -9,7 +9,7 @@ from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution
 from governance.board import services as board
 from governance.releases.models import Release
-from jobs import engine, health, hooks, publish, services  # noqa: F401 -- hooks connects itself to Celery
+from jobs import engine, health, publish, services
 from jobs.evaluate import evaluate
 from jobs.lifecycle import LIVE, Code, Status
 from jobs.models import Run

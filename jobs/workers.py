@@ -13,13 +13,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pynvml
+from billiard import current_process  # Celery's: only its children have a number
 from django.conf import settings
 from django.db import close_old_connections, connection, transaction
 from django.db.models import QuerySet
 
-from jobs import services
+from jobs import _procfs, services
 from jobs.lifecycle import ACTIVE, Code
 from jobs.models import Run, Worker
 from portal.accounts import services as accounts
@@ -46,15 +46,15 @@ class Device:
 
 
 @dataclass
-class Place:
+class Node:
     """What this process is within Celery: set before its children are made, and inherited by them."""
 
-    node: str = ""
+    name: str = ""
     queues: tuple[str, ...] = ()
     is_child: bool = False
 
 
-here = Place()
+here = Node()
 _registered: dict[int, int] = {}  # pid: its row; a child does not inherit its parent's
 _lock = threading.Lock()
 
@@ -71,30 +71,32 @@ def current() -> Worker:
 
 def _name() -> str:
     if not here.is_child:
-        return f"{here.node or 'process'}@{socket.gethostname()}/{os.getpid()}"
-    from billiard import current_process  # noqa: PLC0415 -- Celery's; only its children have a number
-
-    return f"{here.node}/{getattr(current_process(), 'index', 0) + 1}"
+        return f"{here.name or 'process'}@{socket.gethostname()}/{os.getpid()}"
+    return f"{here.name}/{getattr(current_process(), 'index', 0) + 1}"
 
 
-@transaction.atomic
 def register(*, name: str, queues: list[str], now: datetime) -> Worker:
     """
     Put this process in the place of that name. What its predecessor held waits again, for that process is gone.
 
     Where the predecessor lives, two workers were given one name: this one gets another, and says so.
     """
+    facts = {
+        "host": socket.gethostname(), "pid": os.getpid(), "process": process_of(os.getpid()), "queues": queues,
+        "version": code_version(), "versions": _versions(), "disk_free_bytes": _disk_free(), "started_at": now,
+        "seen_at": now, "draining_at": None, "stopping_at": None, "stopped_at": None, **asdict(device()),
+    }  # fmt: skip
+    return _take_place(name, facts, now=now)
+
+
+@transaction.atomic
+def _take_place(name: str, facts: dict[str, Any], *, now: datetime) -> Worker:
     before = Worker.objects.select_for_update().filter(name=name).first()
     if before is not None and not has_ended(before, now=now):
         logger.error("Two workers are called %s: give each its own name (celery worker -n).", name)
         name, before = f"{name}-{os.getpid()}", None
     if before is not None:
         give_back_all(before, note=f"The process of {before} ended.", code=Code.WORKER_LOST, now=now)
-    facts = {
-        "host": socket.gethostname(), "pid": os.getpid(), "process": process_of(os.getpid()), "queues": queues,
-        "version": code_version(), "versions": _versions(), "disk_free_bytes": _disk_free(), "started_at": now,
-        "seen_at": now, "draining_at": None, "stopping_at": None, "stopped_at": None, **asdict(device()),
-    }  # fmt: skip
     worker, _ = Worker.objects.update_or_create(name=name, defaults=facts)
     announce("runs")
     return worker
@@ -102,7 +104,7 @@ def register(*, name: str, queues: list[str], now: datetime) -> Worker:
 
 def process_of(pid: int) -> str:
     """Return what names one process for ever: the machine's start, the namespace of its numbers, number and start."""
-    return f"{_machine()}:{pid}:{psutil.Process(pid).create_time():.2f}"
+    return f"{_machine()}:{pid}:{_procfs.started_ticks(pid)}"
 
 
 @cache
@@ -120,10 +122,7 @@ def has_ended(worker: Worker, *, now: datetime) -> bool:
     machine, pid, _ = worker.process.rsplit(":", 2)
     if machine != _machine():
         return worker.stopped_at is not None or worker.seen_at < now - services.LEASE
-    try:
-        return process_of(int(pid)) != worker.process or psutil.Process(int(pid)).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    return process_of(int(pid)) != worker.process
 
 
 def give_back_all(worker: Worker, *, note: str, code: str, now: datetime) -> None:

@@ -18,6 +18,7 @@ VERSION = re.search(r"^## \[([\d.]+)\]", (BASE_DIR / "CHANGELOG.md").read_text()
 DEBUG = env.bool("DEBUG", default=False)
 EMBEDDED = env.bool("EMBEDDED", default=False)  # the one-machine default: the mailbox page, plain HTTP on loopback
 SECRET_KEY = env.str("SECRET_KEY")
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])  # old ones, still read and no longer written
 SIGNING_KEY = env.str("SIGNING_KEY", default="")  # ed25519, 32 bytes in base64; embedded: made once in DATA_DIR/keys
 PORTAL_URL = env.str("PORTAL_URL", default="http://127.0.0.1:8000")  # how browsers and kits reach the site
 LIVE_URL = env.str("LIVE_URL", default="")  # WebSocket origin when it is not the site's own

@@ -49,6 +49,15 @@ def _measured(site: Site) -> int:
             Run.Kind.EVALUATE, next(numbers), title="Nothing", inputs={}, by=None, now=timezone.now()
         )
 
+    def latency() -> float:
+        """Return the milliseconds from the commit to the start of one run."""
+        run = queue()
+        committed = timezone.now()
+        wait_until(lambda: Run.objects.get(pk=run.pk).finished_at, seconds=30, what="The end")
+        run.refresh_from_db()
+        assert run.started_at is not None
+        return 1000 * (run.started_at - committed).total_seconds()
+
     def timed(send: Callable[[], object]) -> float:
         """Return how long TASKS of one kind take from the first message to the last end."""
         valkey.delete("bench:done")
@@ -67,12 +76,7 @@ def _measured(site: Site) -> int:
         began = time.perf_counter()
         valkey.ping()
         trips.append(1000 * (time.perf_counter() - began))
-        run = queue()
-        committed = timezone.now()
-        wait_until(lambda: Run.objects.get(pk=run.pk).finished_at, seconds=30, what="The end")  # noqa: B023
-        run.refresh_from_db()
-        assert run.started_at is not None
-        waits.append(1000 * (run.started_at - committed).total_seconds())
+        waits.append(latency())
     waits.sort()
     p99 = waits[int(0.99 * len(waits))]
     goal = max(LATENCY_GOAL_MS, LATENCY_ROUNDS_GOAL * max(trips))

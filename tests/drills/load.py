@@ -142,16 +142,3 @@ def held() -> list[tuple[int, int]]:
         return list(Run.objects.filter(status__in=ACTIVE).values_list("pk", "attempt"))
     finally:
         connection.close()
-
-
-def returns(runs: list[int]) -> list[float]:
-    """Return, for each loss among the runs' transitions, the seconds from the loss's last sign of life to the next
-    start: what somebody who watches would have waited."""
-    waits = []
-    for run in runs:
-        events = list(RunEvent.objects.filter(run=run).order_by("pk").values_list("status", "code", "at"))
-        for index, (status, code, at) in enumerate(events):
-            if status == Status.QUEUED and code:
-                begun = next((when for state, _, when in events[index:] if state == Status.RUNNING), None)
-                waits.append(((begun - at).total_seconds()) if begun else float("inf"))
-    return waits

@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -74,11 +72,11 @@ class Site:
     def pid(self, name: str) -> int:
         return self.running[name].popen.pid
 
-    def kill(self, name: str, *, tree: bool = True) -> None:
+    def kill(self, name: str) -> None:
         """End a program, and what it has started, by SIGKILL."""
         try:
             victims = [psutil.Process(self.pid(name))]
-            victims += victims[0].children(recursive=True) if tree else []
+            victims += victims[0].children(recursive=True)
         except DIED:  # a moment ago, by another kill
             return
         for victim in victims:
@@ -126,14 +124,6 @@ class Site:
         stop_together([self.running[name] for name in names], at_once=True)
         services.stop([self.running[engine.NAME] for engine in services.ENGINES], at_once=True)
         kill_descendants()
-
-    def manage(self, *arguments: str) -> str:
-        """Run one of Django's commands against the site."""
-        done = subprocess.run(
-            [sys.executable, "manage.py", *arguments], cwd=state.REPOSITORY, env=self.environment,
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return done.stdout
 
 
 @contextmanager

@@ -16,9 +16,7 @@ def soak(site: Site, world: load.World, *, jobs: int) -> None:
     wait_until(lambda: load.settled(numbers), seconds=120, what="The end of every check")
     first, began = _memory(site), _processes(site)
     while len(numbers) < jobs:
-        batch = load.submit_many(world, min(BATCH, jobs - len(numbers)), hostile_every=20, drawing_every=25)
-        wait_until(lambda: load.settled(batch), seconds=60 + 10 * len(batch), what="The end of a batch")  # noqa: B023
-        numbers += batch
+        numbers += _checked(world, min(BATCH, jobs - len(numbers)))
     last = _memory(site)
     growth = last / first - 1
     print(f"{jobs} jobs, one in twenty hostile")
@@ -30,6 +28,13 @@ def soak(site: Site, world: load.World, *, jobs: int) -> None:
     zombies = _zombies(site)
     figure("zombies", str(zombies), met=zombies == 0, goal="0")
     figure("the same worker process", str(began == _processes(site)), met=began == _processes(site))
+
+
+def _checked(world: load.World, count: int) -> list[int]:
+    """Return a batch of contributions once all are decided."""
+    batch = load.submit_many(world, count, hostile_every=20, drawing_every=25)
+    wait_until(lambda: load.settled(batch), seconds=60 + 10 * count, what="The end of a batch")
+    return batch
 
 
 def _family(site: Site) -> list[psutil.Process]:

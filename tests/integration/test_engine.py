@@ -1,21 +1,18 @@
-"""Runs: claimed once, in their order, by who can do them; fenced by attempt; given back when their worker is lost."""
+"""Runs: fenced by attempt, bound by limits, stopped, given back, started again; their messages and their log."""
 
-import os
-import threading
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from jobs import engine, ledger, logs, services, workers
+from jobs import engine, logs, services, workers
 from jobs.lifecycle import Code, Status
-from jobs.models import Budget, Maintenance, Run, Usage, Worker
+from jobs.models import Run, Worker
 from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
 from tests import factories
-
-H100 = {"gpu_type": "NVIDIA H100", "gpu_count": 2, "gpu_memory_bytes": 80 * 2**30}
+from tests.runs import claim, queue, running
 
 
 @pytest.fixture
@@ -26,27 +23,6 @@ def run(programme) -> Run:
 @pytest.fixture
 def worker(db) -> Worker:
     return factories.worker()
-
-
-def queue(subject_id: int = 1, kind: str = Run.Kind.EVALUATE, **more) -> Run:
-    return services.queue_run(
-        kind, subject_id, title="Evaluate something", inputs={"seed": 1}, by=None, now=timezone.now(), **more
-    )
-
-
-def claim(worker: Worker | None = None) -> Run:
-    held = services.claim(worker or factories.worker(), now=timezone.now())
-    assert held is not None
-    return held
-
-
-def running(**more) -> Run:
-    """A run at work for a minute."""
-    queue(**more)
-    held = claim()
-    began = timezone.now() - timedelta(minutes=1)
-    services.move(held, Status.RUNNING, now=timezone.now(), started_at=began)
-    return held
 
 
 def succeed(attempt: engine.Attempt) -> None:
@@ -140,91 +116,6 @@ def test_a_silent_worker_is_overdue_after_its_lease(run):
     held = claim()
     assert services.overdue(now=timezone.now()) == []
     assert services.overdue(now=timezone.now() + services.LEASE + timedelta(seconds=1)) == [held]
-
-
-# Who takes what
-
-
-def test_a_check_goes_before_what_has_waited_longer(programme, worker):
-    long, urgent = queue(1), queue(2, Run.Kind.VALIDATE)
-    assert [claim(worker).pk, claim(worker).pk] == [urgent.pk, long.pk]
-
-
-def test_a_worker_takes_what_it_can_do(programme):
-    big = queue(1, gpu_count=1, gpu_type="NVIDIA H100", gpu_memory_bytes=60 * 2**30)
-    small = factories.worker("gpu@small/1", gpu_type="NVIDIA T4", gpu_count=4, gpu_memory_bytes=16 * 2**30)
-    only_cpu = factories.worker("cpu@site/2", queues=["cpu"])
-    assert services.claim(small, now=timezone.now()) is None
-    assert services.claim(only_cpu, now=timezone.now()) is None
-    assert claim(factories.worker("gpu@big/1", **H100)).pk == big.pk
-
-
-def test_a_draining_worker_takes_nothing(run, worker, operator):
-    workers.drain(worker, on=True, by=operator, now=timezone.now())
-    assert services.claim(worker, now=timezone.now()) is None
-    workers.drain(worker, on=False, by=operator, now=timezone.now())
-    assert claim(worker).pk == run.pk
-    assert list(AuditEvent.objects.filter(subject_type="worker").order_by("pk").values_list("verb", flat=True)) == [
-        "worker.drained", "worker.resumed",
-    ]  # fmt: skip
-
-
-def test_only_an_operator_drains(worker, auditor):
-    with pytest.raises(NotAllowed):
-        workers.drain(worker, on=True, by=auditor, now=timezone.now())
-
-
-def test_a_day_without_a_worker_that_could_is_the_end(programme, worker):
-    run = queue(1, gpu_count=1)
-    later = timezone.now() + services.NO_CAPACITY_AFTER + timedelta(seconds=1)
-    services.end_hopeless(now=timezone.now())
-    run.refresh_from_db()
-    assert run.status == "queued"
-    services.end_hopeless(now=later)
-    run.refresh_from_db()
-    assert (run.status, run.code) == ("failed_platform", "no_capacity")
-
-
-def test_a_worker_that_could_lets_it_wait(programme):
-    run = queue(1, gpu_count=1)
-    later = timezone.now() + services.NO_CAPACITY_AFTER + timedelta(seconds=1)
-    factories.worker("gpu@big/1", **H100, seen_at=later)
-    services.end_hopeless(now=later)
-    run.refresh_from_db()
-    assert run.status == "queued"
-
-
-# Workers
-
-
-def test_whoever_takes_the_place_of_a_process_that_is_gone_gives_back_what_it_held(run):
-    claim(factories.worker(process=f"{workers._machine()}:{os.getpid()}:1.00"))  # that number, of another start
-    factories.worker()
-    run.refresh_from_db()
-    assert (run.status, run.code, run.faults, run.not_before) == ("queued", "worker_lost", 1, None)
-
-
-def test_two_living_workers_of_one_name_do_not_share_a_place(run):
-    first = factories.worker()
-    held, second = claim(first), factories.worker()
-    held.refresh_from_db()
-    assert (held.status, second.name) == ("leased", f"{first.name}-{os.getpid()}")
-
-
-def test_a_worker_elsewhere_has_ended_when_its_lease_has(worker):
-    Worker.objects.filter(pk=worker.pk).update(process="another-machine:pid:1:1.00")
-    worker.refresh_from_db()
-    now = timezone.now()
-    assert not workers.has_ended(worker, now=now)
-    assert workers.has_ended(worker, now=now + services.LEASE + timedelta(seconds=1))
-
-
-def test_a_node_that_is_asked_to_stop_marks_its_own_children(db):
-    mine, other = factories.worker("gpu@a/1"), factories.worker("gpu@ab/1")
-    workers.stop_node("gpu@a", now=timezone.now())
-    mine.refresh_from_db()
-    other.refresh_from_db()
-    assert (mine.stopping_at is None, other.stopping_at is None) == (False, True)
 
 
 # Limits and stopping: what the heartbeat sees
@@ -363,66 +254,6 @@ def test_a_log_is_full_once(run, monkeypatch):
     assert list(run.log.values_list("seq", "text")) == [(1, "line 0"), (2, "line 1"), (3, "line 2"), (4, logs.FULL)]
 
 
-# Ledger
-
-
-def test_what_an_attempt_used_is_written_when_it_ends(programme, institution):
-    queue(1, programme=programme, institution=institution)
-    held = claim(factories.worker("gpu@big/1", **H100))
-    now = timezone.now()
-    services.move(held, Status.RUNNING, now=now, started_at=now)
-    services.give_back(held, note="Lost.", now=now + timedelta(seconds=40))
-    row = Usage.objects.get()
-    assert (row.attempt, row.programme, row.institution, row.seconds, row.gpu_seconds) == (
-        1, programme, institution, 40.0, 40.0,
-    )  # fmt: skip
-    whole, site = ledger.lines(now=now)
-    assert [(line.institution, line.attempts, line.gpu_seconds, line.budget) for line in (whole, site)] == [
-        ("", 1, 40.0, None), (institution.name, 1, 40.0, None),
-    ]  # fmt: skip
-
-
-def test_an_attempt_that_never_began_used_nothing(run):
-    services.give_back(claim(), note="Lost.", now=timezone.now())
-    assert Usage.objects.count() == 0
-
-
-def test_a_budget_stops_the_next_run_and_never_a_check(programme, institution, operator):
-    now = timezone.now()
-    ledger.set_budget(programme, None, gpu_seconds=30, by=operator, now=now)
-    queue(1, programme=programme)
-    held = claim(factories.worker("gpu@big/1", **H100))
-    services.move(held, Status.RUNNING, now=now, started_at=now)
-    services.move(held, Status.FAILED_INPUT, now=now + timedelta(seconds=40))
-    with pytest.raises(ledger.OverBudget, match="used up"):
-        queue(2, programme=programme)
-    assert queue(2, Run.Kind.VALIDATE, programme=programme).status == "queued"
-    ledger.set_budget(programme, None, gpu_seconds=None, by=operator, now=now)
-    assert queue(2, programme=programme).status == "queued"
-
-
-def test_only_an_operator_sets_a_budget(programme, auditor):
-    with pytest.raises(NotAllowed):
-        ledger.set_budget(programme, None, gpu_seconds=1, by=auditor, now=timezone.now())
-
-
-@pytest.mark.django_db(transaction=True)
-def test_eight_racing_workers_claim_once():
-    queue()
-    places, claimed = [factories.worker(f"gpu@site/{number}") for number in range(8)], []
-
-    def race(place: Worker) -> None:
-        claimed.append(services.claim(place, now=timezone.now()))
-        connection.close()
-
-    threads = [threading.Thread(target=race, args=[place]) for place in places]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(held is not None for held in claimed) == 1
-
-
 @pytest.mark.parametrize(
     ("changes", "constraint"),
     [
@@ -448,32 +279,3 @@ def test_one_live_run_per_kind_and_subject(run):
     twin.pk = None
     with pytest.raises(IntegrityError, match="one_live_run_per_kind_and_subject"), transaction.atomic():
         twin.save()
-
-
-@pytest.mark.parametrize(
-    ("changes", "constraint"),
-    [
-        ({"gpu_type": "NVIDIA H100", "gpu_count": 0}, "worker_gpu_type_means_gpus"),
-        ({"stopping_at": timezone.now()}, "worker_stopping_is_draining"),
-    ],
-)
-def test_worker_constraints(worker, changes, constraint):
-    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
-        Worker.objects.filter(pk=worker.pk).update(**changes)
-
-
-def test_the_ledger_has_one_line_for_an_attempt_and_none_below_zero(run):
-    row = {"run": run, "attempt": 1, "device": "cpu", "gpu_seconds": 0, "ended_at": timezone.now()}
-    Usage.objects.create(**row, seconds=1)
-    with pytest.raises(IntegrityError, match="one_usage_per_attempt"), transaction.atomic():
-        Usage.objects.create(**row, seconds=1)
-    with pytest.raises(IntegrityError, match="usage_not_negative"), transaction.atomic():
-        Usage.objects.create(**{**row, "attempt": 2}, seconds=-1)
-
-
-def test_one_budget_for_a_programme_and_one_row_of_maintenance(programme):
-    Budget.objects.create(programme=programme, gpu_seconds=1)
-    with pytest.raises(IntegrityError, match="one_budget_per_programme_and_site"), transaction.atomic():
-        Budget.objects.create(programme=programme, gpu_seconds=2)
-    with pytest.raises(IntegrityError, match="maintenance_is_one_row"), transaction.atomic():
-        Maintenance.objects.create(pk=2)

@@ -14,6 +14,8 @@ from portal import storage, views
 from portal.audit.models import AuditEvent
 from portal.celery import app
 from portal.notifications.models import OutboxMessage
+from portal.notifications.services import put
+from portal.notifications.types import Type
 from tests import factories
 
 
@@ -39,29 +41,39 @@ def test_a_site_that_is_well_has_no_finding(well):
     assert codes() == set()
 
 
-def test_each_fault_is_found(well, programme, monkeypatch):
-    later = timezone.now() + timedelta(minutes=20)
-    held = queue(1)
-    claimed = services.claim(Worker.objects.get(name="gpu@site/1"), now=timezone.now())
-    services.move(claimed, Status.RUNNING, now=timezone.now(), started_at=timezone.now() - timedelta(hours=1))
+def test_a_run_that_stands_still_is_found_and_then_waits_for_a_person(well, programme, operator):
+    queue(1)
+    held = services.claim(Worker.objects.get(name="gpu@site/1"), now=timezone.now())
+    services.move(held, Status.RUNNING, now=timezone.now(), started_at=timezone.now() - timedelta(hours=1))
     assert codes() == {"run_stuck"}
-    services.move(claimed, Status.FAILED_PLATFORM, now=timezone.now())
-    assert codes() == {"runs_parked"}
-    services.retry(
-        Run.objects.get(pk=held.pk), reason="Again.", by=factories.consortium_person("O", "operator"),
-        now=timezone.now(), gpu_count=3,
-    )  # fmt: skip
-    assert codes() == {"no_capacity"}
-    OutboxMessage.objects.all().update(created_at=timezone.now() - timedelta(hours=1))
-    factories.failed_mail("a@example.org", by=factories.consortium_person("P", "operator"))
-    Worker.objects.update(disk_free_bytes=1)
-    assert {"disk_low", "no_capacity"} <= codes()
-    assert {"scheduler_missing", "no_worker_cpu", "no_worker_gpu", "worker_silent"} <= codes(later)
-    workers.drain(
-        Worker.objects.get(name="cpu@site/1"), on=True, by=factories.consortium_person("Q", "operator"),
-        now=timezone.now() - timedelta(hours=2),
-    )  # fmt: skip
-    assert {"worker_draining", "no_worker_cpu"} <= codes()
+    services.move(held, Status.FAILED_PLATFORM, now=timezone.now())
+    assert (codes(), health.parked()) == ({"runs_parked"}, 1)
+    services.retry(Run.objects.get(), reason="Again.", by=operator, now=timezone.now())
+    assert (codes(), health.parked()) == (set(), 0)
+
+
+def test_runs_that_ask_for_what_nobody_has_are_found_once_for_each_ask(well, programme):
+    for number in (1, 2):
+        queue(number, gpu_count=3)
+    queue(3, gpu_count=4)
+    assert [finding.code for finding in health.findings(now=timezone.now())] == ["no_capacity", "no_capacity"]
+
+
+def test_a_site_where_nobody_works_any_more(well, programme):
+    later = timezone.now() + timedelta(minutes=20)
+    assert codes(later) == {"scheduler_missing", "no_worker_cpu", "no_worker_gpu", "worker_silent", "log_behind"}
+
+
+def test_mail_that_waits_a_full_disk_and_a_long_drain_are_found(well, operator):
+    put("a@example.org", type=Type.ACCOUNT, subject="Changed", text="It was changed.", path="/account/")
+    OutboxMessage.objects.update(created_at=timezone.now() - timedelta(minutes=11), state="pending")
+    assert codes() == {"outbox_growing"}
+    OutboxMessage.objects.all().delete()
+    Worker.objects.filter(name="gpu@site/1").update(disk_free_bytes=1)
+    assert codes() == {"disk_low"}
+    worker = Worker.objects.get(name="gpu@site/1")
+    workers.drain(worker, on=True, by=operator, now=timezone.now() - timedelta(hours=2))
+    assert codes() == {"disk_low", "worker_draining", "no_worker_gpu"}
 
 
 def test_a_broker_and_a_store_that_are_away_are_found(well, monkeypatch):

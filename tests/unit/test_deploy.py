@@ -23,9 +23,8 @@ def commands() -> dict[str, dict[str, list[str]]]:
     units = {}
     for path in UNITS:
         unit = configparser.RawConfigParser(strict=False)
-        unit.optionxform = str  # type: ignore[assignment,method-assign]
         unit.read(path)
-        units[path.stem.removeprefix("portal-")] = words_of(unit["Service"]["ExecStart"])
+        units[path.stem.removeprefix("portal-")] = words_of(unit["Service"]["execstart"])
     services = COMPOSE["services"].items()
     return {"systemd": units, "compose": {name: words_of(s["command"]) for name, s in services if name in PARTS}}
 
