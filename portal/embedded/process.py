@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,6 +127,22 @@ def adopt_orphans() -> None:
     """Make grandchildren whose parent died our own children, so that none can be missed at the end (Linux only)."""
     if sys.platform == "linux":
         _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap_orphans(own: Set[int]) -> None:
+    """
+    Wait for the adopted children that have ended, or each would stay in the table of processes for ever.
+
+    Those of `own` are waited for by who started them: only their Popen may learn how they ended.
+    """
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_pid in own:
+            return
+        os.waitpid(ended.si_pid, os.WNOHANG)
 
 
 def kill_group(group: int) -> None:

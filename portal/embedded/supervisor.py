@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from portal.embedded import services, site
-from portal.embedded.process import Running, adopt_orphans, kill_descendants, rotate_log, stop_together
+from portal.embedded.process import Running, adopt_orphans, kill_descendants, reap_orphans, rotate_log, stop_together
 from portal.embedded.state import ensure_data_dir, write_private
 
 POLL_SECONDS = 0.2
@@ -115,7 +115,7 @@ def _seed(data_dir: Path, environment: dict[str, str], children: list[Supervised
     seed = site.start_seed(environment)
     try:
         while seed.poll() is None:
-            _restart_ended(data_dir, children)
+            _restart_ended(data_dir, children, seed.pid)
             time.sleep(POLL_SECONDS)
     finally:
         site.end_seed(data_dir, seed)
@@ -123,7 +123,8 @@ def _seed(data_dir: Path, environment: dict[str, str], children: list[Supervised
         say(f"The demonstration is not complete (status {seed.returncode}, see above); the next `make run` goes on.")
 
 
-def _restart_ended(data_dir: Path, children: list[Supervised]) -> None:
+def _restart_ended(data_dir: Path, children: list[Supervised], *others: int) -> None:
+    """Start again what ended; `others` are children of ours that nobody starts again."""
     now = time.monotonic()
     for child in children:
         if child.restart_at is not None:
@@ -132,6 +133,7 @@ def _restart_ended(data_dir: Path, children: list[Supervised]) -> None:
                 child.running = Running(child.running.program, data_dir)
         elif not child.running.is_alive():
             plan_restart(child, now)
+    reap_orphans({child.running.popen.pid for child in children} | {*others})
 
 
 def plan_restart(child: Supervised, now: float) -> None:

@@ -38,7 +38,7 @@ def _measured(site: Site) -> int:
     from jobs.models import Run, Worker
     from portal.celery import app
 
-    valkey = redis.Redis.from_url(settings.CACHE_URL)
+    valkey = redis.Redis.from_url(settings.CACHES["default"]["LOCATION"])
     site.hold("worker-gpu")
     site.add(site.worker("bench", "-Q", "gpu", "--include", "tests.benchmarks.instant_runs"))
     wait_until(lambda: Worker.objects.filter(name__startswith="bench@").exists(), seconds=60, what="The worker")

@@ -10,7 +10,7 @@ from jobs.engine import Attempt
 from jobs.models import Run
 
 DONE = "bench:done"
-_valkey = redis.Redis.from_url(settings.CACHE_URL)
+_valkey = redis.Redis.from_url(settings.CACHES["default"]["LOCATION"])
 
 
 def end_at_once(attempt: Attempt) -> None:

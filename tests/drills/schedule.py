@@ -49,18 +49,24 @@ def _is_missing() -> bool:
 
 
 def check_behind_evaluations(site: Site, world: load.World, *, count: int = 20) -> None:
-    """Queue evaluations, which the worker of the GPU queue takes one by one, then submit a contribution."""
+    """Queue evaluations of minutes, which the worker of the GPU queue takes one by one, then submit a contribution."""
     operator = User.objects.get(consortium_roles__role="operator")
+    site.hold("worker-gpu")
+    site.add(site.worker("long", "-Q", "gpu", "--include", "tests.drills.long_runs"))
     runs = [_evaluation(world, index, operator) for index in range(count)]
-    wait_until(lambda: Run.objects.filter(kind="evaluate", started_at__isnull=False).exists(), seconds=60, what="One")
+    wait_until(lambda: Run.objects.filter(kind="evaluate", status="running").exists(), seconds=60, what="One at work")
     number = load.submitted(world, load.different(world.good))
     wait_until(lambda: _check(number).started_at is not None, seconds=120, what="The check's start")
     waited = (_check(number).started_at - Contribution.objects.get(pk=number).submitted_at).total_seconds()
-    print(f"{count} evaluations are queued, then a contribution is submitted")
+    left = Run.objects.filter(pk__in=[run.pk for run in runs], status__in=["queued", "running"]).count()
+    print(f"{count} evaluations of minutes are queued, then a contribution is submitted")
     figure("until its check begins", f"{waited:.1f} s", met=waited < 10, goal="10 s")
+    figure("evaluations that still wait or run then", str(left), met=left == count, goal=str(count))
     for run in runs:
         services.cancel(run, by=operator, now=timezone.now(), reason="The drill is over.")
     wait_until(lambda: load.settled([number]), seconds=60, what="The end of the check")
+    site.hold("long")
+    site.release("worker-gpu")
 
 
 def _evaluation(world: load.World, index: int, operator: User) -> Run:

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from portal.embedded import services, site, state
-from portal.embedded.process import Program, Running, adopt_orphans, kill_descendants, stop_together
+from portal.embedded.process import Program, Running, adopt_orphans, kill_descendants, reap_orphans, stop_together
 
 RESTART_SECONDS = 1.0  # what systemd's default comes to (RestartSec=100ms, and the programs' own start)
 DIED = (psutil.NoSuchProcess, ProcessLookupError)
@@ -68,6 +68,7 @@ class Site:
                         ended.pop(name)
                         running.stop(at_once=True)  # what is left of its group
                         self.running[name] = Running(self.programs[name], self.data_dir)
+                reap_orphans({running.popen.pid for running in self.running.values()})
 
     def pid(self, name: str) -> int:
         return self.running[name].popen.pid

@@ -246,3 +246,27 @@ def test_every_requirement_is_pinned():
     names = {line.split("[")[0].split(">")[0].split("=")[0].split("<")[0].lower().replace("_", "-") for line in asked}
 
     assert names - pinned == set()
+
+
+ADOPTING = """
+import subprocess, sys, time, psutil
+from portal.embedded.process import adopt_orphans, reap_orphans
+adopt_orphans()
+own = subprocess.Popen([sys.executable, "-c", "raise SystemExit(7)"])
+parent = subprocess.Popen(["sh", "-c", "sleep 0.2 & exec true"])
+while psutil.Process(own.pid).status() != psutil.STATUS_ZOMBIE:
+    time.sleep(0.01)
+parent.wait()
+reap_orphans({own.pid})
+assert own.poll() == 7, own.returncode
+deadline = time.monotonic() + 20
+while psutil.Process().children() and time.monotonic() < deadline:
+    reap_orphans(set())
+    time.sleep(0.01)
+assert psutil.Process().children() == []
+"""
+
+
+def test_adopted_children_are_waited_for_and_our_own_are_left_to_who_started_them():
+    done = subprocess.run([sys.executable, "-c", ADOPTING], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
