@@ -38,13 +38,15 @@ class RetryForm(forms.Form):
 
     def __init__(self, *args: Any, run: Run, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.run = run
         self.fields["gpu_type"].initial = run.gpu_type
         self.fields["wall_hours"].initial = round(run.wall_seconds / HOUR, 2)
 
     def wanted(self) -> dict[str, Any]:
         """Return what the new run asks for."""
         gpu_type = self.cleaned_data["gpu_type"]
-        asked = {"gpu_type": gpu_type, "gpu_count": 1} if gpu_type else {}
+        gpus = self.run.inputs.get("processes", 1)  # one for each process of a training
+        asked = {"gpu_type": gpu_type, "gpu_count": gpus} if gpu_type else {}
         return {"wall_seconds": round(self.cleaned_data["wall_hours"] * HOUR), **asked}
 
 
@@ -87,6 +89,15 @@ class PretrainForm(forms.Form):
         min_value=10, max_value=100_000, initial=300, help_text="300 take about a minute on one CPU core."
     )
     seed = forms.IntegerField(min_value=0, max_value=2**31 - 1, initial=0)
+    gpu_type = forms.ChoiceField(
+        choices=gpu_types, required=False, label="On", help_text="What workers have told of themselves."
+    )
+    processes = forms.TypedChoiceField(
+        choices=[(1, "1"), (2, "2"), (4, "4"), (8, "8")],
+        coerce=int,
+        initial=1,
+        help_text="Each computes a part of every batch, on a GPU of its own; without GPUs they share the cores.",
+    )
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]

@@ -263,6 +263,8 @@ def _start(wanted: dict, request: SignedInRequest) -> Run:
     for contribution in wanted["generators"]:
         corpora.add_generator(corpus, contribution, image_count=wanted["images_per_generator"], seed=seed)
     corpus = corpora.freeze(corpus, by=request.user, now=now)
+    on_gpus = {"gpu_type": wanted["gpu_type"], "gpu_count": wanted["processes"]} if wanted["gpu_type"] else {}
     return pretraining.queue(
-        corpus, slug=slug, name=wanted["name"], description="", steps=wanted["steps"], seed=seed, by=request.user
-    )
+        corpus, slug=slug, name=wanted["name"], description="", steps=wanted["steps"], seed=seed,
+        processes=wanted["processes"], by=request.user, **on_gpus,
+    )  # fmt: skip

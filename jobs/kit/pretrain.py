@@ -88,50 +88,106 @@ def pretrain(
     All that is random at a step comes from (seed, step), so a run resumed on the same machine ends with the same
     weights as one that was never interrupted. float32 on the CPU, bfloat16 autocast on CUDA.
 
+    Where torch.distributed is initialised (see ranks.py), each process computes an equal part of every batch and the
+    gradients are averaged; the first alone writes, and the result's sha256 is empty in the others.
+
     Args:
         images: (N, H, W, 3), RGB, square, at least as large as the encoder's input.
         on_progress: called after each step with (steps done, steps in all, text, loss).
-        should_stop: asked after each step; when true, a checkpoint is written and the run returns unfinished.
+        should_stop: asked at each step; when true, a checkpoint is written after it and the run returns unfinished.
     Raises:
-        PretrainError: no images, a checkpoint of another configuration or of other images, a loss that is not finite.
+        PretrainError: no images, a checkpoint of another configuration or of other images, a loss that is not finite,
+            a batch that cannot be shared out evenly.
     """
     import torch  # noqa: PLC0415 -- slow import
 
     started = time.monotonic()
-    out_dir = Path(out_dir)
+    out_dir, place = Path(out_dir), _place()
     images_sha256 = _check_images(images)
+    share = _share(config, place)
     model = build_mae(config.encoder, seed=config.seed, mask_ratio=config.mask_ratio).to(device).train()
     optimizer = _optimizer(model, config)
     losses = _resume(out_dir, model, optimizer, config, images_sha256)
+    # After the checkpoint is read: no process begins, and may replace it, before all have read it.
+    trained = torch.nn.parallel.DistributedDataParallel(model) if place.of > 1 else model
     source = torch.from_numpy(images).to(device)
     for step in range(len(losses), config.steps):
-        pixels, noise = _batch(source, config, step)
+        pixels, noise = _batch(source, config, step, share)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         with _autocast(device):
-            loss = model(pixels, noise=noise).loss
-        value = loss.item()
-        if not math.isfinite(value):
-            raise PretrainError(
-                f"The loss became {value} at step {step + 1} of {config.steps}.",
-                code="loss_not_finite",
-                fix="Start again with a smaller peak learning rate.",
-            )
+            loss = trained(pixels, noise=noise).loss
+        value, stopping = _agreed(loss, should_stop is not None and should_stop(), place)
+        _require_finite(value, step, config)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         losses.append((step + 1, value))
-        if on_progress is not None:
-            on_progress(step + 1, config.steps, f"Step {step + 1} of {config.steps}, loss {value:.4f}", value)
-        stopping = should_stop is not None and should_stop()
-        if stopping or (step + 1) % config.checkpoint_every == 0:
+        if place.index == 0 and (stopping or (step + 1) % config.checkpoint_every == 0):
             _write_checkpoint(out_dir, model, optimizer, config, images_sha256, losses)
         if stopping and step + 1 < config.steps:
             return PretrainResult(out_dir, losses, False, "", time.monotonic() - started)
+        if on_progress is not None:
+            on_progress(step + 1, config.steps, f"Step {step + 1} of {config.steps}, loss {value:.4f}", value)
+    if place.index > 0:
+        return PretrainResult(out_dir, losses, True, "", time.monotonic() - started)
     sha256 = save_encoder(config.encoder, model.vit, out_dir)
     seconds = time.monotonic() - started
     _write_card(out_dir, config, len(images), images_sha256, losses, sha256, seconds)
     return PretrainResult(out_dir, losses, True, sha256, seconds)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Which of the processes this is, from 0, and of how many."""
+
+    index: int = 0
+    of: int = 1
+
+
+def _place() -> _Place:
+    from torch import distributed  # noqa: PLC0415 -- slow import
+
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return _Place()
+    return _Place(distributed.get_rank(), distributed.get_world_size())
+
+
+def _share(config: PretrainConfig, place: _Place) -> slice:
+    """Return this process's part of each batch. All parts are equal: the mean of their means is the batch's."""
+    require_equal_shares(config, place.of)
+    size = config.batch // place.of
+    return slice(place.index * size, (place.index + 1) * size)
+
+
+def require_equal_shares(config: PretrainConfig, processes: int) -> None:
+    """Raise PretrainError where a batch cannot be shared out evenly among so many processes."""
+    if config.batch % processes:
+        raise PretrainError(
+            f"A batch of {config.batch} images cannot be shared out evenly among {processes} processes.",
+            code="batch_not_shared",
+            fix="Choose a number of processes that divides the batch.",
+        )
+
+
+def _agreed(loss: "torch.Tensor", stop: bool, place: _Place) -> tuple[float, bool]:
+    """Return the loss over the whole batch, and if any process was asked to stop: all must stop at the same step."""
+    import torch  # noqa: PLC0415 -- slow import
+
+    if place.of == 1:
+        return loss.item(), stop
+    both = torch.stack([loss.detach().double(), loss.new_tensor(stop, dtype=torch.float64)])
+    torch.distributed.all_reduce(both)
+    return both[0].item() / place.of, both[1].item() > 0
+
+
+def _require_finite(loss: float, step: int, config: PretrainConfig) -> None:
+    if not math.isfinite(loss):
+        raise PretrainError(
+            f"The loss became {loss} at step {step + 1} of {config.steps}.",
+            code="loss_not_finite",
+            fix="Start again with a smaller peak learning rate.",
+        )
 
 
 def learning_rate(config: PretrainConfig, step: int) -> float:
@@ -157,16 +213,21 @@ def batch_indices(n_images: int, batch: int, step: int, seed: int) -> NDArray[np
     return chosen
 
 
-def _batch(source: "torch.Tensor", config: PretrainConfig, step: int) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Return augmented, normalised pixels (B, 3, S, S) and the masking noise (B, patches) of a step."""
+def _batch(
+    source: "torch.Tensor", config: PretrainConfig, step: int, share: slice
+) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Return augmented, normalised pixels (B, 3, S, S) and the masking noise (B, patches) of a share of a step."""
     import torch  # noqa: PLC0415 -- slow import
 
     rng = np.random.default_rng((config.seed, _STEP_STREAM, step))
-    chosen = torch.from_numpy(batch_indices(len(source), config.batch, step, config.seed)).to(source.device)
-    theta = torch.from_numpy(_crops(config.batch, config.smallest_crop, rng)).to(source.device)
-    noise = torch.from_numpy(rng.random((config.batch, config.encoder.n_patches), dtype=np.float32)).to(source.device)
-    photographs = source[chosen].permute(0, 3, 1, 2).float() / 255
-    size = (config.batch, 3, config.encoder.image_size, config.encoder.image_size)
+    chosen, crops_of, masks = (  # drawn for the whole batch: they do not depend on how many share it
+        batch_indices(len(source), config.batch, step, config.seed),
+        _crops(config.batch, config.smallest_crop, rng),
+        rng.random((config.batch, config.encoder.n_patches), dtype=np.float32),
+    )
+    index, theta, noise = (torch.from_numpy(drawn[share]).to(source.device) for drawn in (chosen, crops_of, masks))
+    photographs = source[index].permute(0, 3, 1, 2).float() / 255
+    size = (len(index), 3, config.encoder.image_size, config.encoder.image_size)
     grid = torch.nn.functional.affine_grid(theta, list(size), align_corners=False)
     crops = torch.nn.functional.grid_sample(photographs, grid, mode="bilinear", align_corners=False)
     mean, std = crops.new_tensor(config.encoder.mean), crops.new_tensor(config.encoder.std)

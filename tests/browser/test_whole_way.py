@@ -123,6 +123,7 @@ def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, t
     operator.locator("input[name=generators]").first.check()
     operator.locator("input[name=images_per_generator]").fill("8")
     operator.locator("input[name=steps]").fill("10")
+    operator.locator("select[name=processes]").select_option("2")
     operator.locator("form:has(input[name=steps]) button[type=submit]").click()
     expect(operator.locator("main")).to_contain_text("Succeeded", timeout=5 * MINUTES)
     operator.goto("/benchmark/")

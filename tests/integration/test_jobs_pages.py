@@ -14,7 +14,7 @@ from jobs.lifecycle import Status
 from jobs.models import Run
 from portal.accounts import services as accounts
 from portal.audit.models import AuditEvent
-from tests import candidates, factories
+from tests import candidates, factories, runs
 
 REASON = {"reason": "The disk is full."}
 HTMX = {"HTTP_HX_REQUEST": "true"}
@@ -244,9 +244,11 @@ def test_training_freezes_what_was_chosen(programme, institution, board, operato
         "images_per_generator": 8,
         "steps": 10,
         "seed": 3,
+        "processes": 2,
     }
     sign_in(operator).post("/runs/pretrain/", form)
     run, corpus = Run.objects.get(), Corpus.objects.get()
+    assert (run.inputs["processes"], run.gpu_type, run.gpu_count) == (2, "", 0)
     assert (run.kind, run.subject_id, run.inputs["steps"], run.inputs["seed"]) == ("pretrain", corpus.pk, 10, 3)
     assert run.inputs["corpus_sha256"] == corpus.manifest_sha256 != ""
     assert [(part.kind, part.image_count) for part in corpus.parts.all()] == [
@@ -255,11 +257,23 @@ def test_training_freezes_what_was_chosen(programme, institution, board, operato
     ]
 
 
+def test_training_on_gpus_asks_for_one_to_each_process_and_again_when_retried(programme, board, operator, sign_in):
+    factories.worker(**runs.H100)
+    form = {"name": "A", "dataset": candidates.dataset(programme).pk, "images_per_generator": 8, "steps": 10, "seed": 0}
+    client = sign_in(operator)
+    client.post("/runs/pretrain/", {**form, "gpu_type": "NVIDIA H100", "processes": 4})
+    run = Run.objects.get()
+    assert (run.gpu_type, run.gpu_count, services.able(run).exists()) == ("NVIDIA H100", 4, False)
+    services.cancel(run, by=operator, now=timezone.now())
+    client.post(f"/runs/{run.pk}/retry/", {"reason": "Again", "gpu_type": "NVIDIA H100", "wall_hours": 1})
+    assert Run.objects.get(retry_of=run).gpu_count == 4
+
+
 def test_only_approved_generators_can_be_chosen(programme, institution, board, operator, sign_in):
     data = candidates.dataset(programme)
     waiting = factories.reviewed_contribution(institution)
     form = {"name": "A", "dataset": data.pk, "generators": [waiting.pk], "images_per_generator": 8, "steps": 10}
-    answer = sign_in(operator).post("/runs/pretrain/", {**form, "seed": 0})
+    answer = sign_in(operator).post("/runs/pretrain/", {**form, "seed": 0, "processes": 1})
     assert (answer.status_code, list(answer.context["form"].errors)) == (422, ["generators"])
     assert (Run.objects.count(), Corpus.objects.count()) == (0, 0)
     assert accounts.seated(None).count() == 3
