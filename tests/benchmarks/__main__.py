@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROWS = [
     "bench_validate.py", "bench_stream.py", "bench_fit.py", "bench_sink.py", "bench_uploads.py",
-    "bench_browser_upload.py", "bench_web.py", "bench_log.py", "bench_docket.py", "bench_jobs.py",
+    "bench_browser_upload.py", "bench_web.py", "bench_log.py", "bench_docket.py", "bench_jobs.py", "bench_live.py",
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from django.db import connection
 
 from jobs.lifecycle import ACTIVE
 from jobs.models import Run
-from tests.drills import load
+from tests.drills import load, rabbitmq
 from tests.drills.report import counted, figure, percentile
 from tests.drills.site import DIED, Site, wait_until
 
@@ -32,7 +32,8 @@ def kills(site: Site, world: load.World, *, times: int) -> None:
         if target != "scheduler":
             waits.append(_again(victim))
     wait_until(lambda: load.settled(numbers), seconds=120 + 3 * len(numbers), what="The end of every check")
-    print(f"kill -9, {times} times on Valkey: {done}")
+    broker = "RabbitMQ" if rabbitmq.NAME in site.programs else "Valkey"
+    print(f"kill -9, {times} times on {broker}: {done}")
     figure("until a run is at work again, p50", f"{percentile(waits, 0.5):.1f} s")
     figure("until a run is at work again, longest", f"{max(waits):.1f} s", met=max(waits) < GOAL_SECONDS, goal="45 s")
     counted(load.count(numbers), contributions=len(numbers))

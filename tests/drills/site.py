@@ -14,6 +14,7 @@ import psutil
 
 from portal.embedded import services, site, state
 from portal.embedded.process import Program, Running, adopt_orphans, kill_descendants, reap_orphans, stop_together
+from tests.drills import rabbitmq
 
 RESTART_SECONDS = 1.0  # what systemd's default comes to (RestartSec=100ms, and the programs' own start)
 DIED = (psutil.NoSuchProcess, ProcessLookupError)
@@ -31,10 +32,15 @@ class Site:
         self._over = threading.Event()
         self._keeper = threading.Thread(target=self._keep, daemon=True)
 
-    def start(self) -> None:
+    def start(self, *, with_rabbitmq: bool = False) -> None:
         engines = services.start(self.data_dir)
         self.url = site.choose_address(self.data_dir)
         self.environment = site.environment(self.data_dir, "")
+        if with_rabbitmq:
+            program, address = rabbitmq.program(self.data_dir)
+            self.add(program)
+            wait_until(lambda: rabbitmq.answers(address), seconds=90, what="RabbitMQ")
+            self.environment["CELERY_BROKER_URL"] = address
         site.prepare(self.data_dir, self.environment)
         for running in engines:
             self.programs[running.program.name], self.running[running.program.name] = running.program, running
@@ -128,13 +134,13 @@ class Site:
 
 
 @contextmanager
-def running_site(data_dir: Path) -> Iterator[Site]:
+def running_site(data_dir: Path, *, with_rabbitmq: bool = False) -> Iterator[Site]:
     """Start a site, and let this process speak to its database and store as one more of its processes."""
     state.ensure_data_dir(data_dir)
     adopt_orphans()
     started = Site(data_dir)
     try:
-        started.start()
+        started.start(with_rabbitmq=with_rabbitmq)
         os.environ.update({**started.environment, "LOG_LEVEL": "ERROR", "OMP_NUM_THREADS": "1"})
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
         import django
