@@ -21,6 +21,7 @@ from portal.programmes.models import BaseModel, Programme
 from tests import contributing, factories, hostile
 
 _seed = itertools.count(int(time.time()) % 10_000_000)
+_kinds = itertools.count()
 RESTING = {Status.SUCCEEDED, Status.FAILED_INPUT}
 
 
@@ -84,10 +85,16 @@ def submit_many(world: World, count: int, *, hostile_every: int = 0, drawing_eve
     numbers = []
     for index in range(count):
         is_bad = hostile_every and index % hostile_every == hostile_every - 1
-        content = world.bad[index % len(world.bad)] + bytes([index % 251] * (index % 7)) if is_bad else world.good
-        draws = bool(drawing_every) and index % drawing_every == 0
-        numbers.append(submitted(world, content if is_bad else different(content), draws=draws))
+        content = _hostile(world) if is_bad else different(world.good)
+        numbers.append(submitted(world, content, draws=bool(drawing_every) and index % drawing_every == 0))
     return numbers
+
+
+def _hostile(world: World) -> bytes:
+    """Return the next kind of hostile file, never the same bytes twice; what ends in numbers still ends in them."""
+    number = next(_kinds)
+    content = world.bad[number % len(world.bad)]
+    return different(content) if len(content) > 1000 else content + struct.pack("<Q", number)
 
 
 def settled(numbers: list[int]) -> bool:

@@ -7,7 +7,7 @@ from tests.drills.report import counted, figure
 from tests.drills.site import DIED, Site, wait_until
 
 WORKER = "worker-cpu"
-BATCH = 50
+BATCH = 40  # a multiple of twenty
 
 
 def soak(site: Site, world: load.World, *, jobs: int) -> None:
