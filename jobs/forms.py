@@ -103,3 +103,5 @@ class PretrainForm(forms.Form):
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         approved = Contribution.objects.filter(status=Status.APPROVED, kind__in=OPEN)
         self.fields["generators"].queryset = approved.select_related("institution")  # type: ignore[attr-defined]
+        if not approved.exists():
+            self.fields["generators"].help_text = "The board has approved no generator and no synthetic images yet."

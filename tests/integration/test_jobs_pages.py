@@ -275,6 +275,7 @@ def test_only_approved_generators_can_be_chosen(programme, institution, board, o
     form = {"name": "A", "dataset": data.pk, "generators": [waiting.pk], "images_per_generator": 8, "steps": 10}
     answer = sign_in(operator).post("/runs/pretrain/", {**form, "seed": 0, "processes": 1})
     assert (answer.status_code, list(answer.context["form"].errors)) == (422, ["generators"])
+    assert "The board has approved no generator and no synthetic images yet." in answer.content.decode()
     assert (Run.objects.count(), Corpus.objects.count()) == (0, 0)
     assert accounts.seated(None).count() == 3
 
