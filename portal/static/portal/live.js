@@ -49,6 +49,36 @@
     });
   }
 
-  document.addEventListener("htmx:afterSettle", subscribe);
+  // A log follows its last line. Scrolled up it stays where its reader is, and a button leads back.
+  const SLACK = 8; // pixels
+  const logs = () => document.querySelectorAll("[data-live] .log");
+  let reading = null; // pixels from the top, of a reader who has scrolled up
+
+  const toEnd = (log) => { log.scrollTop = log.scrollHeight; };
+  const show = (log) => {
+    const button = log.nextElementSibling;
+    if (button) button.hidden = reading === null;
+  };
+  const restore = () => logs().forEach((log) => {
+    if (reading === null) toEnd(log);
+    else log.scrollTop = reading;
+    show(log);
+  });
+
+  document.addEventListener("scroll", ({ target }) => {
+    if (!(target instanceof Element) || !target.matches("[data-live] .log")) return;
+    reading = target.scrollHeight - target.scrollTop - target.clientHeight > SLACK ? target.scrollTop : null;
+    show(target);
+  }, true);
+  document.addEventListener("click", (event) => {
+    const log = event.target.closest("[data-newest]")?.previousElementSibling;
+    if (log) toEnd(log);
+  });
+
+  document.addEventListener("htmx:afterSettle", () => {
+    subscribe();
+    restore();
+  });
+  restore();
   subscribe();
 })();
