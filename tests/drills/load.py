@@ -22,6 +22,7 @@ from tests import contributing, factories, hostile
 
 _seed = itertools.count(int(time.time()) % 10_000_000)
 _kinds = itertools.count()
+PATIENCE_SECONDS = 600  # for a few checks on a slow machine; no goal: it ends a drill that would never end
 RESTING = {Status.SUCCEEDED, Status.FAILED_INPUT}
 
 

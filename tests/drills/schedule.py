@@ -24,7 +24,7 @@ def two_schedulers(site: Site, world: load.World) -> None:
     argv = tuple(word.replace("run/beat", "run/beat-2") for word in beat.argv)
     site.add(replace(beat, name="beat-2", argv=argv))
     numbers = load.submit_many(world, 6)
-    wait_until(lambda: load.settled(numbers), seconds=120, what="The end of every check")
+    wait_until(lambda: load.settled(numbers), seconds=load.PATIENCE_SECONDS, what="The end of every check")
     site.hold("beat-2")
     print("Two schedulers at once")
     counted(load.count(numbers), contributions=len(numbers))
@@ -90,7 +90,7 @@ def drain(site: Site, world: load.World) -> None:
     site.held.add("worker-cpu")
     asked = timezone.now()
     site.ask_to_stop("worker-cpu")
-    wait_until(lambda: load.settled(numbers), seconds=120, what="The end of every check")
+    wait_until(lambda: load.settled(numbers), seconds=load.PATIENCE_SECONDS, what="The end of every check")
     print("SIGTERM while a run is at work")
     given = RunEvent.objects.filter(run=run, code="drained").first()
     if given:

@@ -58,7 +58,7 @@ def broker_wiped(site: Site, world: load.World) -> None:
     for file in (site.data_dir / "valkey").rglob("*.manifest"):
         file.unlink()
     site.release("valkey")
-    took = wait_until(lambda: load.settled(numbers), seconds=180, what="The end of every check")
+    took = wait_until(lambda: load.settled(numbers), seconds=load.PATIENCE_SECONDS, what="The end of every check")
     print("The broker is killed in mid-task, wiped and started again")
     figure("until everything had finished", f"{took:.1f} s")
     counted(load.count(numbers), contributions=len(numbers))
@@ -116,7 +116,7 @@ def away(site: Site, world: load.World, name: str, *, seconds: float) -> None:
         ready_at = time.monotonic()
         wait_until(lambda: reader.well_at > ready_at, seconds=60, what="Pages are well again")
         well = reader.well_at - ready_at
-    took = wait_until(lambda: load.settled(numbers), seconds=240, what="The end of every check")
+    took = wait_until(lambda: load.settled(numbers), seconds=load.PATIENCE_SECONDS, what="The end of every check")
     print(f"{name} is killed in mid-task and stays away for {seconds:.0f} s")
     figure("answers meanwhile", str(during), met=not any(500 <= code < 503 for code in during), goal="never 500")
     figure("service back after", f"{ready_at - back_at:.1f} s")
