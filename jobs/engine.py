@@ -11,6 +11,7 @@ from collections.abc import Callable
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 
 from jobs import logs, meter, services, workers
+from jobs.kit.errors import is_out_of_memory
 from jobs.lifecycle import ACTIVE, Code, Status
 from jobs.models import Run
 from portal import storage
@@ -204,7 +205,7 @@ def _stop(run: Run, code: str) -> None:
 
 def _fault(exc: Exception) -> tuple[str, str]:
     """Return the code and the sentence of a fault of the platform."""
-    if isinstance(exc, MemoryError) or type(exc).__name__ == "OutOfMemoryError":  # torch's, which is not loaded here
+    if is_out_of_memory(exc):
         return Code.OUT_OF_MEMORY, "It needed more memory than its worker has."
     if isinstance(exc, storage.Unavailable):
         return Code.STORE_AWAY, "The object store did not answer."

@@ -104,7 +104,7 @@ def pretrain(
     started = time.monotonic()
     out_dir, place = Path(out_dir), _place()
     images_sha256 = _check_images(images)
-    share = _share(config, place)
+    require_equal_shares(config, place.of)
     model = build_mae(config.encoder, seed=config.seed, mask_ratio=config.mask_ratio).to(device).train()
     optimizer = _optimizer(model, config)
     losses = _resume(out_dir, model, optimizer, config, images_sha256)
@@ -112,16 +112,8 @@ def pretrain(
     trained = torch.nn.parallel.DistributedDataParallel(model) if place.of > 1 else model
     source = torch.from_numpy(images).to(device)
     for step in range(len(losses), config.steps):
-        pixels, noise = _batch(source, config, step, share)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
-        with _autocast(device):
-            loss = trained(pixels, noise=noise).loss
-        value, stopping = _agreed(loss, should_stop is not None and should_stop(), place)
-        _require_finite(value, step, config)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        asked = should_stop is not None and should_stop()
+        value, stopping = _step(trained, optimizer, _batch(source, config, step, place), config, step, place, asked)
         losses.append((step + 1, value))
         if place.index == 0 and (stopping or (step + 1) % config.checkpoint_every == 0):
             _write_checkpoint(out_dir, model, optimizer, config, images_sha256, losses)
@@ -144,6 +136,10 @@ class _Place:
     index: int = 0
     of: int = 1
 
+    def share(self, batch: int) -> slice:
+        """Return this process's part of a batch. All parts are equal: the mean of their means is the batch's."""
+        return slice(self.index * batch // self.of, (self.index + 1) * batch // self.of)
+
 
 def _place() -> _Place:
     from torch import distributed  # noqa: PLC0415 -- slow import
@@ -151,13 +147,6 @@ def _place() -> _Place:
     if not (distributed.is_available() and distributed.is_initialized()):
         return _Place()
     return _Place(distributed.get_rank(), distributed.get_world_size())
-
-
-def _share(config: PretrainConfig, place: _Place) -> slice:
-    """Return this process's part of each batch. All parts are equal: the mean of their means is the batch's."""
-    require_equal_shares(config, place.of)
-    size = config.batch // place.of
-    return slice(place.index * size, (place.index + 1) * size)
 
 
 def require_equal_shares(config: PretrainConfig, processes: int) -> None:
@@ -168,6 +157,29 @@ def require_equal_shares(config: PretrainConfig, processes: int) -> None:
             code="batch_not_shared",
             fix="Choose a number of processes that divides the batch.",
         )
+
+
+def _step(
+    trained: "torch.nn.Module",
+    optimizer: "torch.optim.AdamW",
+    batch: tuple["torch.Tensor", "torch.Tensor"],
+    config: PretrainConfig,
+    step: int,
+    place: _Place,
+    asked: bool,
+) -> tuple[float, bool]:
+    """Take one step; return its loss over the whole batch, and if the run must stop after it."""
+    pixels, noise = batch
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(config, step)
+    with _autocast(pixels.device.type):
+        loss = trained(pixels, noise=noise).loss
+    value, stopping = _agreed(loss, asked, place)
+    _require_finite(value, step, config)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return value, stopping
 
 
 def _agreed(loss: "torch.Tensor", stop: bool, place: _Place) -> tuple[float, bool]:
@@ -214,18 +226,19 @@ def batch_indices(n_images: int, batch: int, step: int, seed: int) -> NDArray[np
 
 
 def _batch(
-    source: "torch.Tensor", config: PretrainConfig, step: int, share: slice
+    source: "torch.Tensor", config: PretrainConfig, step: int, place: _Place
 ) -> tuple["torch.Tensor", "torch.Tensor"]:
     """Return augmented, normalised pixels (B, 3, S, S) and the masking noise (B, patches) of a share of a step."""
     import torch  # noqa: PLC0415 -- slow import
 
     rng = np.random.default_rng((config.seed, _STEP_STREAM, step))
-    chosen, crops_of, masks = (  # drawn for the whole batch: they do not depend on how many share it
+    drawn = (  # for the whole batch: nothing depends on how many share it
         batch_indices(len(source), config.batch, step, config.seed),
         _crops(config.batch, config.smallest_crop, rng),
         rng.random((config.batch, config.encoder.n_patches), dtype=np.float32),
     )
-    index, theta, noise = (torch.from_numpy(drawn[share]).to(source.device) for drawn in (chosen, crops_of, masks))
+    share = place.share(config.batch)
+    index, theta, noise = (torch.from_numpy(array[share]).to(source.device) for array in drawn)
     photographs = source[index].permute(0, 3, 1, 2).float() / 255
     size = (len(index), 3, config.encoder.image_size, config.encoder.image_size)
     grid = torch.nn.functional.affine_grid(theta, list(size), align_corners=False)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .child import EXIT_UNEXPECTED, take_standard_output
 from .encoder import EncoderConfig
+from .errors import is_out_of_memory
 from .pretrain import OnProgress, PretrainConfig, PretrainError, PretrainResult, require_equal_shares
 from .pretrain import pretrain as pretrain_here
 
@@ -179,7 +180,7 @@ def work(folder: Path) -> int:
         emit({"type": "error", "code": error.code, "message": error.sentence, "fix": error.fix})
     except Exception as error:
         traceback.print_exc(file=sys.stderr)
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's own
+        if is_out_of_memory(error):
             emit({"type": "error", "code": "out_of_memory", "message": str(error), "fix": ""})
         return EXIT_UNEXPECTED
     return 0
@@ -211,9 +212,8 @@ def _train(folder: Path, emit: Callable[[dict[str, Any]], None]) -> None:
     with suppress(RuntimeError):  # where another process has gone already, there is nothing to take leave of
         torch.distributed.destroy_process_group()
     if first:
-        emit(
-            {"type": "result", **{name: getattr(result, name) for name in ("losses", "finished", "sha256", "seconds")}}
-        )
+        told = {name: value for name, value in vars(result).items() if name != "folder"}
+        emit({"type": "result", **told})
 
 
 def _config(document: dict[str, Any]) -> PretrainConfig:

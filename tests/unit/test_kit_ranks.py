@@ -1,9 +1,12 @@
 """Pre-training in two processes through torchrun: the same weights, resumed exactly, and nobody left behind."""
 
 import dataclasses
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import psutil
@@ -83,6 +86,18 @@ def test_error_in_the_processes_is_raised_here(tmp_path):
     with pytest.raises(pretrain.PretrainError) as caught:
         train(tmp_path)
     assert (caught.value.code, caught.value.fix) == ("checkpoint_of_another_run", "Choose an empty output folder.")
+
+
+def test_too_little_memory_is_told_as_such(tmp_path):
+    """As torchrun starts it, but for being alone."""
+    ranks._write(tmp_path, discs(), dataclasses.replace(CONFIG, batch=10**13), "cpu")
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    argv = [sys.executable, "-m", ranks.__name__, str(tmp_path)]
+    ended = subprocess.run(argv, env={**ranks._environment(1), **alone}, capture_output=True, check=False)
+    said = json.loads(ended.stdout)
+    assert (ended.returncode, said["type"], said["code"]) == (70, "error", "out_of_memory")
+    with pytest.raises(MemoryError, match="Unable to allocate"):
+        ranks._result(said, tmp_path)
 
 
 def test_batch_that_cannot_be_shared_is_refused_before_anything_begins(tmp_path):

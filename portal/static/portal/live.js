@@ -51,13 +51,12 @@
 
   // A log follows its last line. Scrolled up it stays where its reader is, and a button leads back.
   const SLACK = 8; // pixels
-  const logs = () => document.querySelectorAll("[data-live] .log");
+  const logs = () => document.querySelectorAll(".log[data-follow]"); // of a run that has just ended as well
   let reading = null; // pixels from the top, of a reader who has scrolled up
 
   const toEnd = (log) => { log.scrollTop = log.scrollHeight; };
   const show = (log) => {
-    const button = log.nextElementSibling;
-    if (button) button.hidden = reading === null;
+    log.nextElementSibling.hidden = reading === null;
   };
   const restore = () => logs().forEach((log) => {
     if (reading === null) toEnd(log);
@@ -66,7 +65,7 @@
   });
 
   document.addEventListener("scroll", ({ target }) => {
-    if (!(target instanceof Element) || !target.matches("[data-live] .log")) return;
+    if (!(target instanceof Element) || !target.matches(".log[data-follow]")) return;
     reading = target.scrollHeight - target.scrollTop - target.clientHeight > SLACK ? target.scrollTop : null;
     show(target);
   }, true);
