@@ -24,6 +24,7 @@ TRANSITIONS: dict[tuple[Status, Status], str] = {
     (VALIDATING, SUBMITTED): "contribution.requeued",  # its worker was lost
     (VALIDATING, REVIEW): "contribution.validated",
     (VALIDATING, REJECTED): "contribution.found_invalid",
+    (REJECTED, SUBMITTED): "contribution.reopened",  # by its checks, and the platform was at fault
     (REVIEW, APPROVED): "contribution.approved",
     (REVIEW, REJECTED): "contribution.rejected",
     (REVIEW, RETURNED): "contribution.returned",  # files never change: a correction is the next contribution

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.utils.safestring import SafeString
 
 from contributions import figures, kinds
+from contributions.lifecycle import Status
 from contributions.models import CheckResult, Contribution, Evidence
 from portal import storage
 from portal.live import announce
@@ -109,9 +110,9 @@ def add_evidence(contribution: Contribution, *, run_id: int, attempt: int, name:
 
 
 def latest_results(contribution: Contribution) -> tuple[list[CheckResult], list[Evidence]]:
-    """Return the results of the newest attempt and its evidence."""
+    """Return the results of the newest attempt and its evidence; none while the checks are to be made (again)."""
     rows = list(contribution.check_results.all())
-    if not rows:
+    if not rows or contribution.status == Status.SUBMITTED:
         return [], []
     newest = max((row.run_id, row.attempt) for row in rows)
     evidence = contribution.evidence_files.filter(run_id=newest[0], attempt=newest[1])

@@ -1,13 +1,13 @@
-"""What happens to contributions. Only this module moves them; files on their way in are in uploads.py."""
+"""What happens to contributions. Only this module moves them; drafts are in drafts.py, files in uploads.py."""
 
 import hashlib
 from datetime import datetime
-from http import HTTPStatus
 from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from contributions import cards, kinds, lifecycle, uploads
+from contributions import lifecycle, uploads
+from contributions.drafts import CannotReplace, CardRefused, KindNotOpen, NotADraft, change, draft, replace
 from contributions.lifecycle import LIVE, Status
 from contributions.models import Contribution, ContributionFile
 from contributions.readiness import CardIncomplete, FilesIncomplete, manifest, obstacles
@@ -18,18 +18,19 @@ from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import DomainError
 from portal.institutions import services as institutions
-from portal.institutions.models import Institution
 from portal.lifecycle import TransitionNotAllowed, verb
 from portal.live import announce
 from portal.notifications.services import notify
 from portal.notifications.types import Type
-from portal.programmes import services as programmes
-from portal.programmes.models import BaseModel
 from portal.queue import enqueue
 
 __all__ = [
+    "CannotReplace",
     "CardIncomplete",
+    "CardRefused",
     "FilesIncomplete",
+    "KindNotOpen",
+    "NotADraft",
     "TransitionNotAllowed",
     "add_evidence",
     "add_file",
@@ -49,6 +50,7 @@ __all__ = [
     "refer",
     "reject",
     "remove_file",
+    "reopen",
     "replace",
     "requeue",
     "sign_parts",
@@ -57,31 +59,6 @@ __all__ = [
 ]
 
 State = ContributionFile.State
-
-
-class KindNotOpen(DomainError):
-    """This kind of contribution cannot be made yet."""
-
-    code = "kind_not_open"
-
-
-class OtherProgramme(DomainError):
-    """A contribution stays in the programme that it was begun in."""
-
-    code = "other_programme"
-
-
-class NotADraft(DomainError):
-    """Title, base model and training card change only while the contribution is a draft."""
-
-    code = "not_a_draft"
-
-
-class CardRefused(DomainError):
-    """Something in the training card is wrong."""
-
-    code = "card_refused"
-    status = HTTPStatus.BAD_REQUEST
 
 
 class Duplicate(DomainError):
@@ -96,111 +73,10 @@ class ReasonMissing(DomainError):
     code = "reason_missing"
 
 
-class CannotReplace(DomainError):
-    """Only a rejected or withdrawn contribution is corrected by a new one, once."""
+class CannotReopen(DomainError):
+    """Only what its checks rejected is checked again, and only while no correction has taken its place."""
 
-    code = "cannot_replace"
-
-
-# Drafts
-
-
-def _valid(card: dict[str, Any]) -> dict[str, Any]:
-    """Return a card as it is kept. What is wrong is refused at once: a small cell is never stored."""
-    wrong = [problem.sentence for problem in cards.problems(card) if not problem.missing]
-    if wrong:
-        raise CardRefused(" ".join(wrong))
-    return storable(card)
-
-
-@transaction.atomic
-def draft(
-    institution: Institution,
-    *,
-    kind: str,
-    title: str,
-    base_model: BaseModel | None,
-    training_card: dict[str, Any],
-    by: User,
-    now: datetime,
-    supersedes: Contribution | None = None,
-) -> Contribution:
-    """Begin a contribution. Needs no agreement yet: submit does."""
-    require_steward(by, institution)
-    if kind not in kinds.OPEN or base_model is None:
-        raise KindNotOpen("Generator weights and synthetic images can be contributed, each of a registered base model.")
-    programmes.require_takes(base_model.programme, kind)
-    training_card = _valid(training_card)
-    contribution = Contribution.objects.create(
-        programme=base_model.programme,
-        institution=institution,
-        kind=kind,
-        title=title,
-        base_model=base_model,
-        training_card=training_card,
-        status_since=now,
-        supersedes=supersedes,
-        created_by=by,
-        created_at=now,
-    )
-    facts = {"supersedes": supersedes.pk} if supersedes else {}
-    audit.record("contribution.drafted", contribution, by=by, kind=kind, base_model=str(base_model), **facts)
-    return contribution
-
-
-@transaction.atomic
-def change(
-    contribution: Contribution,
-    *,
-    by: User,
-    title: str | None = None,
-    base_model: BaseModel | None = None,
-    training_card: dict[str, Any] | None = None,
-) -> Contribution:
-    """Change what is given of a draft."""
-    require_steward(by, contribution.institution)
-    contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
-    if contribution.status != Status.DRAFT:
-        raise NotADraft(f"{contribution} is {contribution.get_status_display().lower()} and does not change any more.")
-    if base_model is not None and base_model.programme_id != contribution.programme_id:
-        raise OtherProgramme(
-            f"{base_model} belongs to {base_model.programme}, and {contribution} to {contribution.programme}. Begin "
-            "another contribution for it."
-        )
-    if training_card is not None:
-        training_card = _valid(training_card)
-    given = {"title": title, "base_model": base_model, "training_card": training_card}
-    changed = {
-        field: value for field, value in given.items() if value is not None and value != getattr(contribution, field)
-    }
-    for field, value in changed.items():
-        setattr(contribution, field, value)
-    if changed:
-        contribution.save(update_fields=list(changed))
-        audit.record("contribution.changed", contribution, by=by, fields=sorted(changed))
-    return contribution
-
-
-@transaction.atomic
-def replace(contribution: Contribution, *, by: User, now: datetime) -> Contribution:
-    """Begin the corrected contribution of a rejected or withdrawn one, with its training card."""
-    contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
-    if (successor := Contribution.objects.filter(supersedes=contribution).first()) is not None:
-        raise CannotReplace(f"A correction has been begun already: {successor}.", next_url=successor.get_absolute_url())
-    if contribution.status not in {Status.REJECTED, Status.RETURNED, Status.WITHDRAWN}:
-        raise CannotReplace(
-            f"{contribution} is {contribution.get_status_display().lower()}. Withdraw it before you replace it."
-        )
-    return draft(
-        contribution.institution,
-        kind=contribution.kind,
-        title=contribution.title,
-        base_model=contribution.base_model,
-        training_card=contribution.training_card,
-        by=by,
-        now=now,
-        supersedes=contribution,
-    )
+    code = "cannot_reopen"
 
 
 def available_actions(contribution: Contribution, user: User) -> list[str]:
@@ -277,16 +153,15 @@ def submit(contribution: Contribution, *, by: User, now: datetime) -> Contributi
                 submitted_by=by,
             )
     except IntegrityError as exc:
-        raise _duplicate(contribution, digest) from exc
+        raise _duplicate(contribution, digest, "Withdraw this draft, or send other files.") from exc
     enqueue("jobs.validate_contribution", contribution_id=contribution.pk)
     return contribution
 
 
-def _duplicate(contribution: Contribution, digest: str) -> Duplicate:
+def _duplicate(contribution: Contribution, digest: str, advice: str) -> Duplicate:
     other = Contribution.objects.get(institution=contribution.institution, manifest_sha256=digest, status__in=LIVE)
     return Duplicate(
-        f"The same files are in {other}, which is {other.get_status_display().lower()}. Withdraw this draft, or send "
-        "other files.",
+        f"The same files are in {other}, which is {other.get_status_display().lower()}. {advice}",
         next_url=other.get_absolute_url(),
     )
 
@@ -344,6 +219,38 @@ def find_invalid(contribution_id: int, *, reason: str, now: datetime) -> Contrib
     )
     contribution.files.update(state=State.REFUSED)
     _tell(contribution, "did not pass its checks", f"{reason} What to do, and a way to send a corrected one, is here:")
+    return contribution
+
+
+@transaction.atomic
+def reopen(contribution_id: int, *, reason: str, by: User, now: datetime) -> Contribution:
+    """
+    Put a contribution that its checks rejected back in their queue: the platform was at fault, not the files.
+
+    Raises:
+        CannotReopen: the board rejected it, it stands otherwise, or a correction of it has been begun.
+        Duplicate: the same files have come in another contribution since.
+    """
+    contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
+    if contribution.status != Status.REJECTED or contribution.referred_at is not None:
+        raise CannotReopen(f"{contribution} was not rejected by its checks, so they are not made again.")
+    standing = Contribution.objects.exclude(status=Status.WITHDRAWN)
+    if (successor := standing.filter(supersedes=contribution).first()) is not None:
+        raise CannotReopen(f"{successor} has taken its place already.", next_url=successor.get_absolute_url())
+    facts = {"reason": reason}
+    try:
+        with transaction.atomic():
+            contribution = _move(
+                contribution.pk, Status.SUBMITTED, by=by, now=now, facts=facts, reason="", decided_at=None
+            )
+    except IntegrityError as exc:
+        raise _duplicate(contribution, contribution.manifest_sha256, "Nothing is left to check.") from exc
+    contribution.files.update(state=State.UPLOADED)
+    _tell(
+        contribution,
+        "is checked again",
+        f"The platform was at fault, not your files: {reason} Nothing is asked of you.",
+    )
     return contribution
 
 

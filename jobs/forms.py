@@ -21,6 +21,15 @@ class CancelForm(forms.Form):
     reason = forms.CharField(max_length=500, help_text="It stands in the audit log and in the run's transitions.")
 
 
+class FaultForm(forms.Form):
+    """What was wrong with the platform."""
+
+    reason = forms.CharField(
+        max_length=500,
+        help_text="A sentence that the institution reads too: “The worker had too little memory for this check.”",
+    )
+
+
 def gpu_types() -> list[tuple[str, str]]:
     """Return the types of GPU that workers have told of, and that none is asked for."""
     types = Worker.objects.exclude(gpu_type="").order_by("gpu_type").values_list("gpu_type", flat=True).distinct()

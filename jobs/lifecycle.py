@@ -43,6 +43,7 @@ TRANSITIONS: dict[tuple[Status, Status], str] = {
     (Status.FINALISING, Status.SUCCEEDED): "run.succeeded",
     (Status.RUNNING, Status.FAILED_INPUT): "run.failed_input",
     (Status.FINALISING, Status.FAILED_INPUT): "run.failed_input",
+    (Status.FAILED_INPUT, Status.FAILED_PLATFORM): "run.marked_fault",  # by a person
     (Status.QUEUED, Status.CANCELLED): "run.cancelled",
     (Status.QUEUED, Status.FAILED_PLATFORM): "run.failed_platform",
     **{(status, Status.TIMED_OUT): "run.timed_out" for status in ACTIVE},

@@ -84,6 +84,9 @@ class Run(models.Model):
     config_sha256 = models.CharField(max_length=64, blank=True, help_text="Of the inputs as canonical JSON.")
     code_version = models.CharField(max_length=100, blank=True, help_text="Of the code that worked on it last.")
     device = models.CharField(max_length=100, blank=True, help_text="That it was worked out on last.")
+    environment = models.JSONField(
+        default=dict, blank=True, help_text="Versions of Python, the libraries, the driver and the image it ran in."
+    )
     result_sha256 = models.CharField(max_length=64, blank=True, help_text="Of the result, without times.")
     # What it needs, and may use
     priority = models.SmallIntegerField(default=0, help_text="The largest goes first.")

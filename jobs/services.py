@@ -122,7 +122,7 @@ def _move(
     changes["code"] = code
     for field, value in changes.items():
         setattr(run, field, value)
-    if target not in LIVE:
+    if before in LIVE and target not in LIVE:
         run.finished_at = now
     run.save(update_fields=["status", "status_since", "finished_at", *changes])
     RunEvent.objects.create(run=run, attempt=run.attempt, status=target, code=code, note=note, by=by, at=now)
@@ -147,6 +147,7 @@ def claim(worker: Worker, *, now: datetime) -> Run | None:
         "worker": worker,
         "device": worker.device,
         "code_version": worker.version,
+        "environment": {**worker.versions, "driver": worker.driver},
         "lease_expires_at": now + LEASE,
         "heartbeat_at": now,
         "started_at": None,
@@ -280,6 +281,24 @@ def release_subject(run: Run, *, now: datetime) -> None:
     """Put the contribution that a lost check held back in its queue."""
     if run.kind == Run.Kind.VALIDATE and Contribution.objects.filter(pk=run.subject_id, status="validating").exists():
         contributions.requeue(run.subject_id, now=now)
+
+
+@transaction.atomic
+def mark_fault(run: Run, *, reason: str, by: User, now: datetime) -> Run:
+    """
+    Say that a run which refused its input did so by a fault of the platform, and start it again; return the new run.
+
+    The contribution that a check rejected waits for its checks again, and its institution is told why.
+    """
+    if not accounts.has_role(by, "operator"):
+        raise NotAllowed("Only an operator says that the platform was at fault.")
+    run = Run.objects.select_for_update().get(pk=run.pk)
+    if run.status != Status.FAILED_INPUT:
+        raise NotAllowed(f"{run} is {run.get_status_display().lower()}: it did not refuse its input.")
+    run = _move(run, Status.FAILED_PLATFORM, by=by, now=now, code=Code.FAULT, note=reason)
+    if run.kind == Run.Kind.VALIDATE:
+        contributions.reopen(run.subject_id, reason=reason, by=by, now=now)
+    return retry(run, reason=reason, by=by, now=now)
 
 
 def may_retry(run: Run) -> bool:

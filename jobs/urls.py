@@ -9,6 +9,7 @@ urlpatterns = [
     path("<int:pk>/status/", views.status, name="status"),
     path("<int:pk>/cancel/", views.cancel, name="cancel"),
     path("<int:pk>/retry/", views.retry, name="retry"),
+    path("<int:pk>/fault/", views.fault, name="fault"),
     path("<int:pk>/log/", views.log, name="log"),
     path("<int:pk>/log.txt", views.log_text, name="log_text"),
     path("of-contribution/<int:pk>/", views.of_contribution, name="of_contribution"),

@@ -21,7 +21,7 @@ from governance.releases.models import Candidate
 from jobs import estimates, health, logs, services, workers
 from jobs import evaluate as evaluation
 from jobs import pretrain as pretraining
-from jobs.forms import CancelForm, PretrainForm, RetryForm
+from jobs.forms import CancelForm, FaultForm, PretrainForm, RetryForm
 from jobs.lifecycle import ACTIVE, LIVE, Code, Status
 from jobs.models import Run, RunEvent
 from portal import charts
@@ -94,6 +94,7 @@ def _fragment(request: SignedInRequest, run: Run, *, refresh_url: str) -> dict[s
         "log": list(run.log.order_by("-seq")[:LOG_LINES])[::-1],
         "events": _events(run, names_workers=accounts.is_auditor(request.user)),
         "may_cancel": run.status in LIVE and accounts.has_role(request.user, "operator"),
+        "may_mark": run.status == Status.FAILED_INPUT and accounts.has_role(request.user, "operator"),
         "may_retry": services.may_retry(run) and accounts.has_role(request.user, "operator"),
     }
 
@@ -232,6 +233,18 @@ def retry(request: SignedInRequest, pk: int) -> HttpResponse:
         run, reason=form.cleaned_data["reason"], by=request.user, now=timezone.now(), **form.wanted()
     )
     messages.success(request, f"Started again as {again}.")
+    return redirect(again)
+
+
+def fault(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Ask what was wrong, then mark a run that refused its input as a fault of the platform and start it again."""
+    require(request, "operator")
+    run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
+    form = FaultForm(request.POST or None)
+    if not form.is_valid():
+        return render(request, "jobs/run_fault.html", {"run": run, "form": form}, status=422 if form.errors else 200)
+    again = services.mark_fault(run, reason=form.cleaned_data["reason"], by=request.user, now=timezone.now())
+    messages.success(request, f"{run} counts as a fault of the platform. Started again as {again}.")
     return redirect(again)
 
 

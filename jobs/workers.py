@@ -156,7 +156,8 @@ def code_version() -> str:
 
 
 def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}}
+    libraries = {name: _version(name) for name in LIBRARIES}
+    return {"python": platform.python_version(), **libraries, "image": settings.IMAGE_DIGEST}
 
 
 def _version(name: str) -> str:

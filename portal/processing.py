@@ -197,7 +197,7 @@ IMPERSONAL: dict[str, str] = {
     "board.AgendaItem": "text",
     "board.Motion": "title arithmetic",
     "jobs.Worker": "name host process queues version versions device driver gpu_type",
-    "jobs.Run": "title inputs config_sha256 code_version device result_sha256 gpu_type progress_text error",
+    "jobs.Run": "title inputs config_sha256 code_version device environment result_sha256 gpu_type progress_text error",
     "jobs.RunLog": "text",
     "jobs.Usage": "device",
     "jobs.Beat": "name",

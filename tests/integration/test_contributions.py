@@ -50,7 +50,9 @@ def do(target: Status, contribution: Contribution, by: User) -> Contribution:
     return services.withdraw(contribution, by=by, reason="No.", now=now)
 
 
-PAIRS = [pair for pair in itertools.product(Status, Status) if pair[1] != Status.DRAFT]  # nothing leads back to a draft
+# Nothing leads back to a draft; what is rejected may be checked again or not: test_faults.
+ELSEWHERE = (Status.REJECTED, Status.SUBMITTED)
+PAIRS = [pair for pair in itertools.product(Status, Status) if pair[1] != Status.DRAFT and pair != ELSEWHERE]
 
 
 @pytest.mark.parametrize(("before", "target"), PAIRS)
@@ -73,10 +75,12 @@ def test_only_the_moves_of_the_table_are_possible(at_status, steward, before, ta
     [
         (Status.VALIDATING, lambda c, by: services.submit(c, by=by, now=timezone.now())),
         (Status.DRAFT, lambda c, by: services.requeue(c.pk, now=timezone.now())),
+        (Status.REJECTED, lambda c, by: services.submit(c, by=by, now=timezone.now())),
+        (Status.REJECTED, lambda c, by: services.requeue(c.pk, now=timezone.now())),
         (Status.VALIDATING, lambda c, by: services.reject(c.pk, by=None, reason="No.", now=timezone.now())),
         (Status.REVIEW, lambda c, by: services.find_invalid(c.pk, reason="No.", now=timezone.now())),
     ],
-    ids=["submit", "requeue", "reject", "find_invalid"],
+    ids=["submit", "requeue", "submit_rejected", "requeue_rejected", "reject", "find_invalid"],
 )
 def test_verbs_with_the_same_target_are_kept_apart(at_status, steward, status, service):
     contribution = at_status(status)

@@ -1,0 +1,148 @@
+"""Contributions before they are submitted: begun, changed, begun again as the correction of another."""
+
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any
+
+from django.db import transaction
+
+from contributions import cards, kinds
+from contributions.lifecycle import Status
+from contributions.models import Contribution
+from contributions.reports import storable
+from contributions.rules import require_steward
+from portal.accounts.models import User
+from portal.audit import services as audit
+from portal.errors import DomainError
+from portal.institutions.models import Institution
+from portal.programmes import services as programmes
+from portal.programmes.models import BaseModel
+
+
+class KindNotOpen(DomainError):
+    """This kind of contribution cannot be made yet."""
+
+    code = "kind_not_open"
+
+
+class OtherProgramme(DomainError):
+    """A contribution stays in the programme that it was begun in."""
+
+    code = "other_programme"
+
+
+class NotADraft(DomainError):
+    """Title, base model and training card change only while the contribution is a draft."""
+
+    code = "not_a_draft"
+
+
+class CardRefused(DomainError):
+    """Something in the training card is wrong."""
+
+    code = "card_refused"
+    status = HTTPStatus.BAD_REQUEST
+
+
+class CannotReplace(DomainError):
+    """Only a rejected or withdrawn contribution is corrected by a new one, once."""
+
+    code = "cannot_replace"
+
+
+def _valid(card: dict[str, Any]) -> dict[str, Any]:
+    """Return a card as it is kept. What is wrong is refused at once: a small cell is never stored."""
+    wrong = [problem.sentence for problem in cards.problems(card) if not problem.missing]
+    if wrong:
+        raise CardRefused(" ".join(wrong))
+    return storable(card)
+
+
+@transaction.atomic
+def draft(
+    institution: Institution,
+    *,
+    kind: str,
+    title: str,
+    base_model: BaseModel | None,
+    training_card: dict[str, Any],
+    by: User,
+    now: datetime,
+    supersedes: Contribution | None = None,
+) -> Contribution:
+    """Begin a contribution. Needs no agreement yet: submit does."""
+    require_steward(by, institution)
+    if kind not in kinds.OPEN or base_model is None:
+        raise KindNotOpen("Generator weights and synthetic images can be contributed, each of a registered base model.")
+    programmes.require_takes(base_model.programme, kind)
+    training_card = _valid(training_card)
+    contribution = Contribution.objects.create(
+        programme=base_model.programme,
+        institution=institution,
+        kind=kind,
+        title=title,
+        base_model=base_model,
+        training_card=training_card,
+        status_since=now,
+        supersedes=supersedes,
+        created_by=by,
+        created_at=now,
+    )
+    facts = {"supersedes": supersedes.pk} if supersedes else {}
+    audit.record("contribution.drafted", contribution, by=by, kind=kind, base_model=str(base_model), **facts)
+    return contribution
+
+
+@transaction.atomic
+def change(
+    contribution: Contribution,
+    *,
+    by: User,
+    title: str | None = None,
+    base_model: BaseModel | None = None,
+    training_card: dict[str, Any] | None = None,
+) -> Contribution:
+    """Change what is given of a draft."""
+    require_steward(by, contribution.institution)
+    contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
+    if contribution.status != Status.DRAFT:
+        raise NotADraft(f"{contribution} is {contribution.get_status_display().lower()} and does not change any more.")
+    if base_model is not None and base_model.programme_id != contribution.programme_id:
+        raise OtherProgramme(
+            f"{base_model} belongs to {base_model.programme}, and {contribution} to {contribution.programme}. Begin "
+            "another contribution for it."
+        )
+    if training_card is not None:
+        training_card = _valid(training_card)
+    given = {"title": title, "base_model": base_model, "training_card": training_card}
+    changed = {
+        field: value for field, value in given.items() if value is not None and value != getattr(contribution, field)
+    }
+    for field, value in changed.items():
+        setattr(contribution, field, value)
+    if changed:
+        contribution.save(update_fields=list(changed))
+        audit.record("contribution.changed", contribution, by=by, fields=sorted(changed))
+    return contribution
+
+
+@transaction.atomic
+def replace(contribution: Contribution, *, by: User, now: datetime) -> Contribution:
+    """Begin the corrected contribution of a rejected or withdrawn one, with its training card."""
+    contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
+    if (successor := Contribution.objects.filter(supersedes=contribution).first()) is not None:
+        raise CannotReplace(f"A correction has been begun already: {successor}.", next_url=successor.get_absolute_url())
+    if contribution.status not in {Status.REJECTED, Status.RETURNED, Status.WITHDRAWN}:
+        raise CannotReplace(
+            f"{contribution} is {contribution.get_status_display().lower()}. Withdraw it before you replace it."
+        )
+    return draft(
+        contribution.institution,
+        kind=contribution.kind,
+        title=contribution.title,
+        base_model=contribution.base_model,
+        training_card=contribution.training_card,
+        by=by,
+        now=now,
+        supersedes=contribution,
+    )
