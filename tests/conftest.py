@@ -1,9 +1,13 @@
 """What every test shares: the services (tests/services.py), the clock, and the same few people."""
 
+import fcntl
 import math
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
@@ -21,7 +25,14 @@ Role = Membership.Role
 
 
 # What these make once for all their tests takes long: each stays in one process.
-TOGETHER = {"test_kit_fit", "test_kit_latent", "test_kit_prepare", "test_kit_synthetic", "test_kit_wheel"}
+TOGETHER = {
+    "test_kit_fit",
+    "test_kit_latent",
+    "test_kit_prepare",
+    "test_kit_synthetic",
+    "test_kit_wheel",
+    "test_upgrade",
+}
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
@@ -31,6 +42,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.path.stem in TOGETHER:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
     items.sort(key=lambda item: ("browser" not in item.keywords, "slow" not in item.keywords))
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings, django_db_blocker):
+    """Every process's database is a copy of one that was migrated once."""
+    with django_db_blocker.unblock():
+        connection.settings_dict["TEST"]["TEMPLATE"] = migrated_template()
+
+
+def migrated_template() -> str:
+    """Return the name of a migrated database; the first process that asks makes it, the others wait for it."""
+    name, made, database = "template_tests", Path(os.environ["TEST_SERVICES"]) / "template", connection.settings_dict
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            own, own_test = database["NAME"], database["TEST"]["NAME"]
+            database["TEST"]["NAME"] = name
+            connection.creation.create_test_db(verbosity=0, serialize=False)
+            connection.close()
+            connection.close_pool()  # nobody may be connected to what is copied
+            database["NAME"], database["TEST"]["NAME"] = own, own_test
+            made.touch()
+    return name
 
 
 @pytest.fixture(scope="session")

@@ -203,7 +203,6 @@ def sent_case(institution: Institution, agreement: Agreement, **prepared: Any) -
 def signed_case(case: SigningRequest, *, times: int = 3, now: datetime | None = None) -> SigningRequest:
     """The case with its next `times` signatures."""
     for _ in range(times):
-        case.refresh_from_db()
         if agreements.next_party(case) is not None:
             sign_next(case, now=now)
     case.refresh_from_db()

@@ -94,7 +94,7 @@ def _follow(
     stdout: IO[bytes], folder: Path, on_progress: OnProgress, should_stop: Callable[[], bool]
 ) -> dict[str, Any]:
     """Hand on the progress until the end; return the result, or the error that the processes told first."""
-    begun, said = False, dict[str, Any](type="nothing")
+    begun = False
     for line in _lines(stdout):
         stopping = should_stop()
         if stopping and not begun:
@@ -106,9 +106,9 @@ def _follow(
             begun = True
             if not stopping:
                 on_progress(event["done"], event["total"], event["text"], event["loss"])
-        elif event and said["type"] == "nothing":
-            said = event  # an error told later is one that it brought about
-    return said
+        elif event:
+            return event  # an error told later is one that it brought about
+    return {"type": "nothing"}
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:

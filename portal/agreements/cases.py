@@ -180,7 +180,7 @@ def confirm_cover(cover: CoveredInstitution, *, by: User, now: datetime) -> Cove
     """Agree, for a further hospital, to stand under the agreement. Confirming again changes nothing."""
     if not institutions.manages(by, cover.institution):
         raise NotAllowed(f"Only a principal investigator or data steward of {cover.institution} can confirm this.")
-    case = SigningRequest.objects.select_for_update().get(pk=cover.request_id)
+    case = SigningRequest.objects.locked().get(pk=cover.request_id)
     cover = CoveredInstitution.objects.select_for_update().get(pk=cover.pk)
     if cover.confirmed_at is not None:
         return cover
@@ -196,7 +196,7 @@ def confirm_cover(cover: CoveredInstitution, *, by: User, now: datetime) -> Cove
 def send(case: SigningRequest, *, by: User, now: datetime) -> SigningRequest:
     """Send a draft to its signers, the first of whom is told. Sending again changes nothing."""
     _require_preparer(by, case.institution)
-    case = SigningRequest.objects.select_for_update().get(pk=case.pk)
+    case = SigningRequest.objects.locked().get(pk=case.pk)
     if case.status == Status.SIGNING:
         return case
     _require_ready(case)
@@ -259,7 +259,7 @@ def may_decline(user: User, case: SigningRequest) -> bool:
 @transaction.atomic
 def decline(case: SigningRequest, *, by: User, reason: str, now: datetime) -> SigningRequest:
     """Refuse to sign, with a reason: the case ends, and everybody in it is told why."""
-    case = SigningRequest.objects.select_for_update().get(pk=case.pk)
+    case = SigningRequest.objects.locked().get(pk=case.pk)
     if case.status in OPEN and not may_decline(by, case):
         raise NotAllowed(f"Only those who are to sign {case} can decline it.")
     reason = _reason(reason, "decline")

@@ -135,6 +135,11 @@ class SigningRequestQuerySet(models.QuerySet["SigningRequest"]):
             involved |= ~Q(status=Status.DRAFT)
         return self.filter(involved)
 
+    def locked(self) -> "SigningRequestQuerySet":
+        """Lock the rows for a change, and bring what names them."""
+        rows = self.select_for_update(of=("self",))
+        return rows.select_related("agreement", "agreement_version__agreement", "institution")
+
 
 class SigningRequest(models.Model):
     """

@@ -149,7 +149,7 @@ def move(
     **changes: Any,
 ) -> SigningRequest:
     """Lock the case, check the move, save it and write the audit event: all or nothing."""
-    case = SigningRequest.objects.select_for_update().get(pk=case_id)
+    case = SigningRequest.objects.locked().get(pk=case_id)
     before = Status(case.status)
     name = verb(lifecycle.TRANSITIONS, before, target, subject=case)
     case.status, case.status_since = target, now
@@ -195,7 +195,7 @@ def sign(
     Raises:
         NotYourTurn, NameMismatch, CannotSign, NotProved: nothing was signed, and the sentence says why.
     """
-    case = SigningRequest.objects.select_for_update().get(pk=case.pk)
+    case = SigningRequest.objects.locked().get(pk=case.pk)
     signed = case.signatures.filter(signer=by).first()
     if signed is not None:
         return signed

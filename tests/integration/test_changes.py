@@ -32,7 +32,7 @@ from governance.board import services as boards
 from governance.board.models import Meeting, Motion, Review
 from governance.board.reviews import QUESTIONS
 from governance.releases.models import Candidate, Release
-from jobs import evaluate
+from jobs import evaluate, lifecycle
 from jobs import services as runs
 from portal import storage
 from portal.accounts import services as accounts
@@ -44,6 +44,7 @@ from portal.audit.models import AuditEvent
 from portal.institutions.models import Document, Institution, Invitation
 from portal.notifications import outbox
 from tests import attesting, factories
+from tests import runs as running
 from tests.integration.test_access_matrix import PLACEHOLDER, READS, clients, expected_rows, people, worlds
 
 __all__ = ["clients", "people", "worlds"]
@@ -167,6 +168,14 @@ def failed_run(world: SimpleNamespace) -> None:
     world.evaluation_run = run.pk
 
 
+def refused_run(world: SimpleNamespace) -> None:
+    evaluate.queue(Candidate.objects.get(slug=world.candidate), by=world.persona("operator"))
+    run = running.claim(factories.worker("gpu@site/1", queues=["gpu"]))
+    for status in (lifecycle.Status.RUNNING, lifecycle.Status.FAILED_INPUT):
+        runs.move(run, status, now=timezone.now())
+    world.evaluation_run = run.pk
+
+
 def newer_terms(world: SimpleNamespace) -> None:
     world.terms_version = terms.publish(text="# Terms\n", change_note="New.", by=None, now=timezone.now()).version
 
@@ -175,7 +184,8 @@ GIVEN: dict[str, Callable[[SimpleNamespace], None]] = {
     "cover": cover, "emptied": emptied, "announced": announced, "arrived": arrived,
     "withdrawn": withdrawn, "approved": approved, "begun": begun,
     "declared": declared, "ballot": ballot, "lapsed": lapsed, "tied": tied, "seat": seat, "outvoted": outvoted,
-    "stored": stored, "retried": retried, "failed_run": failed_run, "terms": newer_terms,
+    "stored": stored, "retried": retried, "failed_run": failed_run, "refused_run": refused_run,
+    "terms": newer_terms,
 }  # fmt: skip
 
 
