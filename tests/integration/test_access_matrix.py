@@ -154,7 +154,7 @@ def _is_on_record(name: str, status: str, verbs: list[str]) -> bool:
 
 @pytest.mark.slow
 def test_everybody_gets_the_expected_answer(worlds, clients, caplog):
-    caplog.set_level(logging.ERROR)  # a warning for each refusal, with where it was raised
+    caplog.set_level(logging.ERROR, "django.request")  # a warning for each refusal, with where it was raised
     if "WRITE_MATRIX" in os.environ:
         return write(worlds, clients)
     rows = expected_rows()
