@@ -7,7 +7,16 @@ from typing import Any
 from django.db import IntegrityError, transaction
 
 from contributions import lifecycle, uploads
-from contributions.drafts import CannotReplace, CardRefused, KindNotOpen, NotADraft, change, draft, replace
+from contributions.drafts import (
+    CannotReplace,
+    CardRefused,
+    KindNotOpen,
+    NotADraft,
+    OtherProgramme,
+    change,
+    draft,
+    replace,
+)
 from contributions.lifecycle import LIVE, Status
 from contributions.models import Contribution, ContributionFile
 from contributions.readiness import CardIncomplete, FilesIncomplete, manifest, obstacles
@@ -31,6 +40,7 @@ __all__ = [
     "FilesIncomplete",
     "KindNotOpen",
     "NotADraft",
+    "OtherProgramme",
     "TransitionNotAllowed",
     "add_evidence",
     "add_file",

@@ -96,6 +96,17 @@ def queue_run(
     return run
 
 
+def inputs_of_check(contribution: Contribution) -> dict[str, Any]:
+    """Return what the verdicts on a contribution follow from: its files, the base and the thresholds as they stand."""
+    base = contribution.base_model
+    return {
+        "manifest_sha256": contribution.manifest_sha256,
+        "base_sha256": base.sha256 if base else "",
+        "thresholds_sha256": digest(base.effective_config() if base else contribution.programme.thresholds),
+        "checks": sorted(contribution.programme.checks),
+    }
+
+
 def digest(document: Any) -> str:
     """Return the SHA-256 of a document as canonical JSON: sorted keys, no spaces."""
     return hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -308,7 +319,11 @@ def may_retry(run: Run) -> bool:
 
 @transaction.atomic
 def retry(run: Run, *, reason: str, by: User, now: datetime, **wanted: Any) -> Run:
-    """Queue a run again with the same inputs, as a new run; `wanted` (GPUs, limits) differs from the old one."""
+    """
+    Queue a run again with the same inputs, as a new run; `wanted` (GPUs, limits) differs from the old one.
+
+    A check is made by the base and the thresholds of today, so these are its inputs.
+    """
     if not accounts.has_role(by, "operator"):
         raise NotAllowed("Only an operator can start a run again.")
     if not may_retry(run):
@@ -316,7 +331,10 @@ def retry(run: Run, *, reason: str, by: User, now: datetime, **wanted: Any) -> R
     fields = ("programme", "institution", "gpu_count", "gpu_type", "gpu_memory_bytes", "wall_seconds", "stall_seconds")
     kept = {field: getattr(run, field) for field in fields}
     more = {**kept, **wanted, "retry_of": run, "retry_reason": reason}
-    return queue_run(run.kind, run.subject_id, title=run.title, inputs=run.inputs, by=by, now=now, **more)
+    inputs = run.inputs
+    if run.kind == Run.Kind.VALIDATE:
+        inputs = inputs_of_check(Contribution.objects.get(pk=run.subject_id))
+    return queue_run(run.kind, run.subject_id, title=run.title, inputs=inputs, by=by, now=now, **more)
 
 
 def overdue(*, now: datetime) -> list[Run]:

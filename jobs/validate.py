@@ -51,18 +51,11 @@ TOO_MUCH = {
 
 def queue_check(contribution: Contribution) -> Run:
     """Queue the checks of a submitted contribution."""
-    base = contribution.base_model
-    inputs = {
-        "manifest_sha256": contribution.manifest_sha256,
-        "base_sha256": base.sha256 if base else "",
-        "thresholds_sha256": services.digest(base.effective_config() if base else contribution.programme.thresholds),
-        "checks": sorted(contribution.programme.checks),
-    }
     return services.queue_run(
         Run.Kind.VALIDATE,
         contribution.pk,
         title=f"Check {contribution}",
-        inputs=inputs,
+        inputs=services.inputs_of_check(contribution),
         by=None,
         now=services.now(),
         programme=contribution.programme,

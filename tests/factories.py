@@ -202,6 +202,7 @@ def sent_case(institution: Institution, agreement: Agreement, **prepared: Any) -
 
 def signed_case(case: SigningRequest, *, times: int = 3, now: datetime | None = None) -> SigningRequest:
     """The case with its next `times` signatures."""
+    case.refresh_from_db()
     for _ in range(times):
         if agreements.next_party(case) is not None:
             sign_next(case, now=now)

@@ -162,13 +162,18 @@ def end_with_starter() -> None:
         sys.exit(EXIT_UNEXPECTED)  # it had ended already
 
 
-def launch(folder: str, processes: str) -> None:
+def launch(folder: str, processes: str) -> int:
     """Be torchrun. A failed process is not started again here: the engine does that, from the last checkpoint."""
     from torch.distributed import run  # noqa: PLC0415 -- slow import
 
     os.environ[STARTED_BY] = str(os.getpid())
     here = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", processes, "--max-restarts", "0"]
-    run.main([*here, "-m", __spec__.name, folder])
+    try:
+        run.main([*here, "-m", __spec__.name, folder])
+    except Exception:
+        traceback.print_exc(file=sys.stderr)
+        return EXIT_UNEXPECTED
+    return 0
 
 
 def work(folder: Path) -> int:
@@ -228,7 +233,6 @@ def _tuples(document: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     end_with_starter()
-    if sys.argv[1] == "--processes":
-        launch(sys.argv[3], sys.argv[2])
-    else:
-        sys.exit(work(Path(sys.argv[1])))
+    code = launch(sys.argv[3], sys.argv[2]) if sys.argv[1] == "--processes" else work(Path(sys.argv[1]))
+    sys.stderr.flush()
+    os._exit(code)  # a process group that was not taken leave of can keep an interpreter from ending

@@ -6,7 +6,7 @@ from django.utils import timezone
 from contributions import reports
 from contributions import services as contributions
 from contributions.models import ContributionFile
-from jobs import services
+from jobs import services, validate
 from jobs.lifecycle import Code, Status
 from jobs.models import Run
 from portal.accounts.models import User
@@ -24,7 +24,7 @@ States = ContributionFile.State
 
 def refuse(contribution) -> Run:
     """Let a worker find a contribution invalid, as jobs.validate does."""
-    queued = runs.queue(contribution.pk, Run.Kind.VALIDATE)
+    queued = validate.queue_check(contribution)
     run = services.claim(factories.worker("cpu@site/1", queues=["cpu"]), now=timezone.now())
     assert run == queued
     services.move(run, Status.RUNNING, now=timezone.now(), started_at=timezone.now())
@@ -77,6 +77,7 @@ def test_marked_it_is_checked_again_and_its_institution_is_told(refused, contrib
     assert reports.latest_results(contribution) == ([], [])
     told = Notification.objects.get(recipient=steward, subject=f"{contribution} is checked again")
     assert REASON in told.text
+    assert again.inputs["manifest_sha256"] == contribution.manifest_sha256 != ""
     verbs = ("run.marked_fault", "contribution.reopened")
     assert [AuditEvent.objects.get(verb=verb).actor_id for verb in verbs] == [operator.pk] * 2
 

@@ -222,7 +222,9 @@ def test_a_lost_role_drops_what_it_showed_and_keeps_the_page():
         socket = Socket(client)
         await socket.subscribe("runs")
         await sync_to_async(services.end_role)(role, by=None, now=timezone.now())
-        return await socket.told()
+        while "changed" in (told := await socket.told()):  # a worker of a test before may have been ending still
+            pass
+        return told
 
     assert asyncio.run(scenario()) == {"subscribed": []}
     assert is_in(client)

@@ -98,7 +98,7 @@ def test_too_little_memory_is_told_as_such(tmp_path):
     ranks._write(tmp_path, discs(), dataclasses.replace(CONFIG, batch=10**16), "cpu")
     alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     argv = [sys.executable, "-m", ranks.__name__, str(tmp_path)]
-    ended = subprocess.run(argv, env={**ranks._environment(1), **alone}, capture_output=True, check=False)
+    ended = subprocess.run(argv, env={**ranks._environment(1), **alone}, capture_output=True, check=False, timeout=300)
     said = json.loads(ended.stdout)
     assert (ended.returncode, said["type"], said["code"]) == (70, "error", "out_of_memory")
     with pytest.raises(MemoryError, match="Unable to allocate"):
