@@ -28,6 +28,7 @@ def _start() -> None:
     os.environ["APP_DATABASE_URL"] = environment["DATABASE_URL"]
     os.environ["DATABASE_URL"] = environment["MIGRATE_DATABASE_URL"]
     os.environ["TEST_SERVICES"] = str(root)
+    os.environ["PGOPTIONS"] = "-c lock_timeout=5min"  # two that wait for each other are a failure, and not a hang
     atexit.register(_stop)
 
 
