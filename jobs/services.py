@@ -313,8 +313,10 @@ def mark_fault(run: Run, *, reason: str, by: User, now: datetime) -> Run:
 
 
 def may_retry(run: Run) -> bool:
-    """Test if a run can be started again: one that stopped, and an evaluation, to compare its result."""
-    return run.status in RETRIED or (run.status == Status.SUCCEEDED and run.kind == Run.Kind.EVALUATE)
+    """Test if a run can be started again: one that stopped, once, and an evaluation, to compare its result."""
+    return (run.status in RETRIED and not run.retries.exists()) or (
+        run.status == Status.SUCCEEDED and run.kind == Run.Kind.EVALUATE
+    )
 
 
 @transaction.atomic
@@ -326,6 +328,8 @@ def retry(run: Run, *, reason: str, by: User, now: datetime, **wanted: Any) -> R
     """
     if not accounts.has_role(by, "operator"):
         raise NotAllowed("Only an operator can start a run again.")
+    if run.status in RETRIED and (again := run.retries.first()) is not None:
+        raise NotAllowed(f"{run} was started again already, as {again}.")
     if not may_retry(run):
         raise NotAllowed(f"{run} is {run.get_status_display().lower()}; only a stopped run is started again.")
     fields = ("programme", "institution", "gpu_count", "gpu_type", "gpu_memory_bytes", "wall_seconds", "stall_seconds")

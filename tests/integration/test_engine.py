@@ -186,6 +186,8 @@ def test_an_operator_starts_a_stopped_run_again_on_another_device(run, operator)
         "queued", run.subject_id, run.inputs, run, "More memory.",
     )  # fmt: skip
     assert {name: getattr(again, name) for name in wanted} == wanted
+    with pytest.raises(NotAllowed, match=f"started again already, as R-{again.pk} "):
+        services.retry(run, reason="Twice.", by=operator, now=timezone.now())
     facts = AuditEvent.objects.filter(verb="run.queued").latest("pk").facts
     assert (facts["retry_of"], facts["reason"]) == (run.pk, "More memory.")
 
