@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -86,11 +87,10 @@ def _load(text: str, path: Path) -> Ed25519PrivateKey:
 
 
 def _made_once(path: Path) -> str:
-    """Return the key in the data folder; whichever process comes first makes it, and the others read that one."""
+    """Return the key in the data folder; whichever thread comes first makes it, and the others read that one."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     if not path.exists():
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor, draft = tempfile.mkstemp(dir=path.parent)  # of this thread alone, and private
         with open(descriptor, "wb") as file:
             file.write(base64.b64encode(os.urandom(KEY_BYTES)))
             file.flush()
@@ -99,5 +99,5 @@ def _made_once(path: Path) -> str:
             os.link(draft, path)  # unlike a rename, it never replaces a key that is there
         except FileExistsError:
             pass
-        draft.unlink()
+        os.unlink(draft)
     return path.read_text()
