@@ -3,11 +3,14 @@
 import asyncio
 import json
 import time
+from urllib.parse import urlsplit
 
 import pytest
 from allauth.usersessions.models import UserSession
 from asgiref.sync import sync_to_async
 from asgiref.testing import ApplicationCommunicator
+from channels.layers import get_channel_layer
+from channels_redis.pubsub import RedisPubSubChannelLayer
 from django.core.cache import cache
 from django.db import IntegrityError, transaction
 from django.test import Client
@@ -20,6 +23,7 @@ from portal.accounts.models import ApiToken, User
 from portal.audit.models import AuditEvent
 from portal.institutions import memberships
 from portal.institutions.models import Membership
+from portal.settings import channels  # noqa: TID251 -- a function, which settings do not hand on
 from tests import factories
 
 SESSIONS = reverse("usersessions_list")
@@ -222,9 +226,26 @@ def test_a_lost_role_drops_what_it_showed_and_keeps_the_page():
         socket = Socket(client)
         await socket.subscribe("runs")
         await sync_to_async(services.end_role)(role, by=None, now=timezone.now())
-        while "changed" in (told := await socket.told()):  # a worker of a test before may have been ending still
-            pass
-        return told
+        return await socket.told()
 
     assert asyncio.run(scenario()) == {"subscribed": []}
     assert is_in(client)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_site_beside_ours_in_the_same_valkey_is_not_heard(settings):
+    """It has another database number, which publish and subscribe do not know."""
+    auditor = factories.consortium_person("Ada", "auditor")
+    auditor.set_password(factories.PASSWORD)
+    auditor.save()
+    client, ours = browser_of(auditor), settings.CHANNEL_LAYERS["default"]["CONFIG"]["hosts"][0]
+    beside = RedisPubSubChannelLayer(**channels(urlsplit(ours)._replace(path="/1").geturl()))
+
+    async def scenario() -> dict:
+        socket = Socket(client)
+        await socket.subscribe("runs")
+        await beside.group_send("live.runs", {"type": "changed", "name": "theirs"})
+        await get_channel_layer().group_send("live.runs", {"type": "changed", "name": "ours"})
+        return await socket.told()
+
+    assert asyncio.run(scenario()) == {"changed": "ours"}
