@@ -18,12 +18,9 @@ from pathlib import Path
 import pytest
 from django.db import transaction
 from django.db.models import Max
-from django.http import HttpResponse
-from django.shortcuts import render
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from portal import errors, views
 from portal.audit.models import AuditEvent
 from tests.integration.world import missing, shared_objects, site_objects
 
@@ -37,7 +34,6 @@ COLUMNS = ["method", "route", "path", "target", *PERSONAS]
 PLACEHOLDER = re.compile(r"{(\w+)}")
 READS = {"GET", "HEAD"}
 REFUSED = {"403", "404", "409"}
-ERROR_PAGES = {"400.html", "403.html", "404.html", "portal/domain_error.html"}
 REFUSALS = {"attempt.refused", "invitation.refused"}
 Row = dict[str, str]
 
@@ -86,22 +82,6 @@ def worlds(institution, programme, outsider, people, settings, log_origin) -> di
     own = shared | site_objects(institution)
     other = shared | site_objects(outsider.memberships.current().first().institution)
     return {"own": own, "other": other, "missing": missing(own)}
-
-
-@pytest.fixture(autouse=True)
-def _refusals_are_drawn_once(monkeypatch):
-    """Each page of a refusal is drawn once for everybody: drawn thousands of times, it takes a third of the time."""
-    drawn = set()
-
-    def once(request, template, context=None, *, status=200):
-        page = (template, getattr(request, "user", None))
-        if template in ERROR_PAGES and page in drawn:
-            return HttpResponse(status=status)
-        drawn.add(page)
-        return render(request, template, context, status=status)
-
-    monkeypatch.setattr(errors, "render", once)
-    monkeypatch.setattr(views, "render", once)
 
 
 @pytest.fixture
