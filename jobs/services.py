@@ -158,7 +158,7 @@ def claim(worker: Worker, *, now: datetime) -> Run | None:
         "worker": worker,
         "device": worker.device,
         "code_version": worker.version,
-        "environment": {**worker.versions, "driver": worker.driver},
+        "environment": {name: told for name, told in {**worker.versions, "driver": worker.driver}.items() if told},
         "lease_expires_at": now + LEASE,
         "heartbeat_at": now,
         "started_at": None,
