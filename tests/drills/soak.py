@@ -13,7 +13,7 @@ BATCH = 40  # a multiple of twenty
 def soak(site: Site, world: load.World, *, jobs: int) -> None:
     """Check `jobs` contributions, one in twenty hostile, in batches."""
     numbers = load.submit_many(world, 20, hostile_every=20, drawing_every=10)  # what is loaded once is loaded now
-    wait_until(lambda: load.settled(numbers), seconds=120, what="The end of every check")
+    wait_until(lambda: load.settled(numbers), seconds=load.PATIENCE_SECONDS, what="The end of every check")
     first, began = _memory(site), _processes(site)
     while len(numbers) < jobs:
         numbers += _checked(world, min(BATCH, jobs - len(numbers)))
