@@ -1,14 +1,14 @@
 """Files on their way in: announced, signed part by part, completed. The bytes go straight to the store."""
 
-import hashlib
 import unicodedata
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Sum
+from django.db.models import Count, Sum
 
 from contributions import kinds
 from contributions.lifecycle import Status
@@ -115,10 +115,25 @@ def used_bytes(institution: Institution) -> int:
     return rows.aggregate(total=Sum("size_bytes"))["total"] or 0
 
 
-def nearly_full() -> list[tuple[str, int]]:
-    """Return the institutions that use nine tenths of their room or more, with the bytes: the fullest first."""
-    rows = ContributionFile.objects.values_list("contribution__institution__name").annotate(used=Sum("size_bytes"))
-    return list(rows.filter(used__gte=0.9 * settings.UPLOAD_QUOTA_BYTES).order_by("-used"))
+@dataclass(frozen=True)
+class Room:
+    """What the files of one institution take, unfinished uploads included."""
+
+    institution: str
+    files: int
+    used_bytes: int
+    quota_bytes: int
+
+    @property
+    def is_nearly_full(self) -> bool:
+        return self.used_bytes >= 0.9 * self.quota_bytes
+
+
+def rooms() -> list[Room]:
+    """Return what each institution that has files uses of its room: the fullest first."""
+    rows = ContributionFile.objects.values_list("contribution__institution__name")
+    used = rows.annotate(files=Count("pk"), used=Sum("size_bytes")).order_by("-used")
+    return [Room(name, files, size_bytes, settings.UPLOAD_QUOTA_BYTES) for name, files, size_bytes in used]
 
 
 def _require_room(institution: Institution, *, name: str, size_bytes: int) -> None:
@@ -308,10 +323,7 @@ def promote_files(contribution_id: int) -> None:
     """
     for file in ContributionFile.objects.filter(contribution=contribution_id):
         version = storage.promote((storage.QUARANTINE, file.storage_key), (storage.VAULT, file.storage_key))
-        digest = hashlib.sha256()
-        for block in storage.stream(storage.VAULT, file.storage_key, version=version):
-            digest.update(block)
-        if digest.hexdigest() != file.sha256:
+        if storage.digest(storage.VAULT, file.storage_key, version=version) != file.sha256:
             raise CopyDamaged(f"The vault's copy of {file.name} is not the file that was checked.")
         file.vault_version = version
         file.save(update_fields=["vault_version"])

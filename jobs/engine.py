@@ -33,6 +33,10 @@ class PlatformFault(Exception):
     """Something of ours failed; the run is tried again."""
 
 
+class GaveWay(Exception):
+    """The work stopped for a run that goes first; it goes on later where it stood."""
+
+
 class Attempt:
     """
     One attempt of a run: its heartbeat in a thread of its own, its limits, its progress, its log, its stop sign.
@@ -116,6 +120,11 @@ class Attempt:
         if self.should_stop():
             raise services.Superseded(f"{self.run} was asked to stop ({self.stop_code}).")
 
+    def give_way(self) -> None:
+        """Raise GaveWay where a run that goes first waits for this worker: for work that can go on later."""
+        if services.somebody_waits(self.run, now=services.now()):
+            raise GaveWay(f"A run that goes before {self.run} waited.")
+
     def progress(self, done: int, total: int, text: str) -> None:
         self.check()
         services.progress(self.run, done=done, total=total, text=text, now=services.now())
@@ -177,6 +186,8 @@ def settle(attempt: Attempt, exc: Exception) -> None:
                 services.move(run, Status.FAILED_INPUT, now=now, code=Code.REFUSED, error=str(exc))
             case TransitionNotAllowed():  # its subject was withdrawn meanwhile
                 services.move(run, Status.CANCELLED, now=now, code=Code.SUBJECT_GONE, error=str(exc))
+            case GaveWay():
+                services.give_back(run, note=str(exc), code=Code.GAVE_WAY, now=now, at_once=True)
             case services.Superseded():
                 services.give_back(run, note=str(exc), code=Code.WORKER_LOST, now=now)
             case _:

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from contributions import uploads
-from jobs import estimates, workers
+from jobs import estimates, fixity, workers
 from jobs.lifecycle import ACTIVE, Status
 from jobs.models import Beat, Run, Worker
 from portal import storage
@@ -47,7 +47,7 @@ def findings(*, now: datetime) -> list[Finding]:
     """Return everything that is wrong, the worst first."""
     looks: list[Callable[..., Iterator[Finding]]] = [
         _broker, _store, _scheduler, _queues, _silent, _draining, _waiting, _stuck, _parked, _outbox, _log, _disks,
-        _quotas,
+        _quotas, _damaged,
     ]  # fmt: skip
     found = [finding for look in looks for finding in look(now=now)]
     return sorted(found, key=lambda finding: finding.tone != "bad")
@@ -217,10 +217,26 @@ def _disks(*, now: datetime) -> Iterator[Finding]:
 
 
 def _quotas(*, now: datetime) -> Iterator[Finding]:
-    for name, used in uploads.nearly_full():
+    for room in uploads.rooms():
+        if room.is_nearly_full:
+            yield Finding(
+                "quota_nearly_full",
+                "warn",
+                _("%(name)s has used %(used)s GiB of its storage.")
+                % {"name": room.institution, "used": f"{room.used_bytes / 2**30:.0f}"},
+                _("Ask them to withdraw what is superseded, or raise UPLOAD_QUOTA_BYTES."),
+                reverse("ops:storage"),
+            )
+
+
+def _damaged(*, now: datetime) -> Iterator[Finding]:
+    newest = fixity.newest(verification=True)
+    if newest is not None and newest.fault_count:
         yield Finding(
-            "quota_nearly_full",
-            "warn",
-            _("%(name)s has used %(used)s GiB of its storage.") % {"name": name, "used": f"{used / 2**30:.0f}"},
-            _("Ask them to withdraw what is superseded, or raise UPLOAD_QUOTA_BYTES."),
+            "files_damaged",
+            "bad",
+            _("%(count)s stored files are missing or have other bytes than were registered.")
+            % {"count": newest.fault_count},
+            _("Bring them back from the backup, then verify again. No worker uses a file whose hash differs."),
+            reverse("ops:storage"),
         )

@@ -28,6 +28,7 @@ class Code(models.TextChoices):
     DATABASE_AWAY = "database_away", "The database did not answer"
     FAULT = "fault", "A fault in the platform's code"
     DRAINED = "drained", "Its worker was asked to stop"
+    GAVE_WAY = "gave_way", "A run that goes first waited"
     ASKED = "asked", "Somebody cancelled it"
     SUBJECT_GONE = "subject_gone", "What it works on was withdrawn"
 

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from jobs import workers
+from jobs import fixity, workers
 from jobs.lifecycle import Status
 from jobs.models import Beat, Run, Usage
 from portal.notifications.models import OutboxMessage
@@ -41,7 +41,7 @@ class FromDatabase(Collector):
     """What the tables say: runs, workers, the scheduler, the outbox, machine time."""
 
     def collect(self) -> Iterator[Metric]:
-        yield from (self._runs(), self._oldest(), self._workers(), self._beats(), self._outbox(), self._used())
+        yield from (self._runs(), self._oldest(), self._workers(), self._beats(), self._outbox(), self._used(), self._files())
 
     def _runs(self) -> Metric:
         family = GaugeMetricFamily("portal_runs", "Runs by kind, queue and state.", labels=["kind", "queue", "status"])
@@ -87,4 +87,10 @@ class FromDatabase(Collector):
         family = GaugeMetricFamily("portal_gpu_seconds", "GPU-seconds of ended attempts, ever.", labels=["programme"])
         for slug, total in Usage.objects.order_by().values_list("programme__slug").annotate(n=Sum("gpu_seconds")):
             family.add_metric([slug or "none"], total)
+        return family
+
+    def _files(self) -> Metric:
+        family = GaugeMetricFamily("portal_files_at_fault", "Stored files missing or changed, as last verified.")
+        newest = fixity.newest(verification=True)
+        family.add_metric([], newest.fault_count if newest else 0)
         return family

@@ -68,6 +68,7 @@ class Run(models.Model):
         VALIDATE = "validate", "Check a contribution"
         PRETRAIN = "pretrain", "Pre-train an encoder"
         EVALUATE = "evaluate", "Evaluate a candidate"
+        INSPECT = "inspect", "Look through the store"
 
     class Queue(models.TextChoices):
         CPU = "cpu", "cpu"
@@ -75,7 +76,7 @@ class Run(models.Model):
 
     kind = models.CharField(max_length=20, choices=Kind)
     queue = models.CharField(max_length=4, choices=Queue)
-    subject_id = models.BigIntegerField(help_text="Contribution, corpus or candidate, by kind.")
+    subject_id = models.BigIntegerField(help_text="Contribution, corpus or candidate, by kind; 0: the site.")
     programme = models.ForeignKey(Programme, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     institution = models.ForeignKey(Institution, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
     title = models.CharField(max_length=300)
@@ -219,6 +220,39 @@ class RunSample(models.Model):
 
     def __str__(self) -> str:
         return f"{self.run_id} {self.at:%H:%M:%S}"
+
+
+class Inspection(models.Model):
+    """What a look through the store found: files that differ from what was registered, and what nobody needs."""
+
+    run = models.OneToOneField(Run, on_delete=models.PROTECT, related_name="inspection")
+    is_verification = models.BooleanField(help_text="Every registered file is read and hashed.")
+    position = models.CharField(max_length=60, blank=True, help_text="The last row verified; a later attempt goes on.")
+    file_count = models.PositiveIntegerField(default=0, help_text="Files that were read.")
+    byte_count = models.PositiveBigIntegerField(default=0)
+    fault_count = models.PositiveIntegerField(default=0)
+    faults = models.JSONField(default=list, blank=True, help_text="The first of them: what was registered and found.")
+    buckets = models.JSONField(default=dict, blank=True, help_text="Objects and bytes of each.")
+    leftovers = models.JSONField(
+        default=dict, blank=True, help_text="Of each kind: how many, how large, how many gone."
+    )
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(is_verification=True) | Q(file_count=0, position=""),
+                name="inspection_reads_if_verification",
+            ),
+            models.CheckConstraint(
+                condition=Q(fault_count=0, faults=[]) | Q(fault_count__gt=0) & ~Q(faults=[]),
+                name="inspection_faults_are_counted",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"inspection by R-{self.run_id}"
 
 
 class Usage(models.Model):

@@ -16,9 +16,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from jobs import health, ledger, maintenance, metrics, workers
+from jobs import estimates, health, ledger, maintenance, metrics, workers
 from jobs.forms import HOUR, BudgetForm, MaintenanceForm
-from jobs.lifecycle import ACTIVE, Status
+from jobs.lifecycle import ACTIVE, LIVE, Status
 from jobs.models import Maintenance, Run, Worker
 from jobs.views import require
 from portal.accounts import services as accounts
@@ -39,7 +39,7 @@ def workers_list(request: SignedInRequest) -> HttpResponse:
     held = {run.worker_id: run for run in Run.objects.filter(status__in=ACTIVE)}
     context = {
         "rows": [{"worker": row, "run": held.get(row.pk), "state": _state(row, held, now)} for row in rows],
-        "queues": [_queue(queue, now) for queue in Run.Queue.values],
+        "queues": _queues(now),
         "may_drain": accounts.has_role(request.user, "operator"),
     }
     return render(request, "jobs/_workers.html" if request.htmx else "jobs/workers.html", context)
@@ -56,17 +56,30 @@ def _state(worker: Worker, held: dict, now: datetime) -> tuple[str, str]:
     return ("active", _("At work")) if worker.pk in held else ("good", _("Idle"))
 
 
-def _queue(queue: str, now: datetime) -> dict[str, object]:
-    """Return how a queue does: waiting, at work, workers, the median wait of the last day."""
-    runs = Run.objects.filter(queue=queue)
+def _queues(now: datetime) -> list[dict[str, object]]:
+    """Return how each queue does, and in it each type of GPU that a run asks for or a worker has."""
+    asked = Run.objects.filter(status__in=LIVE).exclude(gpu_type="").values_list("queue", "gpu_type")
+    there = workers.living(now=now).exclude(gpu_type="").values_list("queues", "gpu_type")
+    types = {*asked, *((queue, gpu_type) for queues, gpu_type in there for queue in queues)}
+    return [_queue(*pair, now) for pair in sorted({*((queue, "") for queue in Run.Queue.values), *types})]
+
+
+def _queue(queue: str, gpu_type: str, now: datetime) -> dict[str, object]:
+    """Return how one does: waiting, at work, workers, the median wait of the last day, when the next begins."""
+    runs = Run.objects.filter(queue=queue, gpu_type=gpu_type)
     begun = runs.filter(started_at__gt=now - timedelta(days=1)).annotate(waited=F("started_at") - F("created_at"))
     waits = [run.waited.total_seconds() for run in begun]
+    waiting = runs.filter(status=Status.QUEUED).order_by("-priority", "pk")
+    living = workers.living(now=now).filter(queues__contains=[queue], draining_at=None)
+    following = waiting.first()
     return {
         "name": queue,
-        "waiting": runs.filter(status=Status.QUEUED).count(),
+        "gpu_type": gpu_type,
+        "waiting": waiting.count(),
         "active": runs.filter(status__in=ACTIVE).count(),
-        "workers": workers.living(now=now).filter(queues__contains=[queue], draining_at=None).count(),
+        "workers": (living.filter(gpu_type=gpu_type) if gpu_type else living).count(),
         "median_wait": median(waits) if waits else None,
+        "next": estimates.place(following, now=now) if following else None,
     }
 
 

@@ -30,6 +30,7 @@ MAX_FAULTS = 3
 BACK_OFF = timedelta(seconds=10)  # after the first fault, twice that after the second
 RING_AGAIN_AFTER = timedelta(seconds=20)  # a broker that forgot tells nobody
 MOST_RINGS = 200  # of one sweep: every message is one try to claim the run that is due first
+NO_FAULT = [Code.DRAINED, Code.GAVE_WAY]
 NO_CAPACITY_AFTER = timedelta(days=1)
 RETRIED = [Status.FAILED_PLATFORM, Status.CANCELLED, Status.TIMED_OUT]
 
@@ -48,6 +49,7 @@ PROFILES = {
     Run.Kind.VALIDATE: Profile("cpu", 10, 3600, 1200),
     Run.Kind.EVALUATE: Profile("gpu", 5, 12 * 3600, 3600),
     Run.Kind.PRETRAIN: Profile("gpu", 0, 7 * 24 * 3600, 3600),
+    Run.Kind.INSPECT: Profile("cpu", -10, 7 * 24 * 3600, 3600),
 }
 
 
@@ -149,8 +151,7 @@ def claim(worker: Worker, *, now: datetime) -> Run | None:
     worker = Worker.objects.get(pk=worker.pk)
     if worker.draining_at is not None or maintenance.is_on():
         return None
-    run = fitting(worker).filter(Q(not_before=None) | Q(not_before__lte=now))
-    run = run.select_for_update(skip_locked=True).order_by("-priority", "pk").first()
+    run = due(worker, now=now).select_for_update(skip_locked=True).order_by("-priority", "pk").first()
     if run is None:
         return None
     changes: dict[str, Any] = {
@@ -180,6 +181,16 @@ def fitting(worker: Worker) -> Any:
         gpu_count__lte=worker.gpu_count,
         gpu_memory_bytes__lte=worker.gpu_memory_bytes,
     )
+
+
+def due(worker: Worker, *, now: datetime) -> Any:
+    """Return the waiting runs that the worker could begin now."""
+    return fitting(worker).filter(Q(not_before=None) | Q(not_before__lte=now))
+
+
+def somebody_waits(run: Run, *, now: datetime) -> bool:
+    """Test if a run of a higher priority waits that the worker of this one could begin."""
+    return run.worker is not None and due(run.worker, now=now).filter(priority__gt=run.priority).exists()
 
 
 def able(run: Run) -> Any:
@@ -263,7 +274,7 @@ def give_back(run: Run, *, note: str, now: datetime, code: str = Code.FAULT, at_
     release_subject(held, now=now)
     if held.cancel_requested_at is not None:
         return _move(held, Status.CANCELLED, now=now, code=Code.ASKED)
-    faults = held.faults + (code != Code.DRAINED)
+    faults = held.faults + (code not in NO_FAULT)
     if faults >= MAX_FAULTS:
         error = f"Stopped after {faults} faults: {note} This is not your fault; an operator can start it again."
         return _move(held, Status.FAILED_PLATFORM, now=now, note=note, code=code, error=error, faults=faults)

@@ -9,7 +9,7 @@ from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution
 from governance.board import services as board
 from governance.releases.models import Release
-from jobs import engine, health, publish, services
+from jobs import engine, fixity, health, publish, services
 from jobs.evaluate import evaluate
 from jobs.lifecycle import LIVE, Code, Status
 from jobs.models import Run
@@ -28,6 +28,7 @@ WORK: dict[str, engine.Work] = {
     Run.Kind.VALIDATE: validate,
     Run.Kind.PRETRAIN: pretrain,
     Run.Kind.EVALUATE: evaluate,
+    Run.Kind.INSPECT: fixity.inspect,
 }
 
 
@@ -80,6 +81,12 @@ def tidy_outbox() -> None:
 def tidy_uploads() -> None:
     """Announce uploads that stand still, and give them up. Safe to deliver twice."""
     uploads.tidy(now=services.now())
+
+
+@shared_task(name="jobs.verify_files")
+def verify_files() -> None:
+    """Queue the verification of the stored files that is due. Safe to deliver twice."""
+    fixity.queue_due(now=services.now())
 
 
 @shared_task(name="jobs.sequence_log")

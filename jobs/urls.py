@@ -1,6 +1,6 @@
 from django.urls import path
 
-from jobs import ops_views, views
+from jobs import ops_views, storage_views, views
 
 app_name = "jobs"
 urlpatterns = [
@@ -22,5 +22,8 @@ urlpatterns = [
 ]
 ops_urlpatterns = [
     path("health/", ops_views.health_page, name="health"),
+    path("storage/", storage_views.show, name="storage"),
+    path("storage/verify/", storage_views.verify, name="storage_verify"),
+    path("storage/clear/", storage_views.clear, name="storage_clear"),
     path("maintenance/", ops_views.maintenance_page, name="maintenance"),
 ]

@@ -21,7 +21,7 @@ from governance.releases.models import Candidate
 from jobs import estimates, health, logs, services, workers
 from jobs import evaluate as evaluation
 from jobs import pretrain as pretraining
-from jobs.forms import CancelForm, FaultForm, PretrainForm, RetryForm
+from jobs.forms import CancelForm, FaultForm, PretrainForm, RetryForm, gpu_types
 from jobs.lifecycle import ACTIVE, LIVE, Code, Status
 from jobs.models import Run, RunEvent
 from portal import charts
@@ -31,7 +31,7 @@ from portal.errors import NotAllowed
 
 LOG_LINES = 200
 LOG_PAGE = 1000
-FILTERS = ("status", "kind", "queue", "code", "worker", "institution")
+FILTERS = ("status", "kind", "queue", "gpu_type", "code", "worker", "institution")
 WAITING = {ContributionStatus.SUBMITTED, ContributionStatus.VALIDATING}  # a run is about to exist
 
 
@@ -62,6 +62,7 @@ def list_(request: SignedInRequest) -> HttpResponse:
         "statuses": Status.choices,
         "kinds": Run.Kind.choices,
         "queues": Run.Queue.choices,
+        "gpu_types": gpu_types()[1:],
         "codes": Code.choices,
         "stuck": request.GET.get("stuck", ""),
         "may_start": accounts.has_role(request.user, "operator"),
@@ -184,6 +185,8 @@ def _subject_url(run: Run) -> str:
     """Return the page of what the run works on, or an empty string where it has none."""
     if run.kind == Run.Kind.VALIDATE:
         return reverse("contributions:show", args=[run.subject_id])
+    if run.kind == Run.Kind.INSPECT:
+        return reverse("ops:storage")
     return reverse("benchmarks:leaderboard") if run.kind == Run.Kind.EVALUATE else ""
 
 

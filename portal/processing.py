@@ -199,6 +199,7 @@ IMPERSONAL: dict[str, str] = {
     "jobs.Worker": "name host process queues version versions device driver gpu_type",
     "jobs.Run": "title inputs config_sha256 code_version device environment result_sha256 gpu_type progress_text error",
     "jobs.RunLog": "text",
+    "jobs.Inspection": "position faults buckets leftovers",
     "jobs.Usage": "device",
     "jobs.Beat": "name",
     "jobs.Maintenance": "message",

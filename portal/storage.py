@@ -1,7 +1,8 @@
 """The object store: three buckets, presigned parts, promotion, streams. The only module that speaks boto3."""
 
 import functools
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -37,6 +38,24 @@ class Part:
     etag: str
     sha256: str
     arrived_at: datetime
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One object that lies in a bucket, as its newest version."""
+
+    key: str
+    size_bytes: int
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class OpenUpload:
+    """A multipart upload of quarantine that nobody has completed or aborted."""
+
+    key: str
+    upload_id: str
+    begun_at: datetime
 
 
 def bucket_name(bucket: str) -> str:
@@ -217,6 +236,46 @@ def stream(bucket: str, key: str, *, version: str = "") -> Iterator[bytes]:
             yield block
     except BotoCoreError as exc:
         raise Unavailable("The object store broke off while an object was read.") from exc
+
+
+def digest(
+    bucket: str, key: str, *, version: str = "", on_block: Callable[[int], None] = lambda size_bytes: None
+) -> str | None:
+    """
+    Read an object and return its SHA-256 (hex), or None where there is none.
+
+    `on_block` gets the number of bytes of each block as it comes; what it raises ends the reading.
+    """
+    found = hashlib.sha256()
+    try:
+        for block in stream(bucket, key, version=version):
+            found.update(block)
+            on_block(len(block))
+    except ClientError as exc:
+        if exc.response["ResponseMetadata"].get("HTTPStatusCode") == HTTPStatus.NOT_FOUND:
+            return None
+        raise
+    return found.hexdigest()
+
+
+def objects(bucket: str) -> Iterator[Stored]:
+    """Yield what lies in a bucket, by key."""
+    for row in _listed("list_objects_v2", "Contents", bucket):
+        yield Stored(row["Key"], row["Size"], row["LastModified"])
+
+
+def open_uploads() -> Iterator[OpenUpload]:
+    """Yield the uploads that are under way in quarantine, abandoned ones too."""
+    for row in _listed("list_multipart_uploads", "Uploads", QUARANTINE):
+        yield OpenUpload(row["Key"], row["UploadId"], row["Initiated"])
+
+
+def _listed(operation: str, rows: str, bucket: str) -> Iterator[dict[str, Any]]:
+    try:
+        for page in _s3().get_paginator(operation).paginate(Bucket=bucket_name(bucket)):
+            yield from page.get(rows, [])
+    except BotoCoreError as exc:
+        raise Unavailable(f"The object store did not answer ({operation}).") from exc
 
 
 def put(bucket: str, key: str, content: bytes | IO[bytes], *, content_type: str = "application/octet-stream") -> None:

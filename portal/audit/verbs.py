@@ -165,6 +165,7 @@ SENTENCES: dict[str, str] = {
     "run.lost": "{actor} lost the worker of {subject}; it waits again",
     "run.cancel_requested": "{actor} asked the worker to stop {subject}",
     "run.cancelled": "{actor} cancelled {subject}",
+    "store.cleared": "{actor} removed from the store what nobody needs ({subject})",
     "worker.drained": "{actor} lets {subject} finish what it holds and take nothing more",
     "worker.resumed": "{actor} lets {subject} take runs again",
     "budget.set": "{actor} set the machine time of {subject}",

@@ -169,11 +169,11 @@ def test_the_rows_are_a_fragment(check, operator, sign_in):
 
 def test_the_list_asks_the_same_number_of_questions(candidate, operator, sign_in, django_assert_num_queries):
     client = sign_in(operator)
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(10):
         client.get("/runs/")
     for number in (1, 2, 3):
         services.queue_run(Run.Kind.EVALUATE, number, title="Evaluate", inputs={}, by=operator, now=timezone.now())
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(10):
         client.get("/runs/")
 
 

@@ -149,6 +149,7 @@ def test_metrics_need_the_token_or_an_operator(client, operator, steward, sign_i
     assert 'portal_runs{kind="evaluate",queue="gpu",status="queued"} 1.0' in text
     assert "portal_beat_age_seconds" in text
     assert "portal_requests_total" in text
+    assert "portal_files_at_fault 0.0" in text
     assert sign_in(operator).get("/metrics").status_code == 200
 
 

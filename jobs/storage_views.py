@@ -1,0 +1,88 @@
+"""What operators see of the object store: is every file still what was registered, what is left over, who uses it."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from contributions import uploads
+from jobs import fixity, leftovers
+from jobs.lifecycle import LIVE
+from jobs.models import Inspection, Run
+from jobs.ops_views import READERS
+from jobs.views import require
+from portal.accounts import services as accounts
+from portal.accounts.requests import SignedInRequest
+
+BUCKETS = {
+    "quarantine": gettext_lazy("What sites have sent and no board has seen; ethics documents."),
+    "vault": gettext_lazy("Checked contributions with their evidence, base models, data sets, candidates."),
+    "releases": gettext_lazy("Released files and the checkpoints of the log; nobody can delete these."),
+}
+LEFTOVERS = {
+    "upload": gettext_lazy("Parts of uploads that no draft continues"),
+    "copy": gettext_lazy("Files in quarantine whose checked copy is in the vault"),
+    "unknown": gettext_lazy("Objects in quarantine that belong to nothing"),
+    "stray": gettext_lazy("Objects in vault or releases that belong to nothing; these are never removed from here"),
+}
+
+
+@require_GET
+def show(request: SignedInRequest) -> HttpResponse:
+    """Show what the last look through the store found, and what each institution uses."""
+    require(request, *READERS)
+    live = Run.objects.filter(kind=Run.Kind.INSPECT, status__in=LIVE).first()
+    newest = fixity.newest()
+    context = {
+        "live": live,
+        "verified": fixity.newest(verification=True),
+        "newest": newest,
+        "buckets": _buckets(newest),
+        "leftovers": _leftovers(newest),
+        "removable": sum(row["count"] - row["removed"] for row in _leftovers(newest) if row["is_removable"]),
+        "rooms": uploads.rooms(),
+        "may_act": accounts.has_role(request.user, "operator"),
+    }
+    return render(request, "jobs/_storage.html" if request.htmx else "jobs/storage.html", context)
+
+
+def _buckets(inspection: Inspection | None) -> list[dict[str, Any]]:
+    found = inspection.buckets if inspection else {}
+    return [{"name": name, "text": text, **found[name]} for name, text in BUCKETS.items() if name in found]
+
+
+def _leftovers(inspection: Inspection | None) -> list[dict[str, Any]]:
+    found = inspection.leftovers if inspection else {}
+    return [
+        {"text": text, "is_removable": kind in leftovers.REMOVED, **found[kind]}
+        for kind, text in LEFTOVERS.items()
+        if kind in found
+    ]
+
+
+@require_POST
+def verify(request: SignedInRequest) -> HttpResponse:
+    """Queue the verification of every stored file."""
+    run = fixity.queue(by=request.user, now=timezone.now())
+    messages.success(request, _("%(run)s reads every file; runs that check contributions go first.") % {"run": run})
+    return redirect("ops:storage")
+
+
+@require_http_methods(["GET", "POST"])
+def clear(request: SignedInRequest) -> HttpResponse:
+    """Ask, then queue the removal of what is left over in quarantine."""
+    require(request, "operator")
+    if request.method == "GET":
+        rows = [row for row in _leftovers(fixity.newest()) if row["is_removable"]]
+        return render(request, "jobs/storage_clear.html", {"leftovers": rows})
+    run = fixity.queue(verify=False, clear=True, by=request.user, now=timezone.now())
+    if run.inputs["clear"]:
+        messages.success(request, _("%(run)s removes what nobody needs.") % {"run": run})
+    else:
+        messages.info(request, _("%(run)s reads the files first. Ask again when it has ended.") % {"run": run})
+    return redirect("ops:storage")
