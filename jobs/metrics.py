@@ -41,7 +41,8 @@ class FromDatabase(Collector):
     """What the tables say: runs, workers, the scheduler, the outbox, machine time."""
 
     def collect(self) -> Iterator[Metric]:
-        yield from (self._runs(), self._oldest(), self._workers(), self._beats(), self._outbox(), self._used(), self._files())
+        looks = (self._runs, self._oldest, self._workers, self._beats, self._outbox, self._used, self._files)
+        yield from (look() for look in looks)
 
     def _runs(self) -> Metric:
         family = GaugeMetricFamily("portal_runs", "Runs by kind, queue and state.", labels=["kind", "queue", "status"])
