@@ -23,7 +23,7 @@ from portal.accounts.models import ApiToken, User
 from portal.audit.models import AuditEvent
 from portal.institutions import memberships
 from portal.institutions.models import Membership
-from portal.settings import channels  # noqa: TID251 -- a function, which settings do not hand on
+from portal.valkey import channels
 from tests import factories
 
 SESSIONS = reverse("usersessions_list")
