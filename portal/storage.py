@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -94,9 +95,11 @@ def _public_s3() -> Any:
     return _client(settings.S3_PUBLIC_URL)
 
 
-def _call(operation: str, **kwargs: Any) -> Any:
+@contextmanager
+def _answered(operation: str) -> Iterator[None]:
+    """Turn a store that is away into Unavailable; what it refuses passes as it is."""
     try:
-        return getattr(_s3(), operation)(**kwargs)
+        yield
     except (BotoCoreError, ClientError) as exc:
         status = exc.response["ResponseMetadata"].get("HTTPStatusCode", 0) if isinstance(exc, ClientError) else 503
         if status >= 500:
@@ -104,6 +107,11 @@ def _call(operation: str, **kwargs: Any) -> Any:
                 f"The object store did not answer ({operation}). Nothing is lost; try again in a minute."
             ) from exc
         raise
+
+
+def _call(operation: str, **kwargs: Any) -> Any:
+    with _answered(operation):
+        return getattr(_s3(), operation)(**kwargs)
 
 
 def ensure_buckets() -> None:
@@ -160,13 +168,12 @@ def list_parts(key: str, upload_id: str) -> list[Part]:
     """Return the parts that the store holds, by number."""
     pages = _s3().get_paginator("list_parts").paginate(Bucket=bucket_name(QUARANTINE), Key=key, UploadId=upload_id)
     try:
-        rows = [row for page in pages for row in page.get("Parts", [])]
+        with _answered("list_parts"):
+            rows = [row for page in pages for row in page.get("Parts", [])]
     except ClientError as exc:
         if exc.response["Error"]["Code"] == "NoSuchUpload":
             return []
         raise
-    except BotoCoreError as exc:
-        raise Unavailable("The object store did not answer (list_parts).") from exc
     return [
         Part(row["PartNumber"], row["Size"], row["ETag"], row.get("ChecksumSHA256", ""), row["LastModified"])
         for row in rows
@@ -271,11 +278,9 @@ def open_uploads() -> Iterator[OpenUpload]:
 
 
 def _listed(operation: str, rows: str, bucket: str) -> Iterator[dict[str, Any]]:
-    try:
+    with _answered(operation):
         for page in _s3().get_paginator(operation).paginate(Bucket=bucket_name(bucket)):
             yield from page.get(rows, [])
-    except BotoCoreError as exc:
-        raise Unavailable(f"The object store did not answer ({operation}).") from exc
 
 
 def put(bucket: str, key: str, content: bytes | IO[bytes], *, content_type: str = "application/octet-stream") -> None:
