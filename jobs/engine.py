@@ -21,6 +21,7 @@ from portal.logging import run_id as run_id_of_log
 logger = logging.getLogger(__name__)
 LOOK_SECONDS = 1.0  # how often the row is looked at: somebody may have cancelled
 HEARTBEAT_SECONDS = 5.0
+TELL_SECONDS = 1.0  # how often long work tells how far it is, and looks who waits
 GRACE_SECONDS = 3.0  # for work that was asked to stop; then its process is ended
 DATABASE_PATIENCE_SECONDS = 60.0
 
@@ -47,7 +48,7 @@ class Attempt:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.stop_code = ""  # why the work must stop
-        self._asked_at = 0.0
+        self._asked_at = self._told_at = 0.0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"heartbeat-{run.pk}", daemon=True)
         self._meter = meter.Meter()
@@ -120,14 +121,24 @@ class Attempt:
         if self.should_stop():
             raise services.Superseded(f"{self.run} was asked to stop ({self.stop_code}).")
 
-    def give_way(self) -> None:
-        """Raise GaveWay where a run that goes first waits for this worker: for work that can go on later."""
-        if services.somebody_waits(self.run, now=services.now()):
-            raise GaveWay(f"A run that goes before {self.run} waited.")
-
     def progress(self, done: int, total: int, text: str) -> None:
         self.check()
         services.progress(self.run, done=done, total=total, text=text, now=services.now())
+
+    def breathe(self, done: int, total: int, text: str) -> bool:
+        """
+        Between two steps of work that can go on later: stop if asked to; once a second tell how far it is and give way.
+
+        Return whether a second was over. Raises GaveWay where a run that goes first waits for this worker.
+        """
+        self.check()
+        if time.monotonic() - self._told_at < TELL_SECONDS:
+            return False
+        self._told_at = time.monotonic()
+        self.progress(done, total, text)
+        if services.somebody_waits(self.run, now=services.now()):
+            raise GaveWay(f"A run that goes before {self.run} waited.")
+        return True
 
     def log(self, text: str) -> None:
         logs.write(self.run, text)

@@ -5,7 +5,6 @@ Fixity is the archivists' word for it (PREMIS 3.0, 1.5.2; NDSA Levels of Digital
 was stored at fixed intervals, and compare.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,7 +28,6 @@ from portal.institutions.models import Document
 from portal.programmes.models import BaseModel
 
 VERIFY_EVERY = timedelta(days=30)
-TELL_SECONDS = 1.0
 MOST_FAULTS = 200  # that are kept with their names; all are counted
 SITE = 0  # the subject of these runs
 
@@ -137,10 +135,10 @@ def inspect(attempt: Attempt) -> None:
     row.buckets, row.leftovers = leftovers.take_stock(attempt, clear=run.inputs["clear"])
     with services.fenced(run):
         row.finished_at = services.now()
-        row.save()
+        row.save(update_fields=["buckets", "leftovers", "finished_at"])
         if run.inputs["clear"]:
-            removed = sum(one["removed"] for one in row.leftovers.values())
-            audit.record("store.cleared", run, by=run.requested_by, removed=removed)
+            row.refresh_from_db(fields=["removed_count"])
+            audit.record("store.cleared", run, by=run.requested_by, removed=row.removed_count)
         found = {"files": row.file_count, "bytes": row.byte_count, "faults": row.fault_count, "first": row.faults}
         services.succeed(run, result_sha256=services.digest(found), now=services.now())
 
@@ -151,7 +149,7 @@ class Verification:
     def __init__(self, attempt: Attempt, row: Inspection) -> None:
         self.attempt, self.row = attempt, row
         self.total = sum(rows.count() for rows, _ in TABLES.values())
-        self.read_bytes, self.told_at, self.name = 0, 0.0, ""
+        self.read_bytes, self.name = 0, ""
 
     def read(self) -> None:
         """Hash what every row names. Raises GaveWay or Superseded between two blocks."""
@@ -167,6 +165,7 @@ class Verification:
     def _look(self, file: Registered) -> dict[str, str] | None:
         """Return what is wrong with a file, or None."""
         self.name = file.name
+        self._between(0)  # also where nothing is there to be read
         found = storage.digest(file.bucket, file.key, version=file.version, on_block=self._between)
         if found == file.sha256:
             return None
@@ -175,13 +174,9 @@ class Verification:
         return {**names, "sha256": file.sha256, "found": found or ""}
 
     def _between(self, size_bytes: int) -> None:
-        self.attempt.check()
         self.read_bytes += size_bytes
-        if time.monotonic() - self.told_at >= TELL_SECONDS:
-            self.told_at = time.monotonic()
-            done = self.row.file_count  # a base's row may name two files
-            self.attempt.progress(done, max(done, self.total), f"Reading {self.name}")
-            self.attempt.give_way()
+        done = self.row.file_count  # a base's row may name two files
+        if self.attempt.breathe(done, max(done, self.total), f"Reading {self.name}"):
             self._keep()
 
     def _add(self, place: str, found: list[dict[str, str]], files: int, size_bytes: int) -> None:

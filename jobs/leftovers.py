@@ -6,12 +6,15 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any
 
+from django.db.models import F
+
 from contributions.corpora.models import DataSet
 from contributions.lifecycle import Status
 from contributions.models import ContributionFile, Evidence
 from governance.releases.models import Candidate, ReleaseFile
 from jobs import services
 from jobs.engine import Attempt
+from jobs.models import Inspection
 from portal import storage
 from portal.institutions.models import Document
 from portal.programmes.models import BaseModel
@@ -40,10 +43,10 @@ def take_stock(attempt: Attempt, *, clear: bool) -> tuple[dict[str, Any], dict[s
     """Count what each bucket holds and what is left over there, and remove that from quarantine if `clear`."""
     buckets: dict[str, Any] = {bucket: {"count": 0, "bytes": 0} for bucket in BUCKETS}
     left: dict[str, Any] = {}
-    for found in [*(_of_bucket(bucket, buckets[bucket]) for bucket in BUCKETS), _uploads()]:
+    for found in [*(_of_bucket(attempt, bucket, buckets[bucket]) for bucket in BUCKETS), _uploads()]:
         for leftover in found:
             attempt.check()
-            _note(left, leftover, is_removed=clear and _remove(leftover))
+            _note(left, leftover, is_removed=clear and _remove(attempt, leftover))
     return buckets, left
 
 
@@ -56,12 +59,13 @@ def _note(left: dict[str, Any], leftover: Leftover, *, is_removed: bool) -> None
         row["examples"].append(f"{leftover.bucket}/{leftover.key}")
 
 
-def _of_bucket(bucket: str, counted: dict[str, int]) -> Iterator[Leftover]:
+def _of_bucket(attempt: Attempt, bucket: str, counted: dict[str, int]) -> Iterator[Leftover]:
     settled_before = services.now() - SETTLED_AFTER
     listed = storage.objects(bucket)
     while some := list(islice(listed, AT_ONCE)):
         counted["count"] += len(some)
         counted["bytes"] += sum(one.size_bytes for one in some)
+        attempt.progress(counted["count"], counted["count"], f"Listing what lies in {bucket}")
         kinds = _kinds(bucket, [one.key for one in some])
         for one in some:
             if kinds[one.key] and one.changed_at <= settled_before:
@@ -108,26 +112,32 @@ def _copied(keys: list[str]) -> set[str]:
 def _uploads() -> Iterator[Leftover]:
     """Yield the uploads that no draft continues, with the bytes of their parts."""
     settled_before = services.now() - SETTLED_AFTER
-    going_on = ContributionFile.objects.filter(state=ContributionFile.State.UPLOADING)
+    rows = ContributionFile.objects.filter(state=ContributionFile.State.UPLOADING)
+    going_on = set(rows.values_list("storage_key", "upload_id"))
     for upload in storage.open_uploads():
-        is_known = going_on.filter(storage_key=upload.key, upload_id=upload.upload_id).exists()
-        if not is_known and upload.begun_at <= settled_before:
+        if (upload.key, upload.upload_id) not in going_on and upload.begun_at <= settled_before:
             parts = storage.list_parts(upload.key, upload.upload_id)
             size_bytes = sum(part.size_bytes for part in parts)
             yield Leftover("upload", storage.QUARANTINE, upload.key, size_bytes, upload.upload_id)
 
 
-def _remove(leftover: Leftover) -> bool:
+def _remove(attempt: Attempt, leftover: Leftover) -> bool:
     """Remove a leftover; return whether it is gone. A copy stays where the vault's own is not sound."""
+    if leftover.kind not in REMOVED or leftover.kind == "copy" and not _is_in_vault(attempt, leftover.key):
+        return False
+    attempt.log(f"Removing {leftover.bucket}/{leftover.key}.")
     if leftover.kind == "upload":
         storage.abort_multipart(leftover.key, leftover.upload_id)
-        return True
-    if leftover.kind not in REMOVED or leftover.kind == "copy" and not _is_in_vault(leftover.key):
-        return False
-    storage.delete(leftover.bucket, leftover.key)
+    else:
+        storage.delete(leftover.bucket, leftover.key)
+    Inspection.objects.filter(run=attempt.run).update(removed_count=F("removed_count") + 1)
     return True
 
 
-def _is_in_vault(key: str) -> bool:
+def _is_in_vault(attempt: Attempt, key: str) -> bool:
     file = ContributionFile.objects.get(storage_key=key)
-    return storage.digest(storage.VAULT, key, version=file.vault_version) == file.sha256
+
+    def between(size_bytes: int) -> None:
+        attempt.breathe(0, 0, f"Reading the vault's copy of {file.name}")
+
+    return storage.digest(storage.VAULT, key, version=file.vault_version, on_block=between) == file.sha256

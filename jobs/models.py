@@ -236,6 +236,7 @@ class Inspection(models.Model):
     leftovers = models.JSONField(
         default=dict, blank=True, help_text="Of each kind: how many, how large, how many gone."
     )
+    removed_count = models.PositiveIntegerField(default=0, help_text="By all attempts; each is counted as it goes.")
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

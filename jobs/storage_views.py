@@ -20,9 +20,9 @@ from portal.accounts import services as accounts
 from portal.accounts.requests import SignedInRequest
 
 BUCKETS = {
-    "quarantine": gettext_lazy("What sites have sent and no board has seen; ethics documents."),
+    "quarantine": gettext_lazy("What sites have sent, until it is checked and copied; ethics documents."),
     "vault": gettext_lazy("Checked contributions with their evidence, base models, data sets, candidates."),
-    "releases": gettext_lazy("Released files and the checkpoints of the log; nobody can delete these."),
+    "releases": gettext_lazy("Released files, and the checkpoints of the log, which nobody can delete."),
 }
 LEFTOVERS = {
     "upload": gettext_lazy("Parts of uploads that no draft continues"),
@@ -38,13 +38,14 @@ def show(request: SignedInRequest) -> HttpResponse:
     require(request, *READERS)
     live = Run.objects.filter(kind=Run.Kind.INSPECT, status__in=LIVE).first()
     newest = fixity.newest()
+    left = _leftovers(newest)
     context = {
         "live": live,
         "verified": fixity.newest(verification=True),
         "newest": newest,
         "buckets": _buckets(newest),
-        "leftovers": _leftovers(newest),
-        "removable": sum(row["count"] - row["removed"] for row in _leftovers(newest) if row["is_removable"]),
+        "leftovers": left,
+        "removable": sum(row["count"] - row["removed"] for row in left if row["is_removable"]),
         "rooms": uploads.rooms(),
         "may_act": accounts.has_role(request.user, "operator"),
     }
@@ -68,9 +69,7 @@ def _leftovers(inspection: Inspection | None) -> list[dict[str, Any]]:
 @require_POST
 def verify(request: SignedInRequest) -> HttpResponse:
     """Queue the verification of every stored file."""
-    run = fixity.queue(by=request.user, now=timezone.now())
-    messages.success(request, _("%(run)s reads every file; runs that check contributions go first.") % {"run": run})
-    return redirect("ops:storage")
+    return _told(request, fixity.queue(by=request.user, now=timezone.now()), wanted="verify")
 
 
 @require_http_methods(["GET", "POST"])
@@ -80,9 +79,13 @@ def clear(request: SignedInRequest) -> HttpResponse:
     if request.method == "GET":
         rows = [row for row in _leftovers(fixity.newest()) if row["is_removable"]]
         return render(request, "jobs/storage_clear.html", {"leftovers": rows})
-    run = fixity.queue(verify=False, clear=True, by=request.user, now=timezone.now())
-    if run.inputs["clear"]:
-        messages.success(request, _("%(run)s removes what nobody needs.") % {"run": run})
+    return _told(request, fixity.queue(verify=False, clear=True, by=request.user, now=timezone.now()), wanted="clear")
+
+
+def _told(request: SignedInRequest, run: Run, *, wanted: str) -> HttpResponse:
+    """Say what begins: only one look goes through the store at a time, and another may be under way."""
+    if run.inputs[wanted]:
+        messages.success(request, _("%(run)s begins; runs that check contributions go first.") % {"run": run})
     else:
-        messages.info(request, _("%(run)s reads the files first. Ask again when it has ended.") % {"run": run})
+        messages.warning(request, _("%(run)s is under way. Ask again when it has ended.") % {"run": run})
     return redirect("ops:storage")

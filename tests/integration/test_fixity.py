@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from botocore.stub import Stubber
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -125,7 +126,7 @@ def ethics_document(institution, content: bytes):
 
 def test_it_goes_back_for_a_check_and_goes_on_where_it_stood(file, base, monkeypatch):
     """The second file is reached when a check of another contribution is queued."""
-    monkeypatch.setattr(fixity, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(engine, "TELL_SECONDS", 0.0)
     run = fixity.queue(by=None, now=timezone.now())
     real = storage.digest
 
@@ -162,6 +163,33 @@ def test_an_attempt_that_lost_the_run_writes_nothing(file):
     late._keep()
     row.refresh_from_db()
     assert (row.position, row.file_count) == ("", 0)
+
+
+def test_it_stops_when_asked_also_where_nothing_is_there_to_be_read(base):
+    storage.delete(storage.VAULT, base.storage_key)
+    run = fixity.queue(by=None, now=timezone.now())
+    held = services.claim(workers.current(), now=timezone.now())
+    attempt = engine.Attempt(held)
+    attempt.stop_code = Code.ASKED
+    with pytest.raises(services.Superseded):
+        fixity.Verification(attempt, Inspection(run=run, is_verification=True)).read()
+
+
+def test_a_store_that_is_away_while_it_is_listed_is_no_fault_of_the_code(db):
+    with Stubber(storage._s3()) as stub:
+        stub.add_client_error("list_objects_v2", http_status_code=503)
+        with pytest.raises(storage.Unavailable):
+            list(storage.objects(storage.VAULT))
+
+
+def test_one_look_at_a_time_and_the_page_says_which(base, operator, sign_in):
+    client = sign_in(operator)
+    client.post("/ops/storage/verify/")
+    assert "is under way. Ask again" in client.post("/ops/storage/clear/", follow=True).content.decode()
+    engine.execute(work=tasks.WORK)
+    client.post("/ops/storage/clear/")
+    assert "is under way. Ask again" in client.post("/ops/storage/verify/", follow=True).content.decode()
+    assert [run.inputs["clear"] for run in Run.objects.order_by("pk")] == [False, True]
 
 
 def test_the_portal_verifies_every_thirty_days_where_there_are_files(programme):
@@ -210,6 +238,12 @@ def test_what_nobody_needs_goes_and_everything_else_stays(file, base, steward, o
         "copy": 1, "unknown": 1, "stray": 0, "upload": 1,
     }  # fmt: skip
     assert (newest.is_verification, newest.file_count) == (False, 0)
+    lines = sorted(line.text for line in newest.run.log.filter(text__startswith="Removing"))
+    assert lines == [
+        "Removing quarantine/contributions/0/abandoned.",
+        "Removing quarantine/contributions/0/nobody.",
+        f"Removing quarantine/{file.storage_key}.",
+    ]
     assert storage.size(storage.QUARANTINE, file.storage_key) is None
     assert storage.digest(storage.VAULT, file.storage_key, version=file.vault_version) == file.sha256
     assert storage.get(storage.VAULT, "stray") == b"123"
@@ -234,6 +268,27 @@ def test_the_copy_in_quarantine_stays_where_that_of_the_vault_is_not_sound(file,
     row = look(verify=False, clear=True).leftovers["copy"]
     assert (row["count"], row["removed"]) == (1, 0)
     assert storage.get(storage.QUARANTINE, file.storage_key) == HELD
+
+
+def test_what_an_earlier_attempt_removed_is_counted_too(file, later, monkeypatch):
+    """The first attempt gives way after one removal; both stand in the audit log."""
+    monkeypatch.setattr(engine, "TELL_SECONDS", 0.0)
+    storage.put(storage.QUARANTINE, "contributions/0/nobody", b"12345")
+    run = fixity.queue(verify=False, clear=True, by=None, now=timezone.now())
+    real = storage.delete
+
+    def delete(bucket, key):
+        real(bucket, key)
+        if run.events.filter(status="leased").count() == 1:
+            services.queue_run(Run.Kind.VALIDATE, 7, title="Check C-7", inputs={}, by=None, now=timezone.now())
+
+    monkeypatch.setattr(storage, "delete", delete)
+    engine.execute(work=tasks.WORK)
+    assert (run.events.last().code, Inspection.objects.get().removed_count) == (Code.GAVE_WAY, 1)
+    engine.execute(work={Run.Kind.VALIDATE: lambda attempt: services.succeed(attempt.run, now=timezone.now())})
+    engine.execute(work=tasks.WORK)
+    assert AuditEvent.objects.get(verb="store.cleared").facts["removed"] == 2
+    assert list(storage.objects(storage.QUARANTINE)) == []
 
 
 def test_a_file_that_is_being_checked_stays_in_quarantine(institution, base, steward, later):
