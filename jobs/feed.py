@@ -5,13 +5,14 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 PIPE_BYTES = 1 << 20  # the largest that a system allows by default
 
 
 class Feed:
     """
-    A thread that reads blocks, hashes them and writes them into a pipe.
+    A thread that reads blocks and writes them into a pipe, while a second one hashes the block before.
 
     The hash is of all blocks, also where the child closed the pipe before the end: it ends early when it refuses.
     """
@@ -42,19 +43,25 @@ class Feed:
         self.is_stopped = True
 
     def _run(self) -> None:
-        is_open = True
         try:
-            for block in self.blocks:
-                if self.is_stopped:
-                    break
-                self.digest.update(block)
-                self.size_bytes += len(block)
-                is_open = is_open and _written(self.writer, block)
-                self.on_progress(self.size_bytes)
+            with ThreadPoolExecutor(1, "hashing") as hashing:
+                self._pass(hashing)
         except Exception as error:  # raised again by finish(), in the thread that waits
             self.error = error
         finally:
             os.close(self.writer)
+
+    def _pass(self, hashing: ThreadPoolExecutor) -> None:
+        is_open = True
+        hashed: Future[None] = hashing.submit(lambda: None)
+        for block in self.blocks:
+            if self.is_stopped:
+                break
+            hashed.result()  # no more than one block waits, so that memory stays bounded
+            hashed = hashing.submit(self.digest.update, block)
+            self.size_bytes += len(block)
+            is_open = is_open and _written(self.writer, block)
+            self.on_progress(self.size_bytes)
 
 
 def _written(descriptor: int, block: bytes) -> bool:

@@ -1,40 +1,45 @@
 """
-Checks 1 to 6 straight from the object store, in the sandbox, against the hashing of the same object alone.
+Checks 1 to 6 straight from the object store, in the sandbox, against a download that is hashed afterwards.
 
-The yardstick reads the object and hashes it. Ours reads it once, hashes it here, and sends it through a pipe to the
-sandboxed child, which hashes it again and does all of checks 1, 4 and 5; nothing is written to a disk.
+Ours reads the object once, hashes it here, and sends it through a pipe to the sandboxed child, which does all of checks
+1 to 6; nothing is written to a disk. The yardstick (BENCHMARKS.md P5) is boto3's `download_file` and `hashlib` on what
+it wrote. Reading and hashing alone, on no disk, is told beside it: what no check can be faster than.
 """
 
 import argparse
 import hashlib
 import json
+import operator
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import boto3
+
 from tests.benchmarks.bench_validate import build_base, build_file
 from tests.benchmarks.bench_web import report
 from tests.running_portal import running_portal
 
-RATIO_GOAL = 1.15  # of reading and hashing alone (BENCHMARKS.md P1, here with the store in front)
+RATIO_GOAL = 0.6  # of download_file and SHA-256 (BENCHMARKS.md P5)
 PEAK_GOAL_MIB = 96.0  # of the child
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--mb", type=int, default=1000, help="size of the weights file, 10^6 bytes")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with running_portal() as portal:
         call = f"measure({options.mb}, {options.rounds})"
         code = f"import json; from tests.benchmarks.bench_stream import *; print(json.dumps({call}))"
         found = json.loads(portal.manage("shell", "--no-imports", "-c", code).splitlines()[-1])
-    ratio = found["checked"] / found["hashed"]
-    rates = ", ".join(f"{name} {options.mb / found[name]:.0f} MB/s" for name in ("hashed", "checked"))
+    names = ("downloaded", "hashed", "checked")
+    rates = ", ".join(f"{name} {options.mb / found[name]:.0f} MB/s" for name in names)
+    print(f"checks 1-6 from the store over reading and hashing it: {found['over_hashed']:.2f}")
     codes = (
-        report("checks 1-6 from the store over hashing it", ratio, RATIO_GOAL, higher=False, detail=rates),
+        report("P5 checks 1-6 from the store", found["over_downloaded"], RATIO_GOAL, higher=False, detail=rates),
         report("peak MiB of the child", found["peak_mib"], PEAK_GOAL_MIB, higher=False, detail=""),
     )
     return max(codes)
@@ -44,7 +49,7 @@ def main() -> int:
 
 
 def measure(megabytes: int, rounds: int) -> dict[str, float]:
-    """Return the median seconds of hashing and of checking, and the largest peak of the child."""
+    """Return the median seconds of each way, the medians of ours over the others, and the child's largest peak."""
     from portal import storage
 
     with tempfile.TemporaryDirectory() as folder:
@@ -53,18 +58,50 @@ def measure(megabytes: int, rounds: int) -> dict[str, float]:
         build_base(base, weights)
         with weights.open("rb") as file:
             storage.put(storage.QUARANTINE, "bench/stream", file)
-        found = [(hashed(), *checked(base, Path(folder) / f"out{number}")) for number in range(rounds)]
+        weights.unlink()
+        found = [
+            (downloaded(weights), hashed(), *checked(base, Path(folder) / f"out{number}"))
+            for number in range(rounds + 1)
+        ][1:]
     storage.delete(storage.QUARANTINE, "bench/stream")
-    alone, ours, peaks = zip(*found, strict=True)
-    return {"hashed": statistics.median(alone), "checked": statistics.median(ours), "peak_mib": max(peaks)}
+    naive, alone, ours, peaks = zip(*found, strict=True)
+    return {
+        "downloaded": statistics.median(naive),
+        "hashed": statistics.median(alone),
+        "checked": statistics.median(ours),
+        "over_downloaded": statistics.median(map(operator.truediv, ours, naive)),
+        "over_hashed": statistics.median(map(operator.truediv, ours, alone)),
+        "peak_mib": max(peaks),
+    }
+
+
+def downloaded(target: Path) -> float:
+    """Return the seconds of a download as boto3 does it by itself, and of a hash of what it wrote."""
+    from django.conf import settings
+
+    from portal import storage
+
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=settings.S3_ENDPOINT_URL,
+        region_name="us-east-1",
+        aws_access_key_id=settings.S3_ACCESS_KEY_ID,
+        aws_secret_access_key=settings.S3_SECRET_ACCESS_KEY,
+    )
+    began = time.perf_counter()
+    s3.download_file(storage.bucket_name(storage.QUARANTINE), "bench/stream", str(target))
+    with target.open("rb") as file:
+        hashlib.file_digest(file, "sha256")
+    seconds = time.perf_counter() - began
+    target.unlink()
+    return seconds
 
 
 def hashed() -> float:
     from portal import storage
 
-    began, digest = time.perf_counter(), hashlib.sha256()
-    for block in storage.stream(storage.QUARANTINE, "bench/stream"):
-        digest.update(block)
+    began = time.perf_counter()
+    storage.digest(storage.QUARANTINE, "bench/stream")
     return time.perf_counter() - began
 
 
