@@ -5,6 +5,7 @@ from datetime import datetime
 from django.urls import reverse
 
 from contributions import services
+from contributions.deletion import NothingToDelete
 from contributions.lifecycle import Status
 from contributions.models import Contribution
 from portal.accounts.models import User
@@ -18,10 +19,15 @@ ACTIONS = {
     "change": ("Change", "api:contribution", "patch"),
     "submit": ("Submit", "api:contribution_submit", "post"),
     "withdraw": ("Withdraw", "api:contribution_withdraw", "post"),
+    "delete_files": ("Delete the files", "api:contribution_delete_files", "post"),
     "replace": ("Replace by a corrected one", "api:contribution_replace", "post"),
 }
 # What a step that is not possible in this state is refused with, where it is not `transition_not_allowed`.
-CODES = {"change": services.NotADraft.code, "replace": services.CannotReplace.code}
+CODES = {
+    "change": services.NotADraft.code,
+    "replace": services.CannotReplace.code,
+    "delete_files": NothingToDelete.code,
+}
 
 
 def available(contribution: Contribution, user: User, *, now: datetime) -> list[Action]:

@@ -8,7 +8,7 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from contributions import attestations, services
+from contributions import attestations, deletion, services
 from contributions.models import Attestation, Contribution, ContributionFile
 from contributions.serializers import (
     AnnouncementSerializer,
@@ -121,6 +121,19 @@ def withdraw(request: Request, pk: int) -> Response:
 
 @operation(
     "POST",
+    "delete_contribution_files",
+    "Have the files of a rejected, returned or withdrawn contribution deleted at once. It cannot be undone.",
+    group=GROUP,
+    answers=ContributionSerializer,
+)
+@api_view(["POST"])
+def delete_files(request: Request, pk: int) -> Response:
+    """Have the files of a closed contribution deleted."""
+    return _answer(deletion.ask(_contribution(request, pk), by=person_of(request), now=timezone.now()), request)
+
+
+@operation(
+    "POST",
     "replace_contribution",
     "Begin the corrected contribution of a rejected or withdrawn one.",
     group=GROUP,
@@ -218,6 +231,7 @@ urlpatterns = [
     path("contributions/<int:pk>", contribution, name="contribution"),
     path("contributions/<int:pk>/submit", submit, name="contribution_submit"),
     path("contributions/<int:pk>/withdraw", withdraw, name="contribution_withdraw"),
+    path("contributions/<int:pk>/delete-files", delete_files, name="contribution_delete_files"),
     path("contributions/<int:pk>/replace", replace, name="contribution_replace"),
     path("contributions/<int:pk>/attestations/<slug:kind>", attest, name="contribution_attestation"),
     path("contributions/<int:pk>/files", files, name="contribution_files"),

@@ -7,7 +7,7 @@ from typing import Any
 from django.db import transaction
 
 from contributions import cards, kinds
-from contributions.lifecycle import Status
+from contributions.lifecycle import CLOSED, Status
 from contributions.models import Contribution
 from contributions.reports import storable
 from contributions.rules import require_steward
@@ -132,7 +132,7 @@ def replace(contribution: Contribution, *, by: User, now: datetime) -> Contribut
     contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
     if (successor := Contribution.objects.filter(supersedes=contribution).first()) is not None:
         raise CannotReplace(f"A correction has been begun already: {successor}.", next_url=successor.get_absolute_url())
-    if contribution.status not in {Status.REJECTED, Status.RETURNED, Status.WITHDRAWN}:
+    if contribution.status not in CLOSED:
         raise CannotReplace(
             f"{contribution} is {contribution.get_status_display().lower()}. Withdraw it before you replace it."
         )

@@ -16,6 +16,7 @@ class Status(models.TextChoices):
 
 DRAFT, SUBMITTED, VALIDATING, REVIEW, APPROVED, REJECTED, RETURNED, WITHDRAWN = Status
 LIVE = [SUBMITTED, VALIDATING, REVIEW, APPROVED]
+CLOSED = [REJECTED, RETURNED, WITHDRAWN]  # a correction may take its place, and its files may go
 
 # (from, to): the audit verb. A pair that is absent is not allowed.
 TRANSITIONS: dict[tuple[Status, Status], str] = {

@@ -7,7 +7,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from contributions.credit_models import Contributor
-from contributions.lifecycle import LIVE, Status
+from contributions.lifecycle import CLOSED, LIVE, Status
 from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.institutions.models import Institution
@@ -60,6 +60,9 @@ class Contribution(models.Model):
     referred_at = models.DateTimeField(null=True, blank=True, help_text="When it passed the checks.")
     decided_at = models.DateTimeField(null=True, blank=True)
     reason = models.TextField(blank=True, help_text="Why it was rejected or withdrawn.")
+    deletion_asked_at = models.DateTimeField(
+        null=True, blank=True, help_text="When its institution asked that its files be deleted at once."
+    )
 
     objects = ContributionQuerySet.as_manager()
 
@@ -88,6 +91,10 @@ class Contribution(models.Model):
                 name="contribution_rejected_with_reason",
             ),
             models.CheckConstraint(
+                condition=Q(deletion_asked_at__isnull=True) | Q(status__in=CLOSED),
+                name="contribution_deletion_asked_once_closed",
+            ),
+            models.CheckConstraint(
                 condition=Q(kind="images") | Q(base_model__isnull=False), name="contribution_names_its_base"
             ),
             models.UniqueConstraint(
@@ -112,6 +119,7 @@ class ContributionFile(models.Model):
         UPLOADED = "uploaded", "Uploaded"
         VERIFIED = "verified", "Verified"
         REFUSED = "refused", "Refused"
+        DELETED = "deleted", "Deleted"
 
     contribution = models.ForeignKey(Contribution, on_delete=models.PROTECT, related_name="files")
     name = models.CharField(max_length=200)
@@ -127,6 +135,7 @@ class ContributionFile(models.Model):
     added_at = models.DateTimeField(default=timezone.now)
     reminded_at = models.DateTimeField(null=True, blank=True, help_text="That its upload stands still.")
     uploaded_at = models.DateTimeField(null=True, blank=True)
+    deleted_at = models.DateTimeField(null=True, blank=True, help_text="When its bytes left the store; the row stays.")
 
     class Meta:
         ordering = ["id"]
@@ -140,6 +149,11 @@ class ContributionFile(models.Model):
                 condition=Q(state="uploading", uploaded_at__isnull=True)
                 | (~Q(state="uploading") & Q(uploaded_at__isnull=False)),
                 name="file_uploaded_at_iff_uploaded",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="deleted", deleted_at__isnull=False, vault_version="")
+                | (~Q(state="deleted") & Q(deleted_at__isnull=True)),
+                name="file_deleted_at_iff_deleted",
             ),
         ]
 

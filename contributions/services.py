@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
-from contributions import lifecycle, uploads
+from contributions import deletion, lifecycle, uploads
 from contributions.drafts import (
     CannotReplace,
     CardRefused,
@@ -17,7 +17,7 @@ from contributions.drafts import (
     draft,
     replace,
 )
-from contributions.lifecycle import LIVE, Status
+from contributions.lifecycle import CLOSED, LIVE, Status
 from contributions.models import Contribution, ContributionFile
 from contributions.readiness import CardIncomplete, FilesIncomplete, manifest, obstacles
 from contributions.reports import add_evidence, latest_results, record_check, storable
@@ -90,15 +90,16 @@ class CannotReopen(DomainError):
 
 
 def available_actions(contribution: Contribution, user: User) -> list[str]:
-    """Return what the person may do now: change, submit, withdraw, replace."""
+    """Return what the person may do now: change, submit, withdraw, delete_files, replace."""
     if not institutions.manages(user, contribution.institution):
         return []
     status = Status(contribution.status)
     actions = ["change", "submit"] if status == Status.DRAFT else []
     if (status, Status.WITHDRAWN) in lifecycle.TRANSITIONS:
         actions.append("withdraw")
-    replaceable = status in {Status.REJECTED, Status.RETURNED, Status.WITHDRAWN}
-    if replaceable and not Contribution.objects.filter(supersedes=contribution).exists():
+    if deletion.may_ask(contribution):
+        actions.append("delete_files")
+    if status in CLOSED and not Contribution.objects.filter(supersedes=contribution).exists():
         actions.append("replace")
     return actions
 
@@ -178,7 +179,7 @@ def _duplicate(contribution: Contribution, digest: str, advice: str) -> Duplicat
 
 @transaction.atomic
 def withdraw(contribution: Contribution, *, by: User, reason: str, now: datetime) -> Contribution:
-    """Take a contribution back, with a reason; its files and its record stay. Unfinished uploads are given up."""
+    """Take a contribution back, with a reason. Its record stays; its files go as the agreement says (deletion.py)."""
     require_steward(by, contribution.institution)
     if not reason.strip():
         raise ReasonMissing("Say in a sentence why you withdraw it: the reason stays on record.")
@@ -244,6 +245,8 @@ def reopen(contribution_id: int, *, reason: str, by: User, now: datetime) -> Con
     contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
     if contribution.status != Status.REJECTED or contribution.referred_at is not None:
         raise CannotReopen(f"{contribution} was not rejected by its checks, so they are not made again.")
+    if contribution.deletion_asked_at is not None:
+        raise CannotReopen(f"The institution had the files of {contribution} deleted. It can send them again.")
     standing = Contribution.objects.exclude(status=Status.WITHDRAWN)
     if (successor := standing.filter(supersedes=contribution).first()) is not None:
         raise CannotReopen(f"{successor} has taken its place already.", next_url=successor.get_absolute_url())

@@ -111,7 +111,7 @@ def check_announcement(*, name: str, size_bytes: int) -> None:
 
 def used_bytes(institution: Institution) -> int:
     """Return how much room the files of an institution take or will take, unfinished uploads included."""
-    rows = ContributionFile.objects.filter(contribution__institution=institution)
+    rows = ContributionFile.objects.filter(contribution__institution=institution).exclude(state=State.DELETED)
     return rows.aggregate(total=Sum("size_bytes"))["total"] or 0
 
 
@@ -131,7 +131,7 @@ class Room:
 
 def rooms() -> list[Room]:
     """Return what each institution that has files uses of its room: the fullest first."""
-    rows = ContributionFile.objects.values_list("contribution__institution__name")
+    rows = ContributionFile.objects.exclude(state=State.DELETED).values_list("contribution__institution__name")
     used = rows.annotate(files=Count("pk"), used=Sum("size_bytes")).order_by("-used")
     return [Room(name, files, size_bytes, settings.UPLOAD_QUOTA_BYTES) for name, files, size_bytes in used]
 
@@ -141,8 +141,8 @@ def _require_room(institution: Institution, *, name: str, size_bytes: int) -> No
     if used + size_bytes > settings.UPLOAD_QUOTA_BYTES:
         raise QuotaExceeded(
             f"{name} has {size_bytes:,} bytes, and {institution} has {max(0, settings.UPLOAD_QUOTA_BYTES - used):,} of "
-            f"{settings.UPLOAD_QUOTA_BYTES:,} left. Remove files from drafts that you no longer need, or ask the "
-            "operators for more room."
+            f"{settings.UPLOAD_QUOTA_BYTES:,} left. Remove files from drafts that you no longer need, delete "
+            "those of rejected contributions, or ask the operators for more room."
         )
 
 

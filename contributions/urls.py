@@ -19,6 +19,7 @@ urlpatterns = [
     path("<int:pk>/contributors/mine/", credit_views.own_line, name="own_line"),
     path("<int:pk>/contributors/<int:contributor_pk>/remove/", credit_views.remove, name="remove_contributor"),
     path("<int:pk>/withdraw/", views.withdraw, name="withdraw"),
+    path("<int:pk>/delete-files/", views.delete_files, name="delete_files"),
     path("<int:pk>/replace/", views.replace, name="replace"),
     path("<int:pk>/evidence/<int:evidence_pk>/", views.evidence, name="evidence"),
 ]

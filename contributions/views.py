@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET, require_POST
 
-from contributions import attestations, cards, credits, kinds, services, uploads, versions
+from contributions import attestations, cards, credits, deletion, kinds, services, uploads, versions
 from contributions.forms import (
     AttestationForm,
     CardFileForm,
@@ -274,6 +274,7 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
         "card": cards.read_back(contribution.training_card),
         "actions": services.available_actions(contribution, request.user),
         "obstacles": services.obstacles(contribution) if contribution.status == Status.DRAFT else [],
+        "outlook": deletion.outlook(contribution, now=timezone.now()),
         "successor": Contribution.objects.filter(supersedes=contribution).first(),
         "corpora": contribution.corpus_parts.select_related("corpus"),
         "changes": versions.changes(contribution.supersedes, contribution) if contribution.supersedes else [],
@@ -333,8 +334,25 @@ def withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
         services.withdraw(contribution, **form.cleaned_data, by=request.user, now=timezone.now())
         messages.success(request, "The contribution is withdrawn.")
         return redirect(contribution)
-    context = {"contribution": contribution, "form": form, "impact": versions.impact(contribution)}
+    wait = deletion.after_withdrawal(contribution)
+    context = {
+        "contribution": contribution,
+        "form": form,
+        "impact": versions.impact(contribution),
+        "deleted_on": None if wait is None else timezone.now() + wait,
+    }
     return render(request, "contributions/contribution_withdraw.html", context)
+
+
+def delete_files(request: SignedInRequest, pk: int) -> HttpResponse:
+    """Have the files of a closed contribution deleted, after a look at which."""
+    contribution = _contribution(request, pk, action="delete_files")
+    if request.method == "POST":
+        deletion.ask(contribution, by=request.user, now=timezone.now())
+        messages.success(request, "The files are being deleted. Your institution is told when they are gone.")
+        return redirect(contribution)
+    context = {"contribution": contribution, "files": contribution.files.exclude(state="deleted")}
+    return render(request, "contributions/contribution_delete_files.html", context)
 
 
 @require_POST

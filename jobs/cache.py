@@ -1,9 +1,12 @@
-"""Objects of our own from the vault, kept on the worker's disk under their hash."""
+"""Objects from the vault, kept on the worker's disk under their hash until nobody has used them for a while."""
 
 import functools
 import hashlib
 import json
+import os
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from django.conf import settings
@@ -11,6 +14,8 @@ from django.conf import settings
 from jobs.engine import PlatformFault
 from portal import storage
 from portal.programmes.models import BaseModel
+
+KEPT_SECONDS = 7 * 24 * 3600.0
 
 
 def fetch(key: str, sha256: str) -> Path:
@@ -23,6 +28,8 @@ def fetch(key: str, sha256: str) -> Path:
         PlatformFault: the store gave other bytes.
     """
     path = settings.DATA_DIR / "cache" / sha256
+    if path.exists():
+        os.utime(path, (time.time(), path.stat().st_mtime))  # used now, says its access time
     if path.exists() and not _is_sound(path, path.stat().st_mtime_ns):
         path.unlink()
     if not path.exists():
@@ -33,6 +40,18 @@ def fetch(key: str, sha256: str) -> Path:
                 raise PlatformFault(f"The vault's object {key} is not the one that was registered.")
             partial.rename(path)
     return path
+
+
+def tidy() -> None:
+    """
+    Remove what nobody has used for a week: so does what was deleted from the store leave this disk, too.
+
+    What a folder of a base or candidate still names stays there: those are the consortium's own.
+    """
+    for path in (settings.DATA_DIR / "cache").glob("?" * 64):
+        with suppress(FileNotFoundError):  # another process of this worker was there first
+            if time.time() - path.stat().st_atime > KEPT_SECONDS:
+                path.unlink()
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from contributions import uploads
+from contributions import deletion, uploads
 from jobs import estimates, fixity, workers
 from jobs.lifecycle import ACTIVE, Status
 from jobs.models import Beat, Run, Worker
@@ -23,6 +23,7 @@ from portal.notifications.models import OutboxMessage
 SCHEDULER_LATE = timedelta(seconds=90)
 OUTBOX_LATE = timedelta(minutes=10)
 LOG_LATE = timedelta(minutes=5)
+LATE_DELETION = timedelta(days=1)  # it comes each hour
 DISK_LOW_BYTES = 20 * 2**30
 STUCK_SHARE = 0.5  # of the time without progress that a run may have
 
@@ -47,7 +48,7 @@ def findings(*, now: datetime) -> list[Finding]:
     """Return everything that is wrong, the worst first."""
     looks: list[Callable[..., Iterator[Finding]]] = [
         _broker, _store, _scheduler, _queues, _silent, _draining, _waiting, _stuck, _parked, _outbox, _log, _disks,
-        _quotas, _damaged,
+        _quotas, _damaged, _kept,
     ]  # fmt: skip
     found = [finding for look in looks for finding in look(now=now)]
     return sorted(found, key=lambda finding: finding.tone != "bad")
@@ -227,6 +228,19 @@ def _quotas(*, now: datetime) -> Iterator[Finding]:
                 _("Ask them to withdraw what is superseded, or raise UPLOAD_QUOTA_BYTES."),
                 reverse("ops:storage"),
             )
+
+
+def _kept(*, now: datetime) -> Iterator[Finding]:
+    late = list(deletion.due(now=now - LATE_DELETION))
+    if late:
+        yield Finding(
+            "files_kept_too_long",
+            "bad",
+            _("The files of %(count)s closed contributions should have been deleted a day ago or earlier.")
+            % {"count": len(late)},
+            _("An agreement says so. The log of the worker of the queue “sweep” says why; it tries again each hour."),
+            late[0].get_absolute_url(),
+        )
 
 
 def _damaged(*, now: datetime) -> Iterator[Finding]:

@@ -91,15 +91,20 @@ def _named(model: Any, keys: Iterable[str], field: str = "storage_key") -> set[s
 
 
 def _wanted_in_quarantine(keys: list[str]) -> set[str]:
-    return _named(ContributionFile, keys) | _named(Document, keys, "key")
+    return _files_held(keys) | _named(Document, keys, "key")
+
+
+def _files_held(keys: list[str]) -> set[str]:
+    rows = ContributionFile.objects.filter(storage_key__in=keys).exclude(state=ContributionFile.State.DELETED)
+    return set(rows.values_list("storage_key", flat=True))
 
 
 def _named_in_vault(keys: list[str]) -> set[str]:
-    models = (ContributionFile, Evidence, DataSet, BaseModel, Candidate)
+    models = (Evidence, DataSet, BaseModel, Candidate)
     weights = {key: key.removesuffix(REFERENCE) + ".safetensors" for key in keys if key.endswith(REFERENCE)}
     bases = _named(BaseModel, weights.values())
     references = {key for key, base in weights.items() if base in bases}
-    return references.union(*(_named(model, keys) for model in models))
+    return references.union(_files_held(keys), *(_named(model, keys) for model in models))
 
 
 def _copied(keys: list[str]) -> set[str]:

@@ -14,6 +14,7 @@ from django.conf import settings
 from numpy.typing import NDArray
 from PIL import Image
 
+from contributions.corpora import services as corpora
 from contributions.corpora.models import Corpus, CorpusPart
 from contributions.models import Contribution
 from governance.releases import services as releases
@@ -39,6 +40,10 @@ def pretrain(attempt: Attempt) -> None:
     corpus = Corpus.objects.get(pk=run.subject_id)
     if corpus.frozen_at is None:
         raise InputRefused(f"{corpus} is not frozen. Freeze it, then start the training again.")
+    try:
+        corpora.require_approved(corpus)
+    except corpora.NotApproved as exc:
+        raise InputRefused(str(exc)) from exc
     images = np.concatenate([_images_of(attempt, part) for part in corpus.parts.all()])
     attempt.log(f"{len(images)} images of {IMAGE_SIZE} px from {corpus}.")
     result = _train(attempt, images)
@@ -204,7 +209,13 @@ def queue(
     processes: int = 1,
     **more: Any,
 ) -> Run:
-    """Queue the pre-training of a tiny encoder on a frozen corpus, in so many processes; `more` as for queue_run."""
+    """
+    Queue the pre-training of a tiny encoder on a frozen corpus, in so many processes; `more` as for queue_run.
+
+    Raises:
+        NotApproved: a contribution was withdrawn after the corpus was frozen.
+    """
+    corpora.require_approved(corpus)
     inputs = {
         "slug": slug,
         "name": name,

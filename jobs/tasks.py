@@ -4,7 +4,7 @@ import logging
 
 from celery import shared_task
 
-from contributions import uploads
+from contributions import deletion, uploads
 from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution
 from governance.board import services as board
@@ -81,6 +81,18 @@ def tidy_outbox() -> None:
 def tidy_uploads() -> None:
     """Announce uploads that stand still, and give them up. Safe to deliver twice."""
     uploads.tidy(now=services.now())
+
+
+@shared_task(name="jobs.delete_due_files")
+def delete_due_files() -> None:
+    """Delete the files of withdrawn contributions whose time is over. Safe to deliver twice."""
+    deletion.delete_due(now=services.now())
+
+
+@shared_task(name="jobs.delete_files")
+def delete_files(*, contribution_id: int) -> None:
+    """Delete the files of one contribution, if it is time. Safe to deliver twice."""
+    deletion.delete_files(contribution_id, now=services.now())
 
 
 @shared_task(name="jobs.verify_files")

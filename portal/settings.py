@@ -154,6 +154,7 @@ CELERY_BEAT_SCHEDULE = {
     "log": {"task": "jobs.sequence_log", "schedule": 5.0, "options": {"queue": "sweep", "expires": 5}},
     "digests": {"task": "jobs.send_digests", "schedule": 3600.0, "options": {"queue": "sweep", "expires": 3600}},
     "tidy_uploads": {"task": "jobs.tidy_uploads", "schedule": 3600.0, "options": {"queue": "sweep", "expires": 3600}},
+    "deletion": {"task": "jobs.delete_due_files", "schedule": 3600.0, "options": {"queue": "sweep", "expires": 3600}},
     "verify_files": {"task": "jobs.verify_files", "schedule": 3600.0, "options": {"queue": "sweep", "expires": 3600}},
     "tidy_outbox": {"task": "jobs.tidy_outbox", "schedule": 3600.0, "options": {"queue": "sweep", "expires": 3600}},
 }

@@ -277,9 +277,9 @@ def open_uploads() -> Iterator[OpenUpload]:
         yield OpenUpload(row["Key"], row["UploadId"], row["Initiated"])
 
 
-def _listed(operation: str, rows: str, bucket: str) -> Iterator[dict[str, Any]]:
+def _listed(operation: str, rows: str, bucket: str, **which: str) -> Iterator[dict[str, Any]]:
     with _answered(operation):
-        for page in _s3().get_paginator(operation).paginate(Bucket=bucket_name(bucket)):
+        for page in _s3().get_paginator(operation).paginate(Bucket=bucket_name(bucket), **which):
             yield from page.get(rows, [])
 
 
@@ -332,8 +332,16 @@ def promote(source: tuple[str, str], target: tuple[str, str]) -> str:
 
 
 def delete(bucket: str, key: str) -> None:
-    """Remove an object."""
+    """Remove an object. Where the bucket keeps versions, as the vault does, they stay."""
     _call("delete_object", Bucket=bucket_name(bucket), Key=key)
+
+
+def erase(bucket: str, key: str) -> None:
+    """Remove an object with every version it had; nothing where there is none."""
+    for kind in ("Versions", "DeleteMarkers"):
+        rows = [row for row in _listed("list_object_versions", kind, bucket, Prefix=key) if row["Key"] == key]
+        for row in rows:
+            _call("delete_object", Bucket=bucket_name(bucket), Key=key, VersionId=row["VersionId"])
 
 
 def sign_download(bucket: str, key: str, *, filename: str) -> str:

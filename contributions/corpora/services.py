@@ -120,6 +120,17 @@ def freeze(corpus: Corpus, *, by: User | None, now: datetime) -> Corpus:
     return corpus
 
 
+def require_approved(corpus: Corpus) -> None:
+    """Raise NotApproved where a contribution left the consortium after the freeze: it enters no further training."""
+    gone = corpus.parts.filter(contribution__isnull=False).exclude(contribution__status=Status.APPROVED)
+    if names := [str(part.contribution) for part in gone.select_related("contribution")]:
+        verb = "is" if len(names) == 1 else "are"
+        raise NotApproved(
+            f"{', '.join(names)}, of which {corpus} holds images, {verb} not approved any more, and so in no further "
+            "training. Compose a corpus without what was withdrawn, and train on that."
+        )
+
+
 def credits_of(corpus: Corpus) -> list[str]:
     """Return the names of the institutions whose contributions are in the corpus, by name."""
     parts = corpus.parts.filter(contribution__isnull=False).select_related("contribution__institution")

@@ -181,10 +181,17 @@ def propose_settlement(contribution: Contribution, *, consequence: str, reason: 
 
 @transaction.atomic
 def propose_version(
-    agreement: Agreement, *, text: str, change_note: str, is_material: bool, by: User, now: datetime
+    agreement: Agreement,
+    *,
+    text: str,
+    change_note: str,
+    is_material: bool,
+    deletion_days: int | None = None,
+    by: User,
+    now: datetime,
 ) -> Motion:
     """
-    Propose a new version of an agreement.
+    Propose a new version of an agreement; `deletion_days` as for `agreements.publish`.
 
     Raises:
         TemplateBroken: the text's variables cannot be filled in.
@@ -204,7 +211,12 @@ def propose_version(
         by=by,
         now=now,
         agreement=agreement,
-        proposal={"text": text, "change_note": change_note, "is_material": is_material},
+        proposal={
+            "text": text,
+            "change_note": change_note,
+            "is_material": is_material,
+            "deletion_days": deletion_days,
+        },
     )
 
 

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Min
 
 from portal.accounts.models import User
 from portal.agreements.models import Agreement, AgreementTranslation, AgreementVersion, Party, all_kinds, default_order
@@ -70,6 +71,7 @@ def publish(
     text: str,
     change_note: str,
     is_material: bool = True,
+    deletion_days: int | None = None,
     language: str = "en",
     side_notes: Mapping[str, str] | None = None,
     translations: Mapping[str, Mapping[str, Any]] | None = None,
@@ -81,6 +83,7 @@ def publish(
 
     Args:
         is_material: whether institutions that signed an earlier version must sign this one.
+        deletion_days: in which it has the files of a withdrawn contribution deleted; None where it does not say so.
         side_notes: plain words by section number.
         translations: by language, each a mapping with `text` and, if there are any, `side_notes`.
     """
@@ -96,6 +99,7 @@ def publish(
         language=language,
         change_note=change_note,
         is_material=is_material,
+        deletion_days=deletion_days,
         side_notes=dict(side_notes or {}),
         published_at=now,
     )
@@ -112,6 +116,16 @@ def _translate(
     AgreementTranslation.objects.create(
         version=version, language=language, text=text, sha256=text_sha256(text), side_notes=dict(side_notes or {})
     )
+
+
+def days_to_delete(programme: Programme, kind: str) -> int | None:
+    """
+    Return within how many days the files of a withdrawn contribution of a kind go; None where no text says so.
+
+    The shortest time that any version gives: an institution may have signed each of them.
+    """
+    texts = AgreementVersion.objects.filter(agreement__programme=programme, agreement__covers__contains=kind)
+    return texts.aggregate(days=Min("deletion_days"))["days"]
 
 
 def newest_of(agreement: Agreement) -> AgreementVersion | None:

@@ -42,7 +42,7 @@ class VersionSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = AgreementVersion
-        fields = ["id", "version", "sha256", "language", "change_note", "is_material", "published_at"]
+        fields = ["id", "version", "sha256", "language", "change_note", "is_material", "deletion_days", "published_at"]
 
 
 class TextSerializer(VersionSerializer):

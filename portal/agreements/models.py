@@ -75,6 +75,9 @@ class AgreementVersion(models.Model):
     language = models.CharField(max_length=10, default="en", help_text="Of the text, which alone is binding.")
     change_note = models.TextField(blank=True)
     is_material = models.BooleanField(default=True, help_text="Whether signers of earlier versions must sign again.")
+    deletion_days = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="In which the files of a withdrawn contribution go. Empty: it says nothing."
+    )
     side_notes = models.JSONField(default=dict, blank=True, help_text="Section number to plain words.")
     published_at = models.DateTimeField(default=timezone.now)
 
@@ -83,6 +86,7 @@ class AgreementVersion(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["agreement", "version"], name="agreement_version_once"),
             models.CheckConstraint(condition=Q(sha256__regex=SHA256), name="agreement_sha256"),
+            models.CheckConstraint(condition=~Q(deletion_days=0), name="agreement_leaves_time_to_delete"),
         ]
 
     def __str__(self) -> str:

@@ -24,7 +24,7 @@ from portal.agreements.cases import (
     terminate,
     withdraw,
 )
-from portal.agreements.library import AgreementRefused, create_agreement, current, newest_of, publish
+from portal.agreements.library import AgreementRefused, create_agreement, current, days_to_delete, newest_of, publish
 from portal.agreements.rendering import text_sha256
 from portal.agreements.signing import (
     AUTHORITY,
@@ -76,6 +76,7 @@ __all__ = [
     "confirm_cover",
     "create_agreement",
     "current",
+    "days_to_delete",
     "decline",
     "effects_of_termination",
     "ics",

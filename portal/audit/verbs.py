@@ -105,6 +105,8 @@ SENTENCES: dict[str, str] = {
     "contribution.approved": "{actor} approved {subject}",
     "contribution.rejected": "{actor} rejected {subject}",
     "contribution.withdrawn": "{actor} withdrew {subject}",
+    "contribution.deletion_asked": "{actor} asked that the files of {subject} be deleted",
+    "contribution.files_deleted": "{actor} deleted the files of {subject}",
     "dataset.registered": "{actor} registered the data set {subject}",
     "corpus.drafted": "{actor} began the corpus {subject}",
     "corpus.frozen": "{actor} froze the corpus {subject}",

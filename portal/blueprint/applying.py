@@ -109,7 +109,13 @@ def _version(agreement: Agreement, row: reading.Agreement, *, by: User | None, n
             [f"{row.key}change_note: the text differs from {newest}. Say here what changed since then."]
         )
     version = agreements.publish(
-        agreement, **row.texts.fields(), change_note=row.change_note, is_material=row.is_material, by=by, now=now
+        agreement,
+        **row.texts.fields(),
+        change_note=row.change_note,
+        is_material=row.is_material,
+        deletion_days=row.deletion_days or None,
+        by=by,
+        now=now,
     )
     return [f"Published {version}."]
 

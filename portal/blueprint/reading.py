@@ -34,6 +34,7 @@ class Agreement:
     is_material: bool
     signing_order: list[str]
     months_valid: int  # 0: no expiry
+    deletion_days: int  # 0: the text does not say so
     covers: list[str]
     key: str  # where it stands in the file, for problems found later
 
@@ -155,6 +156,7 @@ def _agreement(table: Table, folder: Path, kinds: list[str]) -> Agreement:
         is_material=table.flag("is_material", True),
         signing_order=table.several("signing_order", str, SIGNERS, default=SIGNERS),
         months_valid=table.number("months_valid", 0, low=1, high=120),
+        deletion_days=table.number("deletion_days", 0, low=1, high=365),
         covers=table.several("covers", str, KINDS, default=kinds),
         key=table.where,
     )

@@ -19,8 +19,9 @@ WAITS_FOR_OFFICIAL, DECLINED, EXPIRES_SOON = "volta", "prairie", "savanna"
 DECLINED_BECAUSE = "Our statutes want 30 days' notice before a country of storage changes. We would sign a later text."
 
 
-def _publish(agreement: Agreement, name: str, change_note: str, *, now: datetime) -> None:
-    agreements.publish(agreement, **shipped.entry(name).fields(), change_note=change_note, by=None, now=now)
+def _publish(agreement: Agreement, name: str, change_note: str, *, deletion_days: int, now: datetime) -> None:
+    fields = shipped.entry(name).fields()
+    agreements.publish(agreement, **fields, change_note=change_note, deletion_days=deletion_days, by=None, now=now)
 
 
 def sign_all(sites: dict[str, Institution], signed: list[str], *, signatory: User) -> None:
@@ -29,7 +30,7 @@ def sign_all(sites: dict[str, Institution], signed: list[str], *, signatory: Use
     dua, annex = (Agreement.objects.get(slug=slug) for slug in ("data-use-agreement", "annex-images"))
     _sign(sites[SIGNED_FIRST], dua, signatory, now=now - timedelta(days=200))
     if dua.versions.count() == 1:
-        _publish(dua, "dua-2", shipped.DUA_2_CHANGE_NOTE, now=now - timedelta(days=20))
+        _publish(dua, "dua-2", shipped.DUA_2_CHANGE_NOTE, deletion_days=14, now=now - timedelta(days=20))
     for key in signed:
         _sign(sites[key], dua, signatory, now=now)
     _sign(sites[EXPIRES_SOON], annex, signatory, now=now - timedelta(days=340))

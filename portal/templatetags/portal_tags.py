@@ -39,6 +39,7 @@ TONES: dict[str, str] = {
     **dict.fromkeys(
         ["withdrawn", "lapsed", "merged", "retracted", "cancelled", "expired", "revoked", "ended", "waived"], "ended"
     ),
+    "deleted": "ended",
 }
 RING = '<circle cx="8" cy="8" r="6.25" fill="none" stroke="currentColor" stroke-width="1.75"/>'
 SHAPES: dict[str, str] = {

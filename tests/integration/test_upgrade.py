@@ -27,9 +27,10 @@ INSERT INTO institutions_institution
 SELECT id, 'i' || id, 'Hospital ' || id, '', '', 'KE', '014', '', '', 'hospital', 'none', 'none', 'yes', 'yes', 'yes',
     '', '', 'member', now(), '', now() FROM generate_series(1, 2) AS id;
 INSERT INTO agreements_agreementversion (id, programme_id, version, title, text, sha256, change_note, published_at)
-SELECT id, programme, version, title, title, encode(sha256(convert_to(title, 'UTF8')), 'hex'), 'note',
+SELECT id, programme, version, title, text, encode(sha256(convert_to(text, 'UTF8')), 'hex'), 'note',
     timestamptz '2026-01-01' + id * interval '1 day'
-FROM (VALUES (1, 1, 1, 'DUA one'), (2, 1, 2, 'DUA two'), (3, 2, 1, 'Chest DUA')) AS v (id, programme, version, title);
+FROM (VALUES (1, 1, 1, 'DUA one', E'The Consortium deletes its files\nfrom storage within 30 days.'),
+    (2, 1, 2, 'DUA two', 'DUA two'), (3, 2, 1, 'Chest DUA', 'Chest DUA')) AS v (id, programme, version, title, text);
 INSERT INTO audit_auditevent (id, at, actor, verb, subject_type, subject_id, subject, facts)
 VALUES (71, now(), 'x', 'agreement.signed', 'signature', 1, 'x', '{}'),
        (72, now(), 'x', 'agreement.signed', 'signature', 2, 'x', '{}');
@@ -174,7 +175,14 @@ def test_signatures_of_the_first_release_are_carried_over(upgraded):
         ).fetchall()
     assert agreements == [(1, "data-use-agreement", "DUA two"), (2, "data-use-agreement", "Chest DUA")]
     assert [(row[0][0], *row[1:6]) for row in cases] == [
-        ("1", 1, 1, "superseded", "DUA one", True),
+        (
+            "1",
+            1,
+            1,
+            "superseded",
+            "The Consortium deletes its files\nfrom storage within 30 days.",
+            True,
+        ),
         ("2", 1, 2, "active", "DUA two", True),
         ("3", 2, 2, "active", "DUA two", True),
     ]
@@ -191,6 +199,12 @@ def test_signatures_of_the_first_release_are_carried_over(upgraded):
         "agreements_agreementversion",
         "agreements_signature",
     ]
+
+
+def test_when_files_are_deleted_is_read_from_the_texts_that_say_so(upgraded):
+    with psycopg.connect(upgraded) as connection:
+        rows = connection.execute("SELECT id, deletion_days FROM agreements_agreementversion ORDER BY id").fetchall()
+    assert rows == [(1, 30), (2, None), (3, None)]
 
 
 def test_motions_of_before_are_carried_over(upgraded):
