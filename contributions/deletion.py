@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from django.db import transaction
+from django.db.models import Q
 
 from contributions.lifecycle import CLOSED, Status
 from contributions.models import Contribution, ContributionFile
@@ -113,7 +114,8 @@ def ask(contribution: Contribution, *, by: User, now: datetime) -> Contribution:
 def due(*, now: datetime) -> Iterator[Contribution]:
     """Yield the contributions whose files are to be deleted."""
     holding = ContributionFile.objects.exclude(state=State.DELETED).values("contribution")
-    rows = Contribution.objects.filter(pk__in=holding, status__in=CLOSED).select_related("programme", "institution")
+    wanted = Q(status=Status.WITHDRAWN) | Q(deletion_asked_at__isnull=False)
+    rows = Contribution.objects.filter(wanted, pk__in=holding).select_related("programme", "institution")
     for contribution in rows.order_by("pk"):
         since = due_at(contribution)
         if since is not None and since <= now:
@@ -149,6 +151,8 @@ def delete_files(contribution_id: int, *, now: datetime) -> None:
 @transaction.atomic
 def _note(contribution_id: int, *, now: datetime) -> None:
     contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
+    if not holds_files(contribution):
+        return  # another worker was there first
     files = contribution.files.exclude(state=State.DELETED)
     sha256 = list(files.exclude(state=State.UPLOADING).order_by("name").values_list("sha256", flat=True))
     files.filter(state=State.UPLOADING).delete()  # no such file ever arrived
