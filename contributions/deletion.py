@@ -138,13 +138,11 @@ def delete_files(contribution_id: int, *, now: datetime) -> None:
     since = due_at(contribution)
     if since is None or since > now or not holds_files(contribution):
         return
-    for file in contribution.files.exclude(state=State.DELETED):
-        if file.state == State.UPLOADING:
-            storage.abort_multipart(file.storage_key, file.upload_id)
-        storage.erase(storage.QUARANTINE, file.storage_key)
-        storage.erase(storage.VAULT, file.storage_key)
-    for evidence in contribution.evidence_files.all():
-        storage.erase(storage.VAULT, evidence.storage_key)
+    for file in contribution.files.filter(state=State.UPLOADING):
+        storage.abort_multipart(file.storage_key, file.upload_id)
+    storage.erase(storage.QUARANTINE, f"contributions/{contribution.pk}/")  # as uploads.add_file names them
+    storage.erase(storage.VAULT, f"contributions/{contribution.pk}/")
+    storage.erase(storage.VAULT, f"evidence/{contribution.pk}/")  # as reports.add_evidence does
     _note(contribution_id, now=now)
 
 

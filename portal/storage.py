@@ -336,12 +336,13 @@ def delete(bucket: str, key: str) -> None:
     _call("delete_object", Bucket=bucket_name(bucket), Key=key)
 
 
-def erase(bucket: str, key: str) -> None:
-    """Remove an object with every version it had; nothing where there is none."""
+def erase(bucket: str, folder: str) -> None:
+    """Remove everything whose key begins with `folder`, which ends with a slash, in every version."""
+    if not folder.endswith("/"):
+        raise ValueError(f"{folder} is no folder: it could be the beginning of another's name.")
     for kind in ("Versions", "DeleteMarkers"):
-        rows = [row for row in _listed("list_object_versions", kind, bucket, Prefix=key) if row["Key"] == key]
-        for row in rows:
-            _call("delete_object", Bucket=bucket_name(bucket), Key=key, VersionId=row["VersionId"])
+        for row in list(_listed("list_object_versions", kind, bucket, Prefix=folder)):
+            _call("delete_object", Bucket=bucket_name(bucket), Key=row["Key"], VersionId=row["VersionId"])
 
 
 def sign_download(bucket: str, key: str, *, filename: str) -> str:

@@ -54,6 +54,9 @@ def approved(institution, base, steward, two_weeks):
     row = contributing.at_status("approved", institution, base, by=steward, content=HELD)
     contributions.promote_files(row.pk)
     reports.add_evidence(row, run_id=1, attempt=1, name="samples.png", content=b"a picture of the samples")
+    storage.put(
+        storage.VAULT, f"evidence/{row.pk}/1-0/samples.png", b"of an attempt whose worker was lost before its row"
+    )
     return row
 
 
@@ -88,11 +91,11 @@ def verbs(contribution) -> list[str]:
 
 def test_withdrawn_files_go_in_time_and_leave_their_record(withdrawn, other, institution, steward, settings):
     now = timezone.now()
-    assert kept(withdrawn) == [1, 2, 1]
+    assert kept(withdrawn) == [1, 2, 2]
     assert uploads.used_bytes(institution) == len(HELD)
 
     deletion.delete_due(now=withdrawn.status_since + timedelta(days=12) - timedelta(seconds=1))
-    assert (kept(withdrawn), verbs(withdrawn)) == ([1, 2, 1], [])
+    assert (kept(withdrawn), verbs(withdrawn)) == ([1, 2, 2], [])
 
     deletion.delete_due(now=withdrawn.status_since + timedelta(days=12))
     assert kept(withdrawn) == [0, 0, 0]
@@ -152,7 +155,7 @@ def test_who_may_not_ask_and_when(approved, other, steward, member, operator):
     deletion.ask(row, by=steward, now=timezone.now())
     with pytest.raises(deletion.NothingToDelete):
         deletion.ask(row, by=steward, now=timezone.now())
-    assert (kept(row), verbs(row)) == ([1, 2, 1], ["contribution.deletion_asked"])
+    assert (kept(row), verbs(row)) == ([1, 2, 2], ["contribution.deletion_asked"])
 
 
 def test_the_checks_are_not_made_again_of_files_that_go(institution, base, steward, operator):
@@ -180,14 +183,14 @@ def test_a_store_that_is_away_loses_no_deletion(withdrawn, steward, settings, mo
     deletion.ask(withdrawn, by=steward, now=timezone.now())
     erase = storage.erase
 
-    def away(bucket, key):
+    def away(bucket, folder):
         if bucket == storage.VAULT:
             raise storage.Unavailable("The object store did not answer.")
-        erase(bucket, key)
+        erase(bucket, folder)
 
     monkeypatch.setattr(storage, "erase", away)
     deletion.delete_due(now=timezone.now())
-    assert (kept(withdrawn), withdrawn.files.get().state) == ([0, 2, 1], "verified")
+    assert (kept(withdrawn), withdrawn.files.get().state) == ([0, 2, 2], "verified")
     later = timezone.now() + timedelta(days=1, hours=1)
     assert "files_kept_too_long" in {finding.code for finding in health.findings(now=later)}
 
@@ -287,7 +290,16 @@ def text(response) -> str:
     return " ".join(re.sub(r"<[^>]+>", "", response.content.decode()).replace("&#x27;", "'").split())
 
 
-# The database
+# The store and the database
+
+
+def test_only_folders_are_erased():
+    for key in ("apart/1", "apart/1/x", "apart/10/x"):
+        storage.put(storage.VAULT, key, b"something")
+    with pytest.raises(ValueError, match="apart/1 is no folder"):
+        storage.erase(storage.VAULT, "apart/1")
+    storage.erase(storage.VAULT, "apart/1/")
+    assert [storage.size(storage.VAULT, key) for key in ("apart/1", "apart/1/x", "apart/10/x")] == [9, None, 9]
 
 
 @pytest.mark.parametrize(
