@@ -5,7 +5,8 @@ Of a withdrawn one they go by themselves within the days that the agreement give
 its institution (GDPR, Art. 5(1)(e): kept no longer than the purpose needs).
 """
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -14,7 +15,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from contributions.lifecycle import CLOSED, Status
-from contributions.models import Contribution, ContributionFile
+from contributions.models import Contribution, ContributionFile, Evidence
 from contributions.rules import require_steward
 from portal import storage
 from portal.accounts.models import User
@@ -25,7 +26,8 @@ from portal.institutions import services as institutions
 from portal.live import announce
 from portal.notifications.services import notify
 from portal.notifications.types import Type
-from portal.queue import attempt, enqueue
+from portal.programmes.models import Programme
+from portal.queue import enqueue
 
 MARGIN = timedelta(days=2)  # so long before the agreement's last day: a store may be away for a while
 State = ContributionFile.State
@@ -39,8 +41,8 @@ class NothingToDelete(DomainError):
 
 
 def holds_files(contribution: Contribution) -> bool:
-    """Test if the store holds files of it."""
-    return contribution.files.exclude(state=State.DELETED).exists()
+    """Test if the store holds files of it, or what the checks drew from them."""
+    return contribution.files.exclude(state=State.DELETED).exists() or contribution.evidence_files.exists()
 
 
 def may_ask(contribution: Contribution) -> bool:
@@ -48,18 +50,28 @@ def may_ask(contribution: Contribution) -> bool:
     return contribution.status in CLOSED and contribution.deletion_asked_at is None and holds_files(contribution)
 
 
-def after_withdrawal(contribution: Contribution) -> timedelta | None:
-    """Return how long after its withdrawal its files are deleted; None where no agreement says so."""
-    days = agreements.days_to_delete(contribution.programme, contribution.kind)
+def after_withdrawal(programme: Programme, kind: str) -> timedelta | None:
+    """Return how long after their withdrawal files of a kind are deleted; None where no agreement says so."""
+    days = agreements.days_to_delete(programme, kind)
     return None if days is None else max(timedelta(days=days) - MARGIN, timedelta(0))
 
 
-def due_at(contribution: Contribution) -> datetime | None:
+def due_at(
+    contribution: Contribution, *, wait_of: Callable[[Programme, str], timedelta | None] = after_withdrawal
+) -> datetime | None:
     """Return from when on its files are deleted; None where nobody asked and no agreement says so."""
     if contribution.deletion_asked_at is not None:
         return contribution.deletion_asked_at
-    wait = after_withdrawal(contribution) if contribution.status == Status.WITHDRAWN else None
+    if contribution.status != Status.WITHDRAWN:
+        return None
+    wait = wait_of(contribution.programme, contribution.kind)
     return None if wait is None else contribution.status_since + wait
+
+
+def is_due(contribution: Contribution, *, now: datetime) -> bool:
+    """Test if it is time to delete its files."""
+    since = due_at(contribution)
+    return since is not None and since <= now
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,7 @@ def outlook(contribution: Contribution, *, now: datetime) -> Outlook | None:
     held = [file.size_bytes for file in files if file.state != State.DELETED]
     since = due_at(contribution)
     if held:
-        return Outlook(sum(held), since, since is not None and since <= now, None)
+        return Outlook(sum(held), since, is_due(contribution, now=now), None)
     return Outlook(None, since, True, max(file.deleted_at for file in files if file.deleted_at))
 
 
@@ -95,11 +107,7 @@ def ask(contribution: Contribution, *, by: User, now: datetime) -> Contribution:
     require_steward(by, contribution.institution)
     contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
     if not may_ask(contribution):
-        state = contribution.get_status_display().lower()
-        raise NothingToDelete(
-            f"{contribution} is {state}, and no file of it waits to be deleted. Withdraw it first if it is in use.",
-            next_url=contribution.get_absolute_url(),
-        )
+        raise NothingToDelete(_why_not(contribution), next_url=contribution.get_absolute_url())
     contribution.deletion_asked_at = now
     contribution.save(update_fields=["deletion_asked_at"])
     audit.record("contribution.deletion_asked", contribution, by=by)
@@ -108,24 +116,34 @@ def ask(contribution: Contribution, *, by: User, now: datetime) -> Contribution:
     return contribution
 
 
+def _why_not(contribution: Contribution) -> str:
+    if contribution.deletion_asked_at is not None:
+        return f"The deletion of the files of {contribution} was asked for already. Its page says how far it is."
+    if contribution.status in CLOSED:
+        return f"No file of {contribution} is in the store: there is nothing to delete."
+    state = contribution.get_status_display().lower()
+    return f"{contribution} is {state}, so its files are needed. Withdraw it first."
+
+
 # For workers
 
 
 def due(*, now: datetime) -> Iterator[Contribution]:
-    """Yield the contributions whose files are to be deleted."""
-    holding = ContributionFile.objects.exclude(state=State.DELETED).values("contribution")
+    """Yield the contributions whose files are to be deleted, also where a late worker added to what was deleted."""
+    files = ContributionFile.objects.exclude(state=State.DELETED).values("contribution")
+    holding = Q(pk__in=files) | Q(pk__in=Evidence.objects.values("contribution"))
     wanted = Q(status=Status.WITHDRAWN) | Q(deletion_asked_at__isnull=False)
-    rows = Contribution.objects.filter(wanted, pk__in=holding).select_related("programme", "institution")
-    for contribution in rows.order_by("pk"):
-        since = due_at(contribution)
+    wait_of = functools.cache(after_withdrawal)  # one question for each programme and kind
+    for contribution in Contribution.objects.filter(wanted, holding).select_related("programme").order_by("pk"):
+        since = due_at(contribution, wait_of=wait_of)
         if since is not None and since <= now:
             yield contribution
 
 
-def delete_due(*, now: datetime) -> None:
-    """Delete what is due; one that fails stops no other, and is tried again next time."""
-    for contribution in list(due(now=now)):
-        attempt(delete_files, contribution.pk, now=now)
+def queue_due(*, now: datetime) -> None:
+    """Have a worker delete what is due. What fails is queued again next time."""
+    for contribution in due(now=now):
+        enqueue("jobs.delete_files", contribution_id=contribution.pk)
 
 
 def delete_files(contribution_id: int, *, now: datetime) -> None:
@@ -135,13 +153,13 @@ def delete_files(contribution_id: int, *, now: datetime) -> None:
     Outside any transaction: the store goes first, so that a crash leaves rows that say what is still to be done.
     """
     contribution = Contribution.objects.select_related("programme", "institution").get(pk=contribution_id)
-    since = due_at(contribution)
-    if since is None or since > now or not holds_files(contribution):
+    if not is_due(contribution, now=now) or not holds_files(contribution):
         return
-    for file in contribution.files.filter(state=State.UPLOADING):
-        storage.abort_multipart(file.storage_key, file.upload_id)
-    storage.erase(storage.QUARANTINE, f"contributions/{contribution.pk}/")  # as uploads.add_file names them
-    storage.erase(storage.VAULT, f"contributions/{contribution.pk}/")
+    folder = f"contributions/{contribution.pk}/"  # as uploads.add_file names them
+    for upload in list(storage.open_uploads(folder)):
+        storage.abort_multipart(upload.key, upload.upload_id)
+    storage.erase(storage.QUARANTINE, folder)
+    storage.erase(storage.VAULT, folder)
     storage.erase(storage.VAULT, f"evidence/{contribution.pk}/")  # as reports.add_evidence does
     _note(contribution_id, now=now)
 
@@ -158,6 +176,11 @@ def _note(contribution_id: int, *, now: datetime) -> None:
     contribution.evidence_files.all().delete()
     audit.record("contribution.files_deleted", contribution, by=None, sha256=sha256)
     announce(f"contribution-{contribution.pk}")
+    if sha256:
+        _tell(contribution)
+
+
+def _tell(contribution: Contribution) -> None:
     notify(
         institutions.people(contribution.institution),
         type=Type.CONTRIBUTION,

@@ -321,7 +321,8 @@ def promote_files(contribution_id: int) -> None:
     Raises:
         CopyDamaged: a copy has other bytes than the file that was checked.
     """
-    for file in ContributionFile.objects.filter(contribution=contribution_id):
+    being_checked = ContributionFile.objects.filter(contribution=contribution_id).exclude(state=State.DELETED)
+    for file in being_checked:
         version = storage.promote((storage.QUARANTINE, file.storage_key), (storage.VAULT, file.storage_key))
         if storage.digest(storage.VAULT, file.storage_key, version=version) != file.sha256:
             raise CopyDamaged(f"The vault's copy of {file.name} is not the file that was checked.")

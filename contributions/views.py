@@ -43,7 +43,7 @@ WHEREABOUTS = {
     Status.APPROVED: ("The consortium", "It may now become part of a corpus."),
     Status.REJECTED: ("Your institution", "Read why below, and send a corrected one."),
     Status.RETURNED: ("Your institution", "Read what to change below, and send a corrected one."),
-    Status.WITHDRAWN: ("Nobody", "Nothing more happens to it."),
+    Status.WITHDRAWN: ("Nobody", "It is used no further."),
 }
 
 
@@ -334,7 +334,7 @@ def withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
         services.withdraw(contribution, **form.cleaned_data, by=request.user, now=timezone.now())
         messages.success(request, "The contribution is withdrawn.")
         return redirect(contribution)
-    wait = deletion.after_withdrawal(contribution)
+    wait = deletion.after_withdrawal(contribution.programme, contribution.kind)
     context = {
         "contribution": contribution,
         "form": form,

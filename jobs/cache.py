@@ -15,8 +15,6 @@ from jobs.engine import PlatformFault
 from portal import storage
 from portal.programmes.models import BaseModel
 
-KEPT_SECONDS = 7 * 24 * 3600.0
-
 
 def fetch(key: str, sha256: str) -> Path:
     """
@@ -28,10 +26,10 @@ def fetch(key: str, sha256: str) -> Path:
         PlatformFault: the store gave other bytes.
     """
     path = settings.DATA_DIR / "cache" / sha256
-    if path.exists():
-        os.utime(path, (time.time(), path.stat().st_mtime))  # used now, says its access time
-    if path.exists() and not _is_sound(path, path.stat().st_mtime_ns):
-        path.unlink()
+    with suppress(FileNotFoundError):  # disk.tidy() may be at work
+        os.utime(path, (time.time(), path.stat().st_mtime))  # its access time says when it was used
+        if not _is_sound(path, path.stat().st_mtime_ns):
+            path.unlink()
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # a name of its own for each process
@@ -40,18 +38,6 @@ def fetch(key: str, sha256: str) -> Path:
                 raise PlatformFault(f"The vault's object {key} is not the one that was registered.")
             partial.rename(path)
     return path
-
-
-def tidy() -> None:
-    """
-    Remove what nobody has used for a week: so does what was deleted from the store leave this disk, too.
-
-    What a folder of a base or candidate still names stays there: those are the consortium's own.
-    """
-    for path in (settings.DATA_DIR / "cache").glob("?" * 64):
-        with suppress(FileNotFoundError):  # another process of this worker was there first
-            if time.time() - path.stat().st_atime > KEPT_SECONDS:
-                path.unlink()
 
 
 @functools.cache

@@ -62,6 +62,7 @@ class Feed:
             self.size_bytes += len(block)
             is_open = is_open and _written(self.writer, block)
             self.on_progress(self.size_bytes)
+        hashed.result()
 
 
 def _written(descriptor: int, block: bytes) -> bool:

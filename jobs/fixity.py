@@ -12,6 +12,7 @@ from typing import Any
 
 from django.db.models import QuerySet
 
+from contributions import deletion
 from contributions.corpora.models import DataSet
 from contributions.models import ContributionFile, Evidence
 from governance.releases.models import Candidate, ReleaseFile
@@ -95,6 +96,17 @@ def registered(*, after: str = "") -> Iterator[tuple[str, list[Registered]]]:
             yield f"{name}:{row.pk}", read(row)
 
 
+def _is_current(place: str, files: list[Registered]) -> bool:
+    """Test if a row still names these objects: since it was read, its contribution's files may have been deleted."""
+    table, _, number = place.partition(":")
+    rows, read = TABLES[table]
+    row = rows.filter(pk=int(number)).first()
+    if row is None or read(row) != files:
+        return False
+    contribution = getattr(row, "contribution", None)
+    return contribution is None or not deletion.is_due(contribution, now=services.now())
+
+
 def newest(*, verification: bool = False) -> Inspection | None:
     """Return the last inspection that came to its end, or the last of them that read every file."""
     rows = Inspection.objects.filter(finished_at__isnull=False).select_related("run")
@@ -157,6 +169,8 @@ class Verification:
             for place, files in registered(after=self.row.position):
                 before = self.read_bytes
                 found = [fault for file in files if (fault := self._look(file))]
+                if found and not _is_current(place, files):
+                    found = []
                 self._add(place, found, len(files), self.read_bytes - before)
         finally:
             self._keep()

@@ -238,7 +238,7 @@ def _kept(*, now: datetime) -> Iterator[Finding]:
             "bad",
             _("The files of %(count)s closed contributions should have been deleted a day ago or earlier.")
             % {"count": len(late)},
-            _("An agreement says so. The log of the worker of the queue “sweep” says why; it tries again each hour."),
+            _("The log of the workers of the queue “cpu” says why; it is tried again each hour."),
             late[0].get_absolute_url(),
         )
 

@@ -10,7 +10,7 @@ from celery.signals import (
     worker_shutting_down,
 )
 
-from jobs import cache, services, workers
+from jobs import disk, services, workers
 from jobs.models import Run
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def remember(sender: str, instance: Any, **kwargs: Any) -> None:
 def begin(**kwargs: Any) -> None:
     """Register a child, where its queues hold runs."""
     if workers.here.queues:
-        workers.begin(hourly=cache.tidy)
+        workers.begin(hourly=disk.tidy)
 
 
 @worker_process_shutdown.connect

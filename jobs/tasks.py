@@ -85,8 +85,8 @@ def tidy_uploads() -> None:
 
 @shared_task(name="jobs.delete_due_files")
 def delete_due_files() -> None:
-    """Delete the files of withdrawn contributions whose time is over. Safe to deliver twice."""
-    deletion.delete_due(now=services.now())
+    """Have the files deleted of withdrawn contributions whose time is over. Safe to deliver twice."""
+    deletion.queue_due(now=services.now())
 
 
 @shared_task(name="jobs.delete_files")

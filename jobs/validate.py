@@ -326,4 +326,6 @@ def _record(attempt: Attempt, contribution: Contribution, result: dict[str, Any]
 
 def _keep(attempt: Attempt, contribution: Contribution, name: str, content: bytes) -> None:
     run = attempt.run
+    with services.fenced(run):
+        pass  # what a worker that lost the run still draws is kept nowhere
     contributions.add_evidence(contribution, run_id=run.pk, attempt=run.attempt, name=name, content=content)

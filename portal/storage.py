@@ -271,9 +271,9 @@ def objects(bucket: str) -> Iterator[Stored]:
         yield Stored(row["Key"], row["Size"], row["LastModified"])
 
 
-def open_uploads() -> Iterator[OpenUpload]:
-    """Yield the uploads that are under way in quarantine, abandoned ones too."""
-    for row in _listed("list_multipart_uploads", "Uploads", QUARANTINE):
+def open_uploads(folder: str = "") -> Iterator[OpenUpload]:
+    """Yield the uploads that are under way in quarantine, or in a folder of it, abandoned ones too."""
+    for row in _listed("list_multipart_uploads", "Uploads", QUARANTINE, Prefix=folder):
         yield OpenUpload(row["Key"], row["UploadId"], row["Initiated"])
 
 

@@ -91,7 +91,7 @@ def _publish(motion: Motion, now: datetime) -> None:
         text=wanted["text"],
         change_note=wanted["change_note"],
         is_material=wanted["is_material"],
-        deletion_days=wanted.get("deletion_days"),  # motions of older releases do not say
+        deletion_days=wanted.get("deletion_days") or None,  # motions of older releases do not say
         by=None,
         now=now,
     )

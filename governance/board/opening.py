@@ -186,12 +186,12 @@ def propose_version(
     text: str,
     change_note: str,
     is_material: bool,
-    deletion_days: int | None = None,
+    deletion_days: int = 0,
     by: User,
     now: datetime,
 ) -> Motion:
     """
-    Propose a new version of an agreement; `deletion_days` as for `agreements.publish`.
+    Propose a new version of an agreement; `deletion_days` is 0 where it does not say so.
 
     Raises:
         TemplateBroken: the text's variables cannot be filled in.

@@ -61,11 +61,10 @@ class VersionForm(Proposal):
     change_note = forms.CharField(max_length=500, label=_("What is new, in a sentence"))
     is_material = forms.BooleanField(required=False, label=_("Those who signed before must sign this one"))
     deletion_days = forms.IntegerField(
-        required=False,
-        min_value=1,
+        min_value=0,
         max_value=365,
         label=_("Days to delete withdrawn files"),
-        help_text=_("As the new text says; the portal deletes them by then. Empty: the text does not say so."),
+        help_text=_("As the new text says; the portal deletes them by then. 0: the text does not say so."),
     )
 
 

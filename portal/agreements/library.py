@@ -105,7 +105,10 @@ def publish(
     )
     for code, translation in (translations or {}).items():
         _translate(version, code, **translation)
-    audit.record("agreement.published", version, by=by, sha256=version.sha256, is_material=is_material)
+    audit.record(
+        "agreement.published", version, by=by, sha256=version.sha256, is_material=is_material,
+        deletion_days=deletion_days,
+    )  # fmt: skip
     return version
 
 

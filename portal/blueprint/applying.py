@@ -100,8 +100,10 @@ def _refuse_other_terms(agreement: Agreement, row: reading.Agreement) -> None:
 
 def _version(agreement: Agreement, row: reading.Agreement, *, by: User | None, now: datetime) -> list[str]:
     """Publish the text unless it is, or once was, published: a portal may be ahead of its folder."""
-    known = agreement.versions.filter(sha256=text_sha256(normalised(row.texts.text)))
-    if known.exists():
+    known = agreement.versions.filter(sha256=text_sha256(normalised(row.texts.text))).first()
+    if known is not None and row.deletion_days and known.deletion_days != row.deletion_days:
+        return [f"{known} was published with {known.deletion_days or 'no'} days to delete files; that stays."]
+    if known is not None:
         return []
     newest = agreements.newest_of(agreement)
     if newest is not None and newest.change_note == row.change_note:

@@ -29,6 +29,7 @@ def test_publishing_numbers_and_hashes_each_version(agreement):
     assert AuditEvent.objects.get(verb="agreement.published", subject_id=second.pk).facts == {
         "sha256": second.sha256,
         "is_material": False,
+        "deletion_days": None,
     }
 
 

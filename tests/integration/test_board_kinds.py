@@ -92,11 +92,13 @@ def test_training_again_is_asked_of_the_operators(learnt, operator):
 def test_a_version_is_published_as_it_was_proposed(programme, board, operator):
     agreement = programme.agreements.get()
     text = agreement.versions.get().text + "\nMore.\n"
-    motion = boards.propose_version(agreement, text=text, change_note="More.", is_material=True, by=operator, now=now())
+    said = {"change_note": "More.", "is_material": True, "deletion_days": 7}
+    motion = boards.propose_version(agreement, text=text, **said, by=operator, now=now())
     factories.vote_all(motion)
     newest = agreements.newest_of(agreement)
     assert newest is not None
     assert (newest.version, newest.text, newest.is_material, motion.status) == (2, text, True, "carried")
+    assert agreements.days_to_delete(programme, "weights") == 7
 
 
 def test_a_version_is_moot_when_another_is_published_meanwhile(programme, board, operator):

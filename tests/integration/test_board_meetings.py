@@ -197,6 +197,7 @@ def test_a_version_a_task_and_a_retraction_are_proposed_on_the_page(programme, b
     agreement = programme.agreements.get()
     text = agreement.versions.get().text
     version = {"agreement": agreement.pk, "text": text, "change_note": "Clearer.", "is_material": "on"}
+    version["deletion_days"] = "7"
     assert client.post("/board/new/publish_agreement/", version).status_code == 422  # the same text
     assert client.post("/board/new/publish_agreement/", {**version, "text": f"{text}\nMore.\n"}).status_code == 302
     task = programme.tasks.earliest("pk")
@@ -204,6 +205,7 @@ def test_a_version_a_task_and_a_retraction_are_proposed_on_the_page(programme, b
     assert client.post("/board/new/retract_release/", {"release": release.pk, "reason": "A flaw."}).status_code == 302
     kinds = list(Motion.objects.undecided().order_by("pk").values_list("kind", flat=True))
     assert kinds == ["publish_agreement", "adopt_task", "retract_release"]
+    assert Motion.objects.get(kind="publish_agreement").proposal["deletion_days"] == 7
     for motion in Motion.objects.undecided():
         assert client.get(motion.get_absolute_url()).status_code == 200
     assert client.get("/board/new/admit_institution/").status_code == 404

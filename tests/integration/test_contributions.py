@@ -317,8 +317,8 @@ def test_what_is_before_the_board_is_not_replaced(at_status, steward):
         ("validating", []),
         ("review", ["withdraw"]),
         ("approved", ["withdraw"]),
-        ("rejected", ["replace"]),
-        ("withdrawn", ["replace"]),
+        ("rejected", ["delete_files", "replace"]),
+        ("withdrawn", ["replace"]),  # as a draft: it never had a file
     ],
 )
 def test_actions_follow_the_state(at_status, steward, member, status, actions):

@@ -13,7 +13,7 @@ from contributions import deletion, reports, uploads
 from contributions import services as contributions
 from contributions.corpora import services as corpora
 from contributions.models import ContributionFile, Evidence
-from jobs import cache, engine, fixity, health, leftovers, pretrain, tasks
+from jobs import cache, disk, engine, fixity, health, leftovers, pretrain, services, tasks
 from portal import storage
 from portal.agreements import services as agreements
 from portal.agreements.models import Agreement
@@ -77,6 +77,12 @@ def versions(bucket: str, key: str) -> list[str]:
     return [row["VersionId"] for kind in ("Versions", "DeleteMarkers") for row in found.get(kind, [])]
 
 
+def delete_due(now) -> None:
+    """Do what the workers do that the sweep calls."""
+    for row in deletion.due(now=now):
+        deletion.delete_files(row.pk, now=now)
+
+
 def kept(contribution) -> list[int]:
     """Return how many versions of its file lie in quarantine and in the vault, and of its picture."""
     key = f"contributions/{contribution.pk}/"
@@ -94,10 +100,10 @@ def test_withdrawn_files_go_in_time_and_leave_their_record(withdrawn, other, ins
     assert kept(withdrawn) == [1, 2, 2]
     assert uploads.used_bytes(institution) == len(HELD)
 
-    deletion.delete_due(now=withdrawn.status_since + timedelta(days=12) - timedelta(seconds=1))
+    delete_due(withdrawn.status_since + timedelta(days=12) - timedelta(seconds=1))
     assert (kept(withdrawn), verbs(withdrawn)) == ([1, 2, 2], [])
 
-    deletion.delete_due(now=withdrawn.status_since + timedelta(days=12))
+    delete_due(withdrawn.status_since + timedelta(days=12))
     assert kept(withdrawn) == [0, 0, 0]
     assert kept(other) == [1, 1, 0]
     file = withdrawn.files.get()
@@ -111,7 +117,7 @@ def test_withdrawn_files_go_in_time_and_leave_their_record(withdrawn, other, ins
     assert (event.actor_id, event.facts) == (None, {"sha256": [file.sha256]})
     assert steward.notifications.filter(subject=f"The files of {withdrawn} are deleted").count() == 1
 
-    deletion.delete_due(now=now + timedelta(days=99))
+    delete_due(now + timedelta(days=99))
     assert (kept(other), verbs(withdrawn)) == ([1, 1, 0], ["contribution.files_deleted"])
 
 
@@ -119,7 +125,7 @@ def test_where_no_agreement_says_so_they_stay_until_they_are_asked_for(instituti
     row = contributing.at_status("approved", institution, base, by=steward, content=HELD)
     contributions.withdraw(row, by=steward, reason="A patient asked.", now=timezone.now())
     row.refresh_from_db()
-    deletion.delete_due(now=timezone.now() + timedelta(days=999))
+    delete_due(timezone.now() + timedelta(days=999))
     assert (kept(row), deletion.due_at(row)) == ([1, 1, 0], None)
     deletion.ask(row, by=steward, now=timezone.now())
     tasks.delete_files(contribution_id=row.pk)
@@ -138,22 +144,22 @@ def test_the_shortest_time_of_the_agreements_of_that_kind_counts(withdrawn, prog
 @pytest.mark.parametrize("status", ["rejected", "returned"])
 def test_closed_contributions_keep_theirs_until_their_institution_asks(institution, base, steward, status):
     row = contributing.at_status(status, institution, base, by=steward, content=HELD)
-    deletion.delete_due(now=timezone.now() + timedelta(days=999))
+    delete_due(timezone.now() + timedelta(days=999))
     assert kept(row)[:2] == [1, 1]
     deletion.ask(row, by=steward, now=timezone.now())
-    deletion.delete_due(now=timezone.now())
+    delete_due(timezone.now())
     assert (kept(row), row.files.get().state) == ([0, 0, 0], "deleted")
 
 
 def test_who_may_not_ask_and_when(approved, other, steward, member, operator):
-    with pytest.raises(deletion.NothingToDelete, match="is approved, and no file of it waits"):
+    with pytest.raises(deletion.NothingToDelete, match="is approved, so its files are needed"):
         deletion.ask(approved, by=steward, now=timezone.now())
     row = contributions.withdraw(approved, by=steward, reason="Ours.", now=timezone.now())
     for person in (member, operator, factories.person_of(other.institution, "steward")):
         with pytest.raises(NotAllowed):
             deletion.ask(row, by=person, now=timezone.now())
     deletion.ask(row, by=steward, now=timezone.now())
-    with pytest.raises(deletion.NothingToDelete):
+    with pytest.raises(deletion.NothingToDelete, match="was asked for already"):
         deletion.ask(row, by=steward, now=timezone.now())
     assert (kept(row), verbs(row)) == ([1, 2, 2], ["contribution.deletion_asked"])
 
@@ -174,7 +180,7 @@ def test_an_upload_that_never_ended_leaves_nothing(institution, base, steward, t
     file = contributing.announce(row, HELD, by=steward)
     contributing.send(file, HELD, by=steward)
     contributions.withdraw(row, by=steward, reason="Wrong folder.", now=timezone.now())
-    deletion.delete_due(now=timezone.now() + timedelta(days=12))
+    delete_due(timezone.now() + timedelta(days=12))
     assert (row.files.count(), kept(row), uploads.used_bytes(institution)) == (0, [0, 0, 0], 0)
     assert AuditEvent.objects.get(verb="contribution.files_deleted").facts == {"sha256": []}
 
@@ -189,13 +195,14 @@ def test_a_store_that_is_away_loses_no_deletion(withdrawn, steward, settings, mo
         erase(bucket, folder)
 
     monkeypatch.setattr(storage, "erase", away)
-    deletion.delete_due(now=timezone.now())
+    with pytest.raises(storage.Unavailable):
+        delete_due(timezone.now())
     assert (kept(withdrawn), withdrawn.files.get().state) == ([0, 2, 2], "verified")
     later = timezone.now() + timedelta(days=1, hours=1)
     assert "files_kept_too_long" in {finding.code for finding in health.findings(now=later)}
 
     monkeypatch.setattr(storage, "erase", erase)
-    deletion.delete_due(now=timezone.now())
+    delete_due(timezone.now())
     assert (kept(withdrawn), withdrawn.files.get().state) == ([0, 0, 0], "deleted")
     assert "files_kept_too_long" not in {finding.code for finding in health.findings(now=later)}
 
@@ -208,7 +215,7 @@ def test_the_look_through_the_store_agrees(withdrawn, other, settings, monkeypat
     storage.put(storage.QUARANTINE, file.storage_key, OTHERS)
     contributions.promote_files(other.pk)
     monkeypatch.setattr(leftovers, "SETTLED_AFTER", timedelta(0))
-    deletion.delete_due(now=timezone.now() + timedelta(days=12))
+    delete_due(timezone.now() + timedelta(days=12))
     late = withdrawn.files.get().storage_key
     storage.put(storage.QUARANTINE, late, HELD)
     storage.put(storage.VAULT, late, HELD)
@@ -240,19 +247,81 @@ def test_no_training_on_what_was_withdrawn_after_the_freeze(approved, other, pro
         pretrain.pretrain(engine.Attempt(run))
 
 
-def test_what_nobody_used_for_a_week_leaves_the_disk_of_a_worker(settings, tmp_path):
+def test_the_sweep_has_a_worker_delete_what_is_due(withdrawn, other, monkeypatch):
+    sent = []
+    monkeypatch.setattr(deletion, "enqueue", lambda name, **kwargs: sent.append((name, kwargs)))
+    tasks.delete_due_files()
+    assert sent == []
+    monkeypatch.setattr(services, "now", lambda: withdrawn.status_since + timedelta(days=12))
+    tasks.delete_due_files()
+    assert sent == [("jobs.delete_files", {"contribution_id": withdrawn.pk})]
+
+
+def test_what_a_late_worker_adds_goes_too(withdrawn):
+    delete_due(timezone.now() + timedelta(days=12))
+    reports.add_evidence(withdrawn, run_id=1, attempt=1, name="samples.png", content=b"drawn by a worker that was away")
+    assert kept(withdrawn) == [0, 0, 1]
+    delete_due(timezone.now() + timedelta(days=13))
+    assert (kept(withdrawn), withdrawn.evidence_files.count()) == ([0, 0, 0], 0)
+
+
+@pytest.mark.parametrize("moment", ["deleted", "due"])
+def test_a_look_that_began_before_a_deletion_finds_no_damage(withdrawn, moment, monkeypatch):
+    """The rows are read at its beginning; a deletion comes between two of them, or has just removed the bytes."""
+    (place, files) = next(found for found in fixity.registered() if found[0].startswith("file:"))
+    assert fixity._is_current(place, files)
+    later = withdrawn.status_since + timedelta(days=12)
+    if moment == "deleted":
+        delete_due(later)
+    else:
+        monkeypatch.setattr(services, "now", lambda: later)
+    assert not fixity._is_current(place, files)
+
+
+# The disks of workers
+
+
+def test_what_nobody_used_for_a_day_or_was_deleted_leaves_the_disk(settings, tmp_path, withdrawn, other):
     settings.DATA_DIR = tmp_path
-    storage.put(storage.VAULT, "cached/a", HELD)
-    used = cache.fetch("cached/a", contributing.sha256_hex(HELD))
-    forgotten = cache.fetch("cached/a", contributing.sha256_hex(HELD)).with_name("b" * 64)
-    forgotten.write_bytes(b"once used")
-    (tmp_path / "cache" / "base-of-something").mkdir()
-    weeks_ago = time.time() - 8 * 24 * 3600
-    for path in (used, forgotten):
-        os.utime(path, (weeks_ago, weeks_ago))
-    assert cache.fetch("cached/a", contributing.sha256_hex(HELD)) == used  # used again: it stays
-    cache.tidy()
-    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == sorted([used.name, "base-of-something"])
+    paths = [cache.fetch(row.files.get().storage_key, row.files.get().sha256) for row in (withdrawn, other)]
+    storage.put(storage.VAULT, "cached/a", b"a data set")
+    used = cache.fetch("cached/a", contributing.sha256_hex(b"a data set"))
+    for path in (used, unused := used.with_name("b" * 64)):
+        path.write_bytes(b"a data set")
+        age(path, days=2)
+    assert cache.fetch("cached/a", used.name) == used  # used again: it stays
+    disk.tidy()
+    assert (used.exists(), unused.exists(), [path.exists() for path in paths]) == (True, False, [True, True])
+    delete_due(timezone.now() + timedelta(days=12))
+    disk.tidy()
+    assert (used.exists(), [path.exists() for path in paths]) == (True, [False, True])
+
+
+def test_what_killed_work_left_behind_leaves_the_disk(settings, tmp_path, db):
+    settings.DATA_DIR = tmp_path
+    run = fixity.queue(by=None, now=timezone.now())
+    live, ended = tmp_path / "scratch" / f"run-{run.pk}", tmp_path / "scratch" / f"run-{run.pk + 1}"
+    left, young = tmp_path / "scratch" / "tmpleft", tmp_path / "scratch" / "tmpyoung"
+    partial, base = tmp_path / "cache" / "tmppart", tmp_path / "cache" / "base-of-something"
+    for folder in (live, ended, left, young, partial, base):
+        folder.mkdir(parents=True)
+        (folder / "images.npy").write_bytes(b"pixels")
+    for folder in (live, ended, left, partial, base):
+        age(folder, days=2)
+    disk.tidy()
+    assert [path.exists() for path in (live, ended, left, young, partial, base)] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+        True,
+    ]
+
+
+def age(path, *, days: int) -> None:
+    moment = time.time() - days * 24 * 3600
+    os.utime(path, (moment, moment))
 
 
 # The pages
@@ -272,7 +341,7 @@ def test_the_page_says_what_becomes_of_the_files(approved, steward, member, sign
 
     sign_in(steward).post(page + "delete-files/")
     assert "The files are being deleted." in text(sign_in(steward).get(page))
-    tasks.delete_due_files()
+    delete_due(timezone.now())
     shown = text(sign_in(member).get(page))
     assert f"The files were deleted on {timezone.now():%-d %b %Y}." in shown
     assert (contributing.sha256_hex(HELD) in shown, "samples.png" in shown) == (True, False)
