@@ -4,8 +4,9 @@ Read a weights file once: SHA-256 in one thread, finiteness and moments of every
 A stream is not hashed here: who feeds it through the pipe hashes it (DESIGN.md section 5), and is the one to trust.
 
 The file goes through a ring of four 4 MiB buffers filled by preadv. A memory map would be shorter, but its pages count
-against a container's memory limit. Statistics are taken in blocks of 1 MiB so that temporaries stay in the cache: whole
-arrays are 15 to 50 times slower (BENCHMARKS.md section 1).
+against a container's memory limit. Statistics are taken in blocks of 256 KiB so that a block, the base's and their
+difference stay in a core's own cache: whole arrays are 15 to 50 times slower (BENCHMARKS.md section 1), blocks of 1 MiB
+a third.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from .errors import ContainerError
 
 RING_BUFFERS = 4
 BUFFER_BYTES = 4 * 1024 * 1024
-BLOCK_BYTES = 1024 * 1024
+BLOCK_BYTES = 256 * 1024
 ONES = np.ones(BLOCK_BYTES // 2, dtype=np.float32)
 
 
@@ -282,6 +283,7 @@ class _Deltas:
         self.found: dict[str, Difference] = {}
         self.descriptor = os.open(base.path, os.O_RDONLY | os.O_CLOEXEC)
         self.buffer = memoryview(bytearray(2 * BLOCK_BYTES))  # a float32 for each float16 of a block
+        self.change = np.empty(BLOCK_BYTES // 2, dtype=np.float32)
 
     def add(self, name: str, first: int, values: np.ndarray) -> None:
         """Add float32 values, of which `first` stood before in their tensor."""
@@ -292,7 +294,7 @@ class _Deltas:
         os.preadv(self.descriptor, [space], tensor.start + first * item)
         other = as_float32(space, tensor.dtype)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is another finding
-            change = values - other
+            change = np.subtract(values, other, out=self.change[: len(values)])
             moved = float(np.dot(change, change))
         if not math.isfinite(moved):  # float32 squares overflow beyond 1e19
             moved = float(np.dot(change.astype(np.float64), change.astype(np.float64)))

@@ -13,7 +13,7 @@ ROWS = [
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mb", type=int, default=1000, help="size of the weights file, 10^6 bytes")
+    parser.add_argument("--mb", type=int, default=1200, help="size of the weights file, 10^6 bytes")
     size = str(parser.parse_args().mb)
     arguments = dict.fromkeys(("bench_validate.py", "bench_stream.py"), ["--mb", size])
     codes = []

@@ -28,7 +28,7 @@ PEAK_GOAL_MIB = 96.0  # of the child
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--mb", type=int, default=1000, help="size of the weights file, 10^6 bytes")
+    parser.add_argument("--mb", type=int, default=1200, help="size of the weights file, 10^6 bytes")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with running_portal() as portal:

@@ -2,7 +2,7 @@
 P1 and P2 of the benchmarks: checks 1, 4, 5 and 6 of a weights file against `hashlib.sha256` of the same file, and
 against the passes that everybody writes; and the verdict on the header of a sparse file of 10 GB.
 
-    python tests/benchmarks/bench_validate.py [--mb 1000] [--rounds 5] [--folder DIR] [--json]
+    python tests/benchmarks/bench_validate.py [--mb 1200] [--rounds 5] [--folder DIR] [--json]
 
 Both run alternately, each as a process of its own, on a float32 file of random values. Exit status 1 when a goal is
 missed. Ours reads the base generator's file too, for the distance from it: twice the bytes. P1 is the median of the
@@ -174,7 +174,7 @@ def measure(path: Path, rounds: int) -> dict[str, float]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mb", type=int, default=1000, help="size of the file in 10^6 bytes")
+    parser.add_argument("--mb", type=int, default=1200, help="size of the file in 10^6 bytes")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=None, help="where to write the file (default: a temporary one)")
     parser.add_argument("--json", action="store_true", help="print one JSON line instead of the table rows")
