@@ -1,17 +1,39 @@
 """What work leaves on a worker's disk, and when it goes: nothing of an institution stays where nobody looks."""
 
+import logging
 import shutil
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from django.conf import settings
+from django.db import close_old_connections, connection
 
 from contributions.models import ContributionFile
 from jobs.lifecycle import LIVE
 from jobs.models import Run
 
+logger = logging.getLogger(__name__)
+TIDY_SECONDS = 3600.0
 UNUSED_SECONDS = 24 * 3600.0  # more than any check or sampling takes
+
+
+def begin() -> None:
+    """Keep the disk tidy from a thread of its own: a large folder must not hold up the sign of life."""
+    threading.Thread(target=_tidy_for_ever, name="disk-tidy", daemon=True).start()
+
+
+def _tidy_for_ever() -> None:
+    pause = threading.Event()
+    while True:
+        try:
+            tidy()
+            connection.close()
+        except Exception:  # the database is away, or the disk is; it comes again
+            logger.warning("This worker's disk could not be tidied.", exc_info=True)
+            close_old_connections()
+        pause.wait(TIDY_SECONDS)
 
 
 def tidy() -> None:

@@ -27,7 +27,8 @@ def remember(sender: str, instance: Any, **kwargs: Any) -> None:
 def begin(**kwargs: Any) -> None:
     """Register a child, where its queues hold runs."""
     if workers.here.queues:
-        workers.begin(hourly=disk.tidy)
+        workers.begin()
+        disk.begin()
 
 
 @worker_process_shutdown.connect

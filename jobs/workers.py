@@ -6,8 +6,6 @@ import platform
 import shutil
 import socket
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -32,7 +30,6 @@ from portal.live import announce
 
 logger = logging.getLogger(__name__)
 BEAT_SECONDS = 5.0
-HOUR_SECONDS = 3600.0
 SILENT_AFTER = timedelta(seconds=2 * BEAT_SECONDS)  # two missed beats: the pages say so
 LIBRARIES = ("torch", "diffusers", "peft", "transformers", "safetensors", "numpy")
 
@@ -180,21 +177,18 @@ def beat(worker_id: int, *, now: datetime) -> None:
     Worker.objects.filter(pk=worker_id).update(seen_at=now, disk_free_bytes=_disk_free())
 
 
-def begin(*, hourly: Callable[[], None]) -> None:
+def begin() -> None:
     """Register this child of a Celery worker and keep showing that it lives, from a thread of its own."""
     here.is_child = True
-    threading.Thread(target=_beat_for_ever, args=(hourly,), name="worker-beat", daemon=True).start()
+    threading.Thread(target=_beat_for_ever, name="worker-beat", daemon=True).start()
 
 
-def _beat_for_ever(hourly: Callable[[], None]) -> None:
-    pause, due_at = threading.Event(), time.monotonic()
+def _beat_for_ever() -> None:
+    pause = threading.Event()
     while True:
         try:
             beat(current().pk, now=services.now())
             connection.close()
-            if time.monotonic() >= due_at:
-                due_at += HOUR_SECONDS
-                hourly()
         except Exception:  # the database is away; the pages show this worker as silent meanwhile
             logger.warning("This worker could not show that it lives.", exc_info=True)
             close_old_connections()
