@@ -8,7 +8,7 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from contributions import attestations, deletion, services
+from contributions import attestations, deletion, holds, services
 from contributions.models import Attestation, Contribution, ContributionFile
 from contributions.serializers import (
     AnnouncementSerializer,
@@ -134,6 +134,40 @@ def delete_files(request: Request, pk: int) -> Response:
 
 @operation(
     "POST",
+    "hold_contribution_files",
+    "Hold the files of a contribution back from deletion, with a reason. For operators.",
+    group=GROUP,
+    takes=ReasonSerializer,
+    answers=ContributionSerializer,
+)
+@api_view(["POST"])
+def hold(request: Request, pk: int) -> Response:
+    """Hold the files back from deletion."""
+    row, by = _contribution(request, pk), person_of(request)
+    holds.require_operator(by)
+    holds.place(row, **valid(ReasonSerializer(data=request.data)), by=by, now=timezone.now())
+    return _answer(row, request)
+
+
+@operation(
+    "POST",
+    "release_contribution_files",
+    "Release the files of a contribution from its hold, with a reason. For operators.",
+    group=GROUP,
+    takes=ReasonSerializer,
+    answers=ContributionSerializer,
+)
+@api_view(["POST"])
+def release_hold(request: Request, pk: int) -> Response:
+    """Release the files from their hold."""
+    row, by = _contribution(request, pk), person_of(request)
+    holds.require_operator(by)
+    holds.release(row, **valid(ReasonSerializer(data=request.data)), by=by, now=timezone.now())
+    return _answer(row, request)
+
+
+@operation(
+    "POST",
     "replace_contribution",
     "Begin the corrected contribution of a rejected or withdrawn one.",
     group=GROUP,
@@ -231,6 +265,8 @@ urlpatterns = [
     path("contributions/<int:pk>", contribution, name="contribution"),
     path("contributions/<int:pk>/submit", submit, name="contribution_submit"),
     path("contributions/<int:pk>/withdraw", withdraw, name="contribution_withdraw"),
+    path("contributions/<int:pk>/hold", hold, name="contribution_hold"),
+    path("contributions/<int:pk>/release-hold", release_hold, name="contribution_release_hold"),
     path("contributions/<int:pk>/delete-files", delete_files, name="contribution_delete_files"),
     path("contributions/<int:pk>/replace", replace, name="contribution_replace"),
     path("contributions/<int:pk>/attestations/<slug:kind>", attest, name="contribution_attestation"),

@@ -2,7 +2,7 @@
 Deleting the files of contributions that are closed. Their rows stay: names, hashes, results of checks, history.
 
 Of a withdrawn one they go by themselves within the days that the agreement gives; of every closed one at the word of
-its institution (GDPR, Art. 5(1)(e): kept no longer than the purpose needs).
+its institution (GDPR, Art. 5(1)(e): kept no longer than the purpose needs). A hold (holds.py) keeps them from both.
 """
 
 import functools
@@ -15,7 +15,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from contributions.lifecycle import CLOSED, Status
-from contributions.models import Contribution, ContributionFile, Evidence
+from contributions.models import Contribution, ContributionFile, Evidence, Hold
 from contributions.rules import require_steward
 from portal import storage
 from portal.accounts.models import User
@@ -68,10 +68,15 @@ def due_at(
     return None if wait is None else contribution.status_since + wait
 
 
+def current_hold(contribution: Contribution) -> Hold | None:
+    """Return what keeps the files from being deleted, or None."""
+    return contribution.holds.filter(released_at=None).first()
+
+
 def is_due(contribution: Contribution, *, now: datetime) -> bool:
-    """Test if it is time to delete its files."""
+    """Test if it is time to delete its files, and nothing holds them back."""
     since = due_at(contribution)
-    return since is not None and since <= now
+    return since is not None and since <= now and current_hold(contribution) is None
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ def outlook(contribution: Contribution, *, now: datetime) -> Outlook | None:
 @transaction.atomic
 def ask(contribution: Contribution, *, by: User, now: datetime) -> Contribution:
     """
-    Have the files of a closed contribution deleted at once, which nobody can undo.
+    Have the files of a closed contribution deleted at once, which nobody can undo. A hold puts it off.
 
     Raises:
         NothingToDelete: it is not closed, or there is nothing left to ask for.
@@ -133,8 +138,9 @@ def due(*, now: datetime) -> Iterator[Contribution]:
     files = ContributionFile.objects.exclude(state=State.DELETED).values("contribution")
     holding = Q(pk__in=files) | Q(pk__in=Evidence.objects.values("contribution"))
     wanted = Q(status=Status.WITHDRAWN) | Q(deletion_asked_at__isnull=False)
+    held = Q(pk__in=Hold.objects.filter(released_at=None).values("contribution"))
     wait_of = functools.cache(after_withdrawal)  # one question for each programme and kind
-    for contribution in Contribution.objects.filter(wanted, holding).select_related("programme").order_by("pk"):
+    for contribution in Contribution.objects.filter(wanted, holding, ~held).select_related("programme").order_by("pk"):
         since = due_at(contribution, wait_of=wait_of)
         if since is not None and since <= now:
             yield contribution
@@ -146,13 +152,16 @@ def queue_due(*, now: datetime) -> None:
         enqueue("jobs.delete_files", contribution_id=contribution.pk)
 
 
+@transaction.atomic
 def delete_files(contribution_id: int, *, now: datetime) -> None:
     """
     Delete the files of a contribution for which it is time, and what the checks drew from them. Safe to repeat.
 
-    Outside any transaction: the store goes first, so that a crash leaves rows that say what is still to be done.
+    The store goes first, so that a crash leaves rows that say what is still to be done. Meanwhile the row is locked:
+    who places a hold learns whether it came in time.
     """
-    contribution = Contribution.objects.select_related("programme", "institution").get(pk=contribution_id)
+    rows = Contribution.objects.select_for_update(of=("self",), no_key=True)
+    contribution = rows.select_related("programme", "institution").get(pk=contribution_id)
     if not is_due(contribution, now=now) or not holds_files(contribution):
         return
     folder = f"contributions/{contribution.pk}/"  # as uploads.add_file names them
@@ -161,14 +170,10 @@ def delete_files(contribution_id: int, *, now: datetime) -> None:
     storage.erase(storage.QUARANTINE, folder)
     storage.erase(storage.VAULT, folder)
     storage.erase(storage.VAULT, f"evidence/{contribution.pk}/")  # as reports.add_evidence does
-    _note(contribution_id, now=now)
+    _note(contribution, now=now)
 
 
-@transaction.atomic
-def _note(contribution_id: int, *, now: datetime) -> None:
-    contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
-    if not holds_files(contribution):
-        return  # another worker was there first
+def _note(contribution: Contribution, *, now: datetime) -> None:
     files = contribution.files.exclude(state=State.DELETED)
     sha256 = list(files.exclude(state=State.UPLOADING).order_by("name").values_list("sha256", flat=True))
     files.filter(state=State.UPLOADING).delete()  # no such file ever arrived

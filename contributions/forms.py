@@ -60,6 +60,25 @@ class WithdrawForm(forms.Form):
     )
 
 
+class HoldForm(forms.Form):
+    reason = forms.CharField(
+        max_length=2000,
+        label="Who needs the files, and for what?",
+        help_text="A court, an authority, an inquiry, with their reference. The institution is told, and it stays on "
+        "record.",
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+
+
+class ReleaseForm(forms.Form):
+    reason = forms.CharField(
+        max_length=2000,
+        label="Why are the files needed no longer?",
+        help_text="The institution is told, and it stays on record.",
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+
+
 class CardFileForm(forms.Form):
     """The kit's training_card.json, to fill the card from."""
 

@@ -13,7 +13,7 @@ from portal.accounts.models import User
 from portal.institutions.models import Institution
 from portal.programmes.models import BaseModel, Programme
 
-__all__ = ["Attestation", "CheckResult", "Contribution", "ContributionFile", "Contributor", "Evidence"]
+__all__ = ["Attestation", "CheckResult", "Contribution", "ContributionFile", "Contributor", "Evidence", "Hold"]
 
 
 class ContributionQuerySet(models.QuerySet["Contribution"]):
@@ -164,6 +164,37 @@ class ContributionFile(models.Model):
     def part_count(self) -> int:
         """Number of parts; an empty file has one empty part."""
         return max(1, -(-self.size_bytes // self.part_size_bytes))
+
+
+class Hold(models.Model):
+    """While it is not released, nothing deletes the contribution's files: a court or an inquiry may need them."""
+
+    contribution = models.ForeignKey(Contribution, on_delete=models.PROTECT, related_name="holds")
+    reason = models.TextField(help_text="Who needs the files, and for what.")
+    placed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    placed_at = models.DateTimeField(default=timezone.now)
+    release_reason = models.TextField(blank=True, help_text="Why the files are needed no longer.")
+    released_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    released_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["contribution"], condition=Q(released_at__isnull=True), name="one_hold_at_a_time"
+            ),
+            models.CheckConstraint(condition=~Q(reason=""), name="hold_has_a_reason"),
+            models.CheckConstraint(
+                condition=Q(released_at__isnull=True, released_by__isnull=True, release_reason="")
+                | (Q(released_at__isnull=False, released_by__isnull=False) & ~Q(release_reason="")),
+                name="hold_released_by_somebody_for_a_reason",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"Hold on {self.contribution}"
 
 
 class Attestation(models.Model):

@@ -1,5 +1,6 @@
 """Contributions as JSON, for the kit and the upload page."""
 
+from datetime import datetime
 from typing import Any
 
 from django.db.models import QuerySet
@@ -7,8 +8,8 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from contributions import actions, services
-from contributions.models import CheckResult, Contribution, ContributionFile
+from contributions import actions, deletion, services
+from contributions.models import CheckResult, Contribution, ContributionFile, Hold
 from portal.institutions import services as institutions
 from portal.institutions.models import Institution
 from portal.openapi import ActionSerializer
@@ -118,6 +119,14 @@ class CheckResultSerializer(serializers.ModelSerializer):
         fields = ["number", "name", "verdict", "sentence", "fix", "evidence", "duration_seconds"]
 
 
+class HoldSerializer(serializers.ModelSerializer):
+    """Why the files are held back from deletion, and since when."""
+
+    class Meta:
+        model = Hold
+        fields = ["reason", "placed_at"]
+
+
 class ContributionSummarySerializer(serializers.ModelSerializer):
     """A contribution in a list."""
 
@@ -141,19 +150,31 @@ class ContributionSerializer(ContributionSummarySerializer):
         "kind", many=True, read_only=True, help_text="Kinds of signed statements that are here."
     )
     checks = serializers.SerializerMethodField(help_text="Results of the newest checks.")
+    deletion_due_at = serializers.SerializerMethodField(
+        help_text="From when on its files are deleted, unless they are held back; null where nothing says so."
+    )
+    hold = serializers.SerializerMethodField(help_text="What holds its files back from deletion, or null.")
     available_actions = serializers.SerializerMethodField()
 
     class Meta(ContributionSummarySerializer.Meta):
         fields = [
             *ContributionSummarySerializer.Meta.fields,
             "training_card", "manifest_sha256", "reason", "files", "attestations",
-            "checks", "available_actions",
+            "checks", "deletion_due_at", "hold", "available_actions",
         ]  # fmt: skip
 
     @extend_schema_field(CheckResultSerializer(many=True))
     def get_checks(self, contribution: Contribution) -> Any:
         results, _ = services.latest_results(contribution)
         return CheckResultSerializer(results, many=True).data
+
+    def get_deletion_due_at(self, contribution: Contribution) -> datetime | None:
+        return deletion.due_at(contribution)
+
+    @extend_schema_field(HoldSerializer(allow_null=True))
+    def get_hold(self, contribution: Contribution) -> Any:
+        hold = deletion.current_hold(contribution)
+        return HoldSerializer(hold).data if hold else None
 
     @extend_schema_field(ActionSerializer(many=True))
     def get_available_actions(self, contribution: Contribution) -> Any:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from contributions import credit_views, views
+from contributions import credit_views, hold_views, views
 
 app_name = "contributions"
 urlpatterns = [
@@ -20,6 +20,8 @@ urlpatterns = [
     path("<int:pk>/contributors/<int:contributor_pk>/remove/", credit_views.remove, name="remove_contributor"),
     path("<int:pk>/withdraw/", views.withdraw, name="withdraw"),
     path("<int:pk>/delete-files/", views.delete_files, name="delete_files"),
+    path("<int:pk>/hold/", hold_views.place, name="hold"),
+    path("<int:pk>/release-hold/", hold_views.release, name="release_hold"),
     path("<int:pk>/replace/", views.replace, name="replace"),
     path("<int:pk>/evidence/<int:evidence_pk>/", views.evidence, name="evidence"),
 ]

@@ -10,7 +10,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET, require_POST
 
-from contributions import attestations, cards, credits, deletion, kinds, services, uploads, versions
+from contributions import attestations, cards, credits, deletion, holds, kinds, services, uploads, versions
 from contributions.forms import (
     AttestationForm,
     CardFileForm,
@@ -275,6 +275,9 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
         "actions": services.available_actions(contribution, request.user),
         "obstacles": services.obstacles(contribution) if contribution.status == Status.DRAFT else [],
         "outlook": deletion.outlook(contribution, now=timezone.now()),
+        "hold": deletion.current_hold(contribution),
+        "may_hold": holds.may_act(request.user) and holds.may_place(contribution),
+        "may_release": holds.may_act(request.user),
         "successor": Contribution.objects.filter(supersedes=contribution).first(),
         "corpora": contribution.corpus_parts.select_related("corpus"),
         "changes": versions.changes(contribution.supersedes, contribution) if contribution.supersedes else [],

@@ -116,6 +116,7 @@ PERSONAL: dict[str, tuple[str, str]] = {
     "agreements.CoveredInstitution": ("agreements", "confirmed_by"),
     "agreements.Signature": ("agreements", "signer printed_name authority authentication ip_address user_agent"),
     "contributions.Contribution": ("contributions", "training_card created_by submitted_by reason"),
+    "contributions.Hold": ("contributions", "reason placed_by release_reason released_by"),
     "contributions.Attestation": ("contributions", "added_by"),
     "contributions.Contributor": ("contributions", "person roles"),
     "board.BallotRule": ("board", "set_by"),

@@ -2,9 +2,12 @@
 
 import base64
 import hashlib
+import html
+import re
 from typing import Any
 
 import urllib3
+from django.http import HttpResponse
 from django.utils import timezone
 
 from contributions import services
@@ -117,3 +120,8 @@ def check(contribution: Contribution, number: int, verdict: str, *, run_id: int 
     result = {"number": number, "name": "n", "verdict": verdict, "sentence": "s", "fix": "", "evidence": {}}
     result |= {"duration_seconds": 0.5, **more}
     return services.record_check(contribution, run_id=run_id, attempt=attempt, result=result)
+
+
+def text(response: HttpResponse) -> str:
+    """Return a page's words without its tags, in one line."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", response.content.decode())).split())

@@ -106,6 +106,8 @@ SENTENCES: dict[str, str] = {
     "contribution.rejected": "{actor} rejected {subject}",
     "contribution.withdrawn": "{actor} withdrew {subject}",
     "contribution.deletion_asked": "{actor} asked that the files of {subject} be deleted",
+    "contribution.hold_placed": "{actor} held the files of {subject} back from deletion",
+    "contribution.hold_released": "{actor} released the files of {subject} from the hold",
     "contribution.files_deleted": "{actor} deleted the files of {subject}",
     "dataset.registered": "{actor} registered the data set {subject}",
     "corpus.drafted": "{actor} began the corpus {subject}",

@@ -1,7 +1,6 @@
 """Files of closed contributions: gone when the agreement or their institution says so, and nothing else with them."""
 
 import os
-import re
 import time
 from datetime import timedelta
 
@@ -20,6 +19,7 @@ from portal.agreements.models import Agreement
 from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
 from tests import contributing, factories
+from tests.contributing import text
 
 HELD = b"weights that were sent" * 100
 OTHERS = b"weights of somebody else" * 100
@@ -352,11 +352,6 @@ def test_a_rejected_one_says_what_room_it_takes(institution, base, steward, sign
     row = contributing.at_status("rejected", institution, base, by=steward, content=HELD)
     shown = text(sign_in(steward).get(f"/contributions/{row.pk}/"))
     assert "The files stay, and take 2.1 KiB of the institution's room, until it has them deleted." in shown
-
-
-def text(response) -> str:
-    """Return a page's words without its tags, in one line."""
-    return " ".join(re.sub(r"<[^>]+>", "", response.content.decode()).replace("&#x27;", "'").split())
 
 
 # The store and the database
