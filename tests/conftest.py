@@ -20,6 +20,7 @@ from portal.institutions.models import Institution, Membership
 from portal.notifications import outbox
 from portal.programmes.models import Programme
 from tests import factories
+from tests.standing import kept
 
 Role = Membership.Role
 
@@ -113,52 +114,56 @@ def now() -> datetime:
 
 @pytest.fixture
 def programme(db) -> Programme:
-    return factories.programme()
+    return kept("programme", factories.programme)
 
 
 @pytest.fixture
 def institution(programme) -> Institution:
     """A member institution in Kenya, signed; `steward`, `signing_official` and `member` belong to it."""
-    return factories.member_institution("Moi Eye Clinic", country="KE")
+    return kept("institution", lambda: factories.member_institution("Moi Eye Clinic", country="KE"))
 
 
 @pytest.fixture
 def investigator(institution) -> User:
-    return factories.person_of(institution, Role.PRINCIPAL_INVESTIGATOR)
+    return kept("investigator", lambda: factories.person_of(institution, Role.PRINCIPAL_INVESTIGATOR))
 
 
 @pytest.fixture
 def steward(institution) -> User:
-    return factories.person_of(institution, Role.STEWARD)
+    return kept("steward", lambda: factories.person_of(institution, Role.STEWARD))
 
 
 @pytest.fixture
 def signing_official(institution) -> User:
-    return factories.person_of(institution, Role.SIGNING_OFFICIAL)
+    return kept("signing_official", lambda: factories.person_of(institution, Role.SIGNING_OFFICIAL))
 
 
 @pytest.fixture
 def member(institution) -> User:
-    return factories.person_of(institution, Role.MEMBER)
+    return kept("member", lambda: factories.person_of(institution, Role.MEMBER))
 
 
 @pytest.fixture
 def outsider(programme) -> User:
     """The steward of another member institution: data that could leak to."""
-    other = factories.member_institution("Andes Retina", country="PE")
-    return factories.person_of(other, Role.STEWARD)
+
+    def build() -> User:
+        return factories.person_of(factories.member_institution("Andes Retina", country="PE"), Role.STEWARD)
+
+    return kept("outsider", build)
 
 
 @pytest.fixture
 def researcher(db) -> User:
     """Signed up, verified, belongs nowhere."""
-    return factories.enrol(factories.user("Rosa Researcher"))  # may become a principal investigator in a test
+    # enrolled, for she may become a principal investigator in a test
+    return kept("researcher", lambda: factories.enrol(factories.user("Rosa Researcher")))
 
 
 @pytest.fixture
 def board(db) -> list[User]:
     """Three members; the first is the chair."""
-    return factories.board()
+    return kept("board", factories.board)
 
 
 @pytest.fixture
@@ -173,12 +178,12 @@ def board_member(board) -> User:
 
 @pytest.fixture
 def operator(db) -> User:
-    return factories.consortium_person("Olu Operator", "operator")
+    return kept("operator", lambda: factories.consortium_person("Olu Operator", "operator"))
 
 
 @pytest.fixture
 def auditor(db) -> User:
-    return factories.consortium_person("Ada Auditor", "auditor")
+    return kept("auditor", lambda: factories.consortium_person("Ada Auditor", "auditor"))
 
 
 @pytest.fixture

@@ -11,8 +11,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import psycopg
+
 from portal.embedded import services
 from portal.embedded.process import Running
+from portal.embedded.state import read_ports, read_secrets
 
 started: list[Running] = []
 root: Path | None = None
@@ -22,6 +25,7 @@ def _start() -> None:
     global root
     root = Path(tempfile.mkdtemp(prefix="portal-tests-"))
     started.extend(services.start(root, durable=False))
+    _let_the_owner_put_rows_back(root)
     environment = services.environment(root)
     os.environ.update(environment)
     # Tests create databases, as the owner; APP_DATABASE_URL is the role of web and workers, for attacks.
@@ -30,6 +34,13 @@ def _start() -> None:
     os.environ["TEST_SERVICES"] = str(root)
     os.environ["PGOPTIONS"] = "-c lock_timeout=5min"  # two that wait for each other are a failure, and not a hang
     atexit.register(_stop)
+
+
+def _let_the_owner_put_rows_back(root: Path) -> None:
+    """Let the role `portal` copy rows without their triggers (tests/standing.py); that of web and workers may not."""
+    where = f"host=127.0.0.1 port={read_ports(root)['postgres']} dbname=postgres user=postgres"
+    with psycopg.connect(where, password=read_secrets(root).postgres_superuser_password) as server:
+        server.execute("GRANT SET ON PARAMETER session_replication_role TO portal")
 
 
 def _stop() -> None:
