@@ -38,7 +38,8 @@ def take_standard_output() -> Callable[[dict[str, Any]], None]:
 
 
 def check(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
-    from .checks import load_dossier, run_checks  # noqa: PLC0415 -- after standard output is safe
+    from .checks.dossier import load_dossier  # noqa: PLC0415 -- after standard output is safe
+    from .checks.weights import run_checks  # noqa: PLC0415 -- as above
     from .container import Stream  # noqa: PLC0415 -- as above
     from .generator import load_base  # noqa: PLC0415 -- as above
 
@@ -57,7 +58,8 @@ def check(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -
 
 
 def check_images(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
-    from .checks import load_dossier, run_synthetic_checks  # noqa: PLC0415 -- after standard output is safe
+    from .checks.dossier import load_dossier  # noqa: PLC0415 -- after standard output is safe
+    from .checks.synthetic import run_synthetic_checks  # noqa: PLC0415 -- as above
     from .generator import load_base  # noqa: PLC0415 -- as above
 
     dossier = load_dossier(options.dossier, options.others) if options.dossier else None

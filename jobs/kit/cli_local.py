@@ -151,11 +151,13 @@ def check(
 
     Exit status 0 for pass and warning, 2 for fail, 3 when the checks themselves broke.
     """
-    from . import checks, generator  # noqa: PLC0415 -- numpy takes a moment; --help does without
+    from . import generator  # noqa: PLC0415 -- numpy takes a moment; --help does without
+    from .checks.dossier import Dossier  # noqa: PLC0415 -- as above
+    from .checks.weights import run_checks  # noqa: PLC0415 -- as above
 
     base = generator.load_base(base_folder(base_name))
     given = [read_json(path) if path else None for path in (card, signature, privacy)]
-    dossier = checks.Dossier(card=given[0], signature=given[1], privacy=given[2])
+    dossier = Dossier(card=given[0], signature=given[1], privacy=given[2])
     found: list[Document] = []
     with tempfile.TemporaryDirectory(prefix="consortium-") as scratch, terminal.Bars() as on_progress:
 
@@ -172,7 +174,7 @@ def check(
             if file.is_dir():
                 _check_folder(file, base, out_dir or Path(scratch), on_event, dossier, weights)
             else:
-                checks.run_checks(file, base, out_dir or scratch, on_event, name=file.name, dossier=dossier)
+                run_checks(file, base, out_dir or scratch, on_event, name=file.name, dossier=dossier)
         except ModuleNotFoundError as error:
             if not _is_train_package(error):
                 raise
@@ -189,11 +191,12 @@ def check(
 def _check_folder(
     folder: Path, base: Any, out_dir: Path, on_event: Callable[[Document], None], dossier: Any, weights: Path | None
 ) -> None:
-    from . import checks, scan, synthetic  # noqa: PLC0415 -- as in check
+    from . import scan, synthetic  # noqa: PLC0415 -- as in check
+    from .checks.synthetic import run_synthetic_checks  # noqa: PLC0415 -- as above
 
     held = {scan.sha256_of(weights): weights} if weights else {}
     paths = synthetic.pack(folder, base)
-    checks.run_synthetic_checks(paths, base, out_dir, on_event, dossier=dossier, generators=held)
+    run_synthetic_checks(paths, base, out_dir, on_event, dossier=dossier, generators=held)
 
 
 def read_json(path: Path) -> Document:
@@ -221,10 +224,13 @@ def _not_run(package: str, number: int, name: str) -> Document:
     }
 
 
-def require_sound(weights: Path, base: Any, checks: Any) -> None:
+def require_sound(weights: Path, base: Any) -> None:
     """Refuse a file that is no weights file of this base before anything reads it."""
-    result, container = checks.check_container(weights, base)
+    from .checks.container import check_container  # noqa: PLC0415 -- as in check
+    from .checks.schema import check_schema  # noqa: PLC0415 -- as above
+
+    result, container = check_container(weights, base)
     if container is not None:
-        result = checks.check_schema(container, base)
+        result = check_schema(container, base)
     if result.verdict == "fail":
         raise KitError(result.sentence, code=result.evidence.get("code", ""), fix=result.fix, exit_code=NEEDS_CHANGES)

@@ -134,11 +134,12 @@ def privacy(
     target = target or (images_dir or weights.parent) / "privacy_report.json"
     base_dir = base_folder(base_name)
     with train_extra(), terminal.Bars() as on_progress:
-        from . import checks, fit, generator  # noqa: PLC0415 -- slow imports
+        from . import fit, generator  # noqa: PLC0415 -- slow imports
+        from .checks.privacy import judge  # noqa: PLC0415 -- as above
         from .privacy import report as measure  # noqa: PLC0415 -- as above
 
         base = generator.load_base(base_dir)
-        require_sound(weights, base, checks)
+        require_sound(weights, base)
         dp = read_json(card_file).get("dp") if card_file else None
         name, subject, sent = _sent(images_dir, base, samples)
         report = measure(
@@ -156,7 +157,7 @@ def privacy(
     subject = subject or report["weights_sha256"]
     envelope = statements.sign(statements.PRIVACY, name or weights.name, subject, report, key)
     write(target, envelope)
-    result = checks.privacy.judge(report, base)
+    result = judge(report, base)
     if as_json:
         terminal.print_json({"report": str(target), "verdict": result.verdict, "statistics": report})
     else:

@@ -24,10 +24,10 @@ def sample(weights: Path, count: int, out_dir: Path, base_name: str, seed: int, 
     Each image says in its own metadata that it is synthetic. Run again, it goes on where it stopped. Look through
     OUT, delete what you do not want to send, then: consortium check OUT.
     """
-    from . import checks, generator  # noqa: PLC0415 -- numpy takes a moment; --help does without
+    from . import generator  # noqa: PLC0415 -- numpy takes a moment; --help does without
 
     base = generator.load_base(cli_local.base_folder(base_name))
-    cli_local.require_sound(weights, base, checks)
+    cli_local.require_sound(weights, base)
     with cli_local.train_extra(), terminal.Bars() as on_progress:
         from . import fit, synthetic  # noqa: PLC0415 -- slow imports
 

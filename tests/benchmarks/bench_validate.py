@@ -42,7 +42,11 @@ print(digest.hexdigest())
 """
 OURS = """
 import os, sys
-from jobs.kit.checks import Dossier, check_container, check_declaration, check_numerics, check_schema
+from jobs.kit.checks.container import check_container
+from jobs.kit.checks.declaration import check_declaration
+from jobs.kit.checks.dossier import Dossier
+from jobs.kit.checks.numerics import check_numerics
+from jobs.kit.checks.schema import check_schema
 from jobs.kit.generator import load_base
 base = load_base(os.path.join(os.path.dirname(sys.argv[1]), "base"))
 first, container = check_container(sys.argv[1], base)

@@ -11,7 +11,11 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from jobs.kit import checks, generator, likeness
+from jobs.kit import generator, likeness
+from jobs.kit.checks.dossier import Dossier
+from jobs.kit.checks.generation import check_generation, judge_samples
+from jobs.kit.checks.schema import check_schema
+from jobs.kit.checks.weights import run_checks
 from jobs.kit.container import read_container
 from jobs.kit.phantom import phantom
 
@@ -37,7 +41,7 @@ def nudged(tensors, size=1e-3):
 
 def outcome(path, out_dir, base=FEW, **options):
     events = []
-    results = checks.run_checks(path, base, out_dir, events.append, **options)
+    results = run_checks(path, base, out_dir, events.append, **options)
     return results, events
 
 
@@ -79,7 +83,7 @@ def test_an_honest_change_passes_every_check(tensors, tmp_path):
 
 def test_the_base_itself_is_refused_but_generates(tmp_path):
     assert last(BASE.weights, tmp_path) == (5, "is_the_base")
-    result, drawn = checks.check_generation(BASE.weights, FEW, tmp_path)
+    result, drawn = check_generation(BASE.weights, FEW, tmp_path)
     assert (result.verdict, drawn.pixels.shape, drawn.classes.tolist()) == (
         "pass", (8, 64, 64, 3), [0, 1, 2, 3, 4, 5, 0, 1]
     )  # fmt: skip
@@ -108,7 +112,7 @@ def test_the_schema_names_the_first_offending_tensor(tensors, tmp_path):
     as_single = tensors | {"conv_out.bias": tensors["conv_out.bias"].astype(np.float32)}
     assert last(save(as_single, path), tmp_path) == (4, "wrong_dtype")
     assert last(save({"blocks.0.weight": np.zeros(3, np.float16)}, path), tmp_path) == (4, "other_architecture")
-    result = checks.check_schema(read_container(save(missing, path)), BASE)
+    result = check_schema(read_container(save(missing, path)), BASE)
     assert result.sentence == f"1 of the {len(tensors)} tensors of fundus-64 are missing, the first is conv_out.bias."
 
 
@@ -128,7 +132,7 @@ def test_random_weights_of_the_right_shape_fail_generation(tensors, tmp_path):
 
 
 def judge(pixels):
-    return checks.judge_samples(pixels / 127.5 - 1.0, pixels, BASE)
+    return judge_samples(pixels / 127.5 - 1.0, pixels, BASE)
 
 
 def test_what_is_judged_fundus_like():
@@ -142,7 +146,7 @@ def test_what_is_judged_fundus_like():
     assert judge(np.repeat(drawn[:1], 8, axis=0)).evidence["code"] == "not_diverse"
     broken = drawn / 127.5 - 1.0
     broken[3, 5] = np.nan
-    assert checks.judge_samples(broken, drawn, BASE).evidence["code"] == "not_finite"
+    assert judge_samples(broken, drawn, BASE).evidence["code"] == "not_finite"
 
 
 def test_mirrored_copies_are_duplicates():
@@ -188,4 +192,4 @@ def test_the_child_draws_samples_as_raw_pixels(tmp_path):
 def test_a_file_that_is_not_the_one_hashed_before_is_nobodys_verdict(tensors, tmp_path):
     path = save(nudged(tensors), tmp_path / "w.safetensors")
     with pytest.raises(RuntimeError, match="not the one that was hashed before"):
-        outcome(path, tmp_path, dossier=checks.Dossier(known_sha256="0" * 64))
+        outcome(path, tmp_path, dossier=Dossier(known_sha256="0" * 64))

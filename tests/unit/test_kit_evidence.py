@@ -6,9 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.kit import checks, dp, generator
-from jobs.kit.checks import Dossier, fidelity, numerics, poisoning, sites
+from jobs.kit import dp, generator
+from jobs.kit.checks import fidelity, numerics, poisoning, sites
+from jobs.kit.checks.declaration import REQUIRED, check_declaration
+from jobs.kit.checks.dossier import Dossier
 from jobs.kit.checks.drawn import Drawn, Reference, load_reference
+from jobs.kit.checks.fidelity import check_fidelity
+from jobs.kit.checks.poisoning import check_poisoning
+from jobs.kit.checks.privacy import check_privacy
+from jobs.kit.checks.privacy import judge as judge_report
+from jobs.kit.checks.signature import check_signature
+from jobs.kit.checks.utility import check_utility
 from jobs.kit.phantom import phantom
 from tests import attesting
 from tests.factories import CARD
@@ -34,7 +42,7 @@ def complete(**given) -> Dossier:
 
 
 def signed(weights, dossier):
-    result = checks.check_signature(str(weights), dossier)
+    result = check_signature(str(weights), dossier)
     return result.verdict, result.evidence.get("code", "")
 
 
@@ -69,7 +77,7 @@ def test_a_layer_far_from_those_of_accepted_contributions_warns():
 
 def declared(**changes):
     card = {key: value for key, value in {**CARD, **changes}.items() if value is not ...}
-    result = checks.check_declaration(BASE, complete(card=card))
+    result = check_declaration(BASE, complete(card=card))
     return result.verdict, result.evidence.get("code", "")
 
 
@@ -81,10 +89,10 @@ def budget(**changes):
 def test_check_6():
     assert declared() == ("pass", "")
     assert declared(base={"slug": BASE.slug, "sha256": BASE.sha256}) == ("pass", "")
-    for name in checks.declaration.REQUIRED:
+    for name in REQUIRED:
         assert declared(**{name: ...}) == ("fail", "incomplete"), name
     assert declared(base={"sha256": "0" * 64}) == ("fail", "other_base")
-    assert checks.check_declaration(BASE, Dossier()).evidence["code"] == "not_given"
+    assert check_declaration(BASE, Dossier()).evidence["code"] == "not_given"
 
 
 def test_epsilon_is_recomputed_from_what_it_follows_from():
@@ -134,18 +142,18 @@ def halves(reference: Reference) -> tuple[np.ndarray, Reference]:
 def test_real_photographs_pass_the_checks_of_images(reference, weights, tmp_path):
     rows, kept = halves(reference)
     drawn = drawn_from(reference, rows)
-    assert checks.check_fidelity(drawn, kept, BASE).verdict == "pass"
-    assert checks.check_poisoning(drawn, kept, BASE).evidence["still_patches"] == []
-    utility = checks.check_utility(drawn, reference, BASE)  # half of it has too few negatives
+    assert check_fidelity(drawn, kept, BASE).verdict == "pass"
+    assert check_poisoning(drawn, kept, BASE).evidence["still_patches"] == []
+    utility = check_utility(drawn, reference, BASE)  # half of it has too few negatives
     assert (utility.verdict, utility.evidence["trained_on_synthetic"]["auroc"] > 0.6) == ("pass", True)
     dossier = complete(privacy=attesting.privacy(CONTENT, KEY))
-    assert checks.check_privacy(weights, BASE, dossier, drawn, kept, tmp_path).verdict == "pass"
+    assert check_privacy(weights, BASE, dossier, drawn, kept, tmp_path).verdict == "pass"
     assert (tmp_path / "neighbours.png").exists()
 
 
 def test_without_a_reference_they_say_that_they_measured_nothing(reference):
     drawn = drawn_from(reference, np.arange(4))
-    for check in (checks.check_fidelity, checks.check_poisoning, checks.check_utility):
+    for check in (check_fidelity, check_poisoning, check_utility):
         result = check(drawn, None, BASE)
         assert (result.verdict, result.evidence) == ("warn", {"code": "no_reference"})
 
@@ -153,7 +161,7 @@ def test_without_a_reference_they_say_that_they_measured_nothing(reference):
 @pytest.mark.slow
 def test_noise_is_far_from_public_photographs(reference):
     noise = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3)).astype(np.uint8)
-    result = checks.check_fidelity(Drawn(noise, np.zeros(16, int)), reference, BASE)
+    result = check_fidelity(Drawn(noise, np.zeros(16, int)), reference, BASE)
     assert (result.verdict, result.evidence["code"], result.evidence["precision"]) == ("warn", "far_from_public", 0.0)
 
 
@@ -175,7 +183,7 @@ def test_the_distances_of_check_8_are_those_of_their_papers():
 
 
 def judged(**figures):
-    result = checks.privacy.judge(attesting.report(**figures), BASE)
+    result = judge_report(attesting.report(**figures), BASE)
     return result.verdict, result.evidence.get("code", "")
 
 
@@ -190,16 +198,16 @@ def test_check_9_by_its_thresholds():
     assert judged(calibrated=0.86) == ("fail", "membership")
     assert judged(auc=float("nan")) == ("fail", "report_incomplete")
     assert judged(auc=1.5) == ("fail", "report_incomplete")
-    assert checks.privacy.judge({}, BASE).evidence["code"] == "report_incomplete"
+    assert judge_report({}, BASE).evidence["code"] == "report_incomplete"
     strict = replace(BASE, config=BASE.config | {"checks": BASE.config["checks"] | {"max_copy_share": 0.01}})
-    assert checks.privacy.judge(attesting.report(), strict).verdict == "fail"
+    assert judge_report(attesting.report(), strict).verdict == "fail"
 
 
 def test_check_9_believes_only_a_signed_report_of_this_file(reference, weights, tmp_path):
     rows, kept = halves(reference)
 
     def outcome(dossier):
-        result = checks.check_privacy(weights, BASE, dossier, drawn_from(reference, rows[:8]), kept, tmp_path)
+        result = check_privacy(weights, BASE, dossier, drawn_from(reference, rows[:8]), kept, tmp_path)
         return result.verdict, result.evidence.get("code", "")
 
     assert outcome(complete()) == ("fail", "no_report")
@@ -216,7 +224,7 @@ def test_a_stamp_on_every_image_is_found(reference):
     stamped[:, 24:32, 24:32] = (255, 255, 0)
     drawn = Drawn(stamped, reference.classes[rows])
     vars(drawn)["features"] = reference.features[rows]  # the stamp is looked for in pixels
-    result = checks.check_poisoning(drawn, kept, BASE)
+    result = check_poisoning(drawn, kept, BASE)
     assert (result.verdict, result.evidence["code"], result.evidence["still_patches"]) == ("warn", "odd", [[3, 3]])
 
 
@@ -229,7 +237,7 @@ def test_an_odd_texture_and_outliers_are_found(reference):
     apart = reference.features[rows].copy()
     apart[:3] += 40 * np.eye(1, apart.shape[1], 7, dtype=np.float32)
     vars(drawn)["features"] = apart
-    result = checks.check_poisoning(drawn, kept, BASE)
+    result = check_poisoning(drawn, kept, BASE)
     assert (result.verdict, result.evidence["spectral_outliers"]) == ("warn", 3)
     assert result.evidence["high_frequency_shift"] > 6
 
@@ -255,11 +263,11 @@ def test_a_site_that_makes_the_probe_worse_for_all_is_found(reference, tmp_path)
     assert (others.sites, others.features.shape) == (2, (len(parts[0]) + len(parts[1]), 1280))
     (tmp_path / "ours").mkdir()
     honest = sited(reference, parts[2], tmp_path / "ours", "9-9")
-    found = checks.check_poisoning(honest, kept, BASE, others).evidence["left_out"]
+    found = check_poisoning(honest, kept, BASE, others).evidence["left_out"]
     assert (found["sites"], found["effect"] > -0.05) == (2, True)
     assert found["effect"] == pytest.approx(found["with"] - found["without"], abs=1e-4)
     turned = sited(reference, np.tile(parts[2], 4), tmp_path / "ours", "9-9", flipped=True)
-    result = checks.check_poisoning(turned, kept, BASE, others)
+    result = check_poisoning(turned, kept, BASE, others)
     assert (result.verdict, result.evidence["left_out"]["effect"] < -0.05) == ("warn", True)
     assert "a probe of the images of 3 sites is worse by" in result.sentence
 
@@ -269,14 +277,14 @@ def test_one_other_site_is_too_few_to_compare_with(reference, tmp_path):
     drawn = sited(reference, rows, tmp_path, "1-1")
     (tmp_path / "1-2.safetensors").write_bytes((tmp_path / "1-1.safetensors").read_bytes())
     assert sites.load_others(tmp_path) is None
-    assert "left_out" not in checks.check_poisoning(drawn, kept, BASE).evidence
+    assert "left_out" not in check_poisoning(drawn, kept, BASE).evidence
 
 
 def test_labels_of_one_kind_make_no_probe(reference):
     rows, kept = halves(reference)
     drawn = Drawn(reference.pixels[rows], np.zeros(len(rows), int))
     vars(drawn)["features"] = reference.features[rows]
-    assert checks.check_utility(drawn, kept, BASE).evidence["code"] == "no_probe"
+    assert check_utility(drawn, kept, BASE).evidence["code"] == "no_probe"
 
 
 def test_phantoms_are_no_candidate_copies_of_each_other():

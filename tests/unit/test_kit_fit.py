@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.kit import __version__, checks, fit, generator
+from jobs.kit import __version__, fit, generator
+from jobs.kit.checks.container import check_container
+from jobs.kit.checks.numerics import check_numerics
+from jobs.kit.checks.schema import check_schema
 from jobs.kit.errors import ImagesError, TrainingError
 from jobs.kit.fit import FitConfig
 from jobs.kit.phantom import write_sample
@@ -56,10 +59,10 @@ def test_it_writes_weights_and_a_training_card(fitted):
 
 def test_the_weights_pass_the_cheap_checks(fitted):
     base = generator.load_base(BASE_DIR)
-    result, container = checks.check_container(fitted[0] / "weights.safetensors", base)
+    result, container = check_container(fitted[0] / "weights.safetensors", base)
     assert result.verdict == "pass"
-    assert checks.check_schema(container, base).verdict == "pass"
-    numerics = checks.check_numerics(container, base)
+    assert check_schema(container, base).verdict == "pass"
+    numerics = check_numerics(container, base)
     assert numerics.verdict == "pass"
     assert 0 < numerics.evidence["layers"]["all"] < 0.1
 

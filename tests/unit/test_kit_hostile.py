@@ -26,7 +26,8 @@ pytestmark = pytest.mark.skipif(not HOSTILE.exists(), reason="the files of ../sh
 CHILD = """
 import json, sys, time
 from pathlib import Path
-from jobs.kit import checks, generator
+from jobs.kit.checks.container import check_container
+from jobs.kit import generator
 
 base = generator.load_base(Path(generator.__file__).parent / "base" / "fundus-64")
 before, unpickled = set(sys.modules), []
@@ -34,7 +35,7 @@ sys.addaudithook(lambda event, arguments: unpickled.append(event) if event.start
 files = {}
 for path, name in json.load(sys.stdin):
     started = time.monotonic()
-    result, container = checks.check_container(Path(path), base, name=name)
+    result, container = check_container(Path(path), base, name=name)
     files[f"{Path(path).name} as {name}" if name else Path(path).name] = {
         "verdict": result.verdict,
         "reason": [result.evidence.get("code", ""), result.sentence, result.fix],

@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from jobs.kit import checks, cli, container, errors, fit, generator, latent, membership, scan
+from jobs.kit import cli, container, errors, fit, generator, latent, membership, scan
+from jobs.kit.checks.schema import check_schema
+from jobs.kit.checks.weights import run_checks
 from jobs.kit.phantom import write_sample
 from tests import tiny_sd
 
@@ -135,7 +137,7 @@ def changed(adapter, path, change):
 
 def verdicts(path, tmp_path):
     base = replace(BASE, config={**BASE.config, "checks_run": [1, 4, 5, 7]})
-    found = checks.run_checks(path, base, tmp_path / "out", name="weights.safetensors")
+    found = run_checks(path, base, tmp_path / "out", name="weights.safetensors")
     return [(row.number, row.verdict) for row in found], found[-1]
 
 
@@ -172,7 +174,7 @@ def test_whole_weights_of_the_other_family_are_refused_and_so_is_an_adapter_ther
     pixels = generator.load_base(fit.Path(generator.__file__).parent / "base" / "fundus-64")
     _, last = verdicts(pixels.weights, tmp_path)
     assert last.evidence["code"] == "other_architecture"
-    assert checks.check_schema(container.read_container(adapter), pixels).evidence["code"] == "other_architecture"
+    assert check_schema(container.read_container(adapter), pixels).evidence["code"] == "other_architecture"
     with pytest.raises(errors.SchemaError):
         generator.load(pixels, adapter)
 

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jobs.kit import checks, generator
+from jobs.kit import generator
+from jobs.kit.checks.container import check_container
+from jobs.kit.checks.numerics import check_numerics
+from jobs.kit.checks.schema import check_schema
 from jobs.kit.container import ITEM_BYTES, Container, Tensor, read_container
 
 BASE = generator.load_base(Path(generator.__file__).parent / "base" / "fundus-64")
@@ -91,7 +94,7 @@ def first_named(sentence: str) -> str:
 
 def refusal(found: Container) -> tuple[str, str, str, bool]:
     """Return verdict, code, the name that the sentence gives, and whether there is a remedy."""
-    result = checks.check_schema(found, BASE)
+    result = check_schema(found, BASE)
     return result.verdict, result.evidence["code"], first_named(result.sentence), bool(result.fix)
 
 
@@ -156,9 +159,9 @@ def test_ten_honest_fine_tunes_of_each_kind_are_accepted(tmp_path, tune):
         tuned = tune(tensors, np.random.default_rng(seed))
         path = tmp_path / f"{seed}.safetensors"
         save_file({name: value.astype(np.float16) for name, value in tuned.items()}, path, {"format": "pt"})
-        result, found = checks.check_container(path, BASE)
+        result, found = check_container(path, BASE)
         assert result.verdict == "pass"
-        assert checks.check_schema(found, BASE).verdict == "pass"
-        assert checks.check_numerics(found, BASE).verdict == "pass"
+        assert check_schema(found, BASE).verdict == "pass"
+        assert check_numerics(found, BASE).verdict == "pass"
         accepted += 1
     assert accepted == 10

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.kit import checks, fit, generator, membership, privacy
+from jobs.kit import dp, fit, generator, membership, privacy
+from jobs.kit.checks.declaration import check_declaration
+from jobs.kit.checks.dossier import Dossier
 from jobs.kit.checks.drawn import load_reference
+from jobs.kit.checks.privacy import judge as judge_report
 from jobs.kit.phantom import write_sample
 
 BASE_DIR = Path(generator.__file__).parent / "base" / "fundus-64"
@@ -47,7 +50,7 @@ def trained(path: Path, rows, **config) -> Path:
 def reported(tmp_path, train, held_out, weights):
     folder = site(tmp_path / "site", train, held_out)
     report = privacy.report(folder, weights, BASE_DIR, samples=16)  # the attacks decide; 64 images take a minute
-    return report, checks.privacy.judge(report, BASE)
+    return report, judge_report(report, BASE)
 
 
 @pytest.mark.slow
@@ -133,13 +136,11 @@ def test_a_private_run_states_the_epsilon_that_follows_and_goes_on_after_a_stop(
     with pytest.raises(KeyboardInterrupt):
         fit.fit(folder, BASE_DIR, tmp_path / "out", config, stop)
     card = fit.fit(folder, BASE_DIR, tmp_path / "out", config)
-    found = checks.declaration.dp.epsilon(
-        noise_multiplier=1.0, sample_rate=2 / card["images"], steps=6, delta=config.delta
-    )
+    found = dp.epsilon(noise_multiplier=1.0, sample_rate=2 / card["images"], steps=6, delta=config.delta)
     assert (card["steps"], card["dp"]["used"], card["dp"]["epsilon"]) == (6, True, round(found, 4))
     assert card["dp"]["unit"] == "photograph"
     card |= {"demographics": "unknown"}
-    assert checks.check_declaration(BASE, checks.Dossier(card=card)).verdict == "pass"
+    assert check_declaration(BASE, Dossier(card=card)).verdict == "pass"
 
 
 def test_the_noise_of_private_steps_follows_no_seed():

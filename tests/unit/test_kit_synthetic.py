@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jobs.kit import cli, generator, pngs, scan, shards, statements, synthetic
-from jobs.kit.checks import Dossier, run_synthetic_checks
+from jobs.kit.checks.dossier import Dossier
+from jobs.kit.checks.synthetic import run_synthetic_checks
 from tests import attesting, synthesising
 from tests.factories import CARD
 from tests.synthesising import BASE, GENERATOR, picture

@@ -9,9 +9,7 @@ import numpy as np
 from .. import generator, likeness
 from ..generator import Base
 from .drawn import Drawn
-from .results import CheckResult, Progress, Verdict
-
-SHEET = "samples.png"
+from .results import SHEET, CheckResult, Progress, Verdict
 
 
 def check_generation(

@@ -10,14 +10,13 @@ from .. import copies, likeness, statements
 from ..generator import Base
 from .dossier import Dossier
 from .drawn import Drawn, Reference
-from .results import CheckResult, not_measured
+from .results import NEIGHBOURS, CheckResult, not_measured
 
 MAKE = "Run `consortium privacy` on the prepared folder with exactly what you send, and add the report it writes."
 AGAIN = (
     "Train again with fewer steps, a lower learning rate, without duplicates, or with differential privacy "
     "(`consortium fit --noise-multiplier`)."
 )
-NEIGHBOURS = "neighbours.png"
 SHOWN = 8  # pairs in the picture
 
 

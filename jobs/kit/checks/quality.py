@@ -11,8 +11,8 @@ from .. import likeness
 from ..generator import Base
 from ..synthetic import images_of
 from .drawn import Reference
-from .generation import SHEET, is_like
-from .results import CheckResult
+from .generation import is_like
+from .results import SHEET, CheckResult
 from .shard import Seen
 
 SHOWN = 64

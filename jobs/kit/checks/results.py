@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+# What a run leaves in its output folder beside its results: two pictures, and features of the looked-at images.
+SHEET, NEIGHBOURS, DRAWN = "samples.png", "neighbours.png", "drawn.safetensors"
+
 Verdict = Literal["pass", "warn", "fail"]
 Progress = Callable[[int, int, str], None]
 

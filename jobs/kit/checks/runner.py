@@ -6,12 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .generation import SHEET
-from .privacy import NEIGHBOURS
-from .results import CheckResult, Verdict
-from .sites import DRAWN
-
-KEPT = (SHEET, NEIGHBOURS, DRAWN)
+from .results import DRAWN, NEIGHBOURS, SHEET, CheckResult, Progress, Verdict
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
@@ -29,11 +24,16 @@ def run_steps(steps: Iterator[Step], out_dir: Path, on_event: OnEvent | None) ->
         results.append(result)
         if result.verdict == "fail":
             break
-    for name in KEPT:
+    for name in (SHEET, NEIGHBOURS, DRAWN):
         if (out_dir / name).exists():
             emit({"type": "file", "name": name})
     emit({"type": "end", "verdict": verdict_of(results)})
     return results
+
+
+def progress_of(emit: OnEvent) -> Progress:
+    """Return the function that tells how far a check is, as an event."""
+    return lambda done, total, text: emit({"type": "progress", "done": done, "total": total, "text": text})
 
 
 def verdict_of(results: list[CheckResult]) -> Verdict:

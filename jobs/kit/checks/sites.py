@@ -1,20 +1,18 @@
-"""What a probe learns from the images of all sites, and what without this one's: the last part of check 10."""
+"""What is kept of the images of a contribution, and read for those of other sites: for the last part of check 10."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from ..generator import UNGRADED, Base
-from ..metrics import auroc
-from ..probe import ProbeError, fit_and_score
-from .drawn import Drawn, Reference
-from .utility import PROBE, REFERABLE
+from .results import DRAWN
 
-DRAWN = "drawn.safetensors"  # what is kept of a contribution for those that come after it
+if TYPE_CHECKING:
+    from .drawn import Drawn
+
 FEWEST_SITES = 2  # others: what one site's images do to one other's says little
 
 
@@ -27,7 +25,7 @@ class Others:
     sites: int
 
 
-def save_drawn(drawn: Drawn, out_dir: Path) -> None:
+def save_drawn(drawn: "Drawn", out_dir: Path) -> None:
     """Write the features and classes of the looked-at images; no picture can be drawn from them."""
     out_dir.mkdir(parents=True, exist_ok=True)
     kept = {"features": drawn.features.astype(np.float16), "classes": drawn.classes.astype(np.int64)}
@@ -46,35 +44,3 @@ def load_others(folder: Path) -> Others | None:
         np.concatenate([one["classes"] for one in found]),
         len(sites),
     )
-
-
-def effect(drawn: Drawn, others: Others, reference: Reference, base: Base) -> dict[str, Any]:
-    """
-    Return the AUROC on public photographs of a probe trained with and without these images, as JSON values.
-
-    It is the leave-one-site-out comparison for one site: a contribution that makes the probe worse for everybody
-    stands out by it (influence by deletion, Koh & Liang 2017, arXiv:1703.04730, section 2.1, computed by training
-    twice instead of approximated). Empty where a probe cannot be fitted.
-    """
-    real = reference.classes != UNGRADED
-    test_x, test_y = reference.features[real], (reference.classes[real] >= REFERABLE).astype(int)
-
-    def score(features: NDArray[np.float32], classes: NDArray[Any]) -> float:
-        graded = classes != UNGRADED
-        labels = (classes[graded] >= REFERABLE).astype(int)
-        return auroc(test_y, fit_and_score(features[graded], labels, test_x, PROBE.inverse_regularisations[0], PROBE))
-
-    try:
-        without = score(others.features, others.classes)
-        everything = np.concatenate([others.features, drawn.features]), np.concatenate([others.classes, drawn.classes])
-        together = score(*everything)
-    except (ProbeError, ValueError):
-        return {}
-    return {
-        "sites": others.sites,
-        "without": round(without, 4),
-        "with": round(together, 4),
-        "effect": round(together - without, 4),
-        "probe": PROBE.describe("train on synthetic, test on real"),
-        "base": base.slug,
-    }
