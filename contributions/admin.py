@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from contributions.models import Attestation, CheckResult, Contribution, ContributionFile, Contributor, Evidence
+from contributions.models import Attestation, CheckResult, Contribution, ContributionFile, Contributor, Evidence, Hold
 from portal.admin import ReadOnlyAdmin
 
 
@@ -38,3 +38,9 @@ class AttestationAdmin(ReadOnlyAdmin):
 class ContributorAdmin(ReadOnlyAdmin):
     list_display = ["contribution", "person", "confirmed_at"]
     list_select_related = ["contribution", "person"]
+
+
+@admin.register(Hold)
+class HoldAdmin(ReadOnlyAdmin):
+    list_display = ["contribution", "placed_at", "released_at"]
+    list_select_related = ["contribution"]

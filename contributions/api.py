@@ -144,7 +144,7 @@ def delete_files(request: Request, pk: int) -> Response:
 def hold(request: Request, pk: int) -> Response:
     """Hold the files back from deletion."""
     row, by = _contribution(request, pk), person_of(request)
-    holds.require_operator(by)
+    holds.require_may_act(by, row)
     holds.place(row, **valid(ReasonSerializer(data=request.data)), by=by, now=timezone.now())
     return _answer(row, request)
 
@@ -152,17 +152,18 @@ def hold(request: Request, pk: int) -> Response:
 @operation(
     "POST",
     "release_contribution_files",
-    "Release the files of a contribution from its hold, with a reason. For operators.",
+    "Release the files of a contribution from a hold, with a reason. For operators.",
     group=GROUP,
     takes=ReasonSerializer,
     answers=ContributionSerializer,
 )
 @api_view(["POST"])
-def release_hold(request: Request, pk: int) -> Response:
-    """Release the files from their hold."""
+def release(request: Request, pk: int, hold_pk: int) -> Response:
+    """Release the files from a hold."""
     row, by = _contribution(request, pk), person_of(request)
-    holds.require_operator(by)
-    holds.release(row, **valid(ReasonSerializer(data=request.data)), by=by, now=timezone.now())
+    holds.require_may_act(by, row)
+    held = get_object_or_404(row.holds, pk=hold_pk)
+    holds.release(held, **valid(ReasonSerializer(data=request.data)), by=by, now=timezone.now())
     return _answer(row, request)
 
 
@@ -265,8 +266,8 @@ urlpatterns = [
     path("contributions/<int:pk>", contribution, name="contribution"),
     path("contributions/<int:pk>/submit", submit, name="contribution_submit"),
     path("contributions/<int:pk>/withdraw", withdraw, name="contribution_withdraw"),
-    path("contributions/<int:pk>/hold", hold, name="contribution_hold"),
-    path("contributions/<int:pk>/release-hold", release_hold, name="contribution_release_hold"),
+    path("contributions/<int:pk>/holds", hold, name="contribution_hold"),
+    path("contributions/<int:pk>/holds/<int:hold_pk>/release", release, name="contribution_release"),
     path("contributions/<int:pk>/delete-files", delete_files, name="contribution_delete_files"),
     path("contributions/<int:pk>/replace", replace, name="contribution_replace"),
     path("contributions/<int:pk>/attestations/<slug:kind>", attest, name="contribution_attestation"),

@@ -152,28 +152,41 @@ def queue_due(*, now: datetime) -> None:
         enqueue("jobs.delete_files", contribution_id=contribution.pk)
 
 
-@transaction.atomic
 def delete_files(contribution_id: int, *, now: datetime) -> None:
     """
     Delete the files of a contribution for which it is time, and what the checks drew from them. Safe to repeat.
 
-    The store goes first, so that a crash leaves rows that say what is still to be done. Meanwhile the row is locked:
-    who places a hold learns whether it came in time.
+    Outside any transaction: the store goes first, so that a crash leaves rows that say what is still to be done.
     """
-    rows = Contribution.objects.select_for_update(of=("self",), no_key=True)
-    contribution = rows.select_related("programme", "institution").get(pk=contribution_id)
-    if not is_due(contribution, now=now) or not holds_files(contribution):
+    if not _begin(contribution_id, now=now):
         return
-    folder = f"contributions/{contribution.pk}/"  # as uploads.add_file names them
+    folder = f"contributions/{contribution_id}/"  # as uploads.add_file names them
     for upload in list(storage.open_uploads(folder)):
         storage.abort_multipart(upload.key, upload.upload_id)
     storage.erase(storage.QUARANTINE, folder)
     storage.erase(storage.VAULT, folder)
-    storage.erase(storage.VAULT, f"evidence/{contribution.pk}/")  # as reports.add_evidence does
-    _note(contribution, now=now)
+    storage.erase(storage.VAULT, f"evidence/{contribution_id}/")  # as reports.add_evidence does
+    _note(contribution_id, now=now)
 
 
-def _note(contribution: Contribution, *, now: datetime) -> None:
+@transaction.atomic
+def _begin(contribution_id: int, *, now: datetime) -> bool:
+    """Note that the deletion begins, so that who places a hold learns that it comes too late; False: nothing to do."""
+    rows = Contribution.objects.select_for_update(of=("self",)).select_related("programme")
+    contribution = rows.get(pk=contribution_id)
+    if not is_due(contribution, now=now) or not holds_files(contribution):
+        return False
+    if contribution.deletion_began_at is None:
+        contribution.deletion_began_at = now
+        contribution.save(update_fields=["deletion_began_at"])
+    return True
+
+
+@transaction.atomic
+def _note(contribution_id: int, *, now: datetime) -> None:
+    contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
+    if not holds_files(contribution):
+        return  # another worker was there first
     files = contribution.files.exclude(state=State.DELETED)
     sha256 = list(files.exclude(state=State.UPLOADING).order_by("name").values_list("sha256", flat=True))
     files.filter(state=State.UPLOADING).delete()  # no such file ever arrived

@@ -15,7 +15,7 @@ def _contribution(request: SignedInRequest, pk: int) -> Contribution:
     """Return a contribution that the person may see and whose files they may hold."""
     rows = Contribution.objects.visible_to(request.user).select_related("institution", "programme")
     contribution = get_object_or_404(rows, pk=pk)
-    holds.require_operator(request.user)
+    holds.require_may_act(request.user, contribution)
     return contribution
 
 
@@ -32,13 +32,14 @@ def place(request: SignedInRequest, pk: int) -> HttpResponse:
     return render(request, "contributions/contribution_hold.html", context)
 
 
-def release(request: SignedInRequest, pk: int) -> HttpResponse:
-    """Release the files, after a look at what becomes of them then."""
+def release(request: SignedInRequest, pk: int, hold_pk: int) -> HttpResponse:
+    """Release the files from a hold, after a look at what becomes of them then."""
     contribution = _contribution(request, pk)
-    hold = holds.require_held(contribution)
+    hold = get_object_or_404(contribution.holds, pk=hold_pk)
+    holds.require_held(hold)
     form = ReleaseForm(request.POST or None)
     if form.is_valid():
-        holds.release(contribution, **form.cleaned_data, by=request.user, now=timezone.now())
+        holds.release(hold, **form.cleaned_data, by=request.user, now=timezone.now())
         messages.success(request, "The hold is released. The institution is told.")
         return redirect(contribution)
     due_at = deletion.due_at(contribution)

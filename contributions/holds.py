@@ -2,10 +2,10 @@
 Holding the files of a contribution back from deletion, for as long as a court, an authority or an inquiry needs them.
 
 The law can oblige to keep what an agreement promises to delete (GDPR, Art. 17(3)(b) and (e)). An operator places the
-hold and releases it, each with a reason that the institution is told; the audit log keeps both.
+hold and releases it, each with a reason; the institution is told. The reason is not for the board: it may name a case.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from django.db import transaction
@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 
 from contributions import deletion
 from contributions.lifecycle import Status
-from contributions.models import Contribution, Hold
+from contributions.models import Contribution, ContributionFile, Hold
 from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.audit import services as audit
@@ -24,6 +24,9 @@ from portal.notifications.services import notify
 from portal.notifications.types import Type
 from portal.queue import enqueue
 
+LOOK_AGAIN_AFTER = timedelta(days=180)  # kept no longer than the purpose needs (GDPR, Art. 5(1)(e))
+State = ContributionFile.State
+
 
 class CannotHold(DomainError):
     """There is nothing to hold back, or it is held back already."""
@@ -33,7 +36,7 @@ class CannotHold(DomainError):
 
 
 class NotHeld(DomainError):
-    """Nothing holds the files back."""
+    """The hold is released already."""
 
     code = "not_held"
     status = HTTPStatus.CONFLICT
@@ -45,35 +48,50 @@ class HoldUnexplained(DomainError):
     code = "reason_missing"
 
 
-def may_act(user: User) -> bool:
-    """Test if the person may place and release holds: an operator."""
-    return accounts.has_role(user, "operator")
+def may_act(user: User, contribution: Contribution) -> bool:
+    """Test if the person may place and release holds on it: an operator who does not belong to its institution."""
+    return accounts.has_role(user, "operator") and not institutions.is_member(user, contribution.institution)
+
+
+def may_read(user: User, contribution: Contribution) -> bool:
+    """Test if the person may read why its files are held back: its institution's people, auditors and operators."""
+    return accounts.is_auditor(user) or institutions.is_member(user, contribution.institution)
 
 
 def may_place(contribution: Contribution) -> bool:
-    """Test if there are files that could be held back, and nothing does so yet."""
-    is_sent = contribution.status != Status.DRAFT
-    return is_sent and deletion.holds_files(contribution) and deletion.current_hold(contribution) is None
+    """Test if files lie in the store that could be held back, and nothing does so yet."""
+    arrived = contribution.files.exclude(state__in=[State.UPLOADING, State.DELETED]).exists()
+    return (
+        contribution.status != Status.DRAFT
+        and contribution.deletion_began_at is None
+        and (arrived or contribution.evidence_files.exists())
+        and deletion.current_hold(contribution) is None
+    )
 
 
-def require_operator(user: User) -> None:
-    """Raise NotAllowed unless the person may place and release holds."""
-    if not may_act(user):
-        raise NotAllowed("Only an operator of the consortium can hold files back from deletion. Write to them.")
+def require_may_act(user: User, contribution: Contribution) -> None:
+    """Raise NotAllowed unless the person may place and release holds on it."""
+    if not may_act(user, contribution):
+        raise NotAllowed(
+            "Only an operator of the consortium who does not belong to the institution can hold its files back from "
+            "deletion, and release them."
+        )
 
 
 def require_placeable(contribution: Contribution) -> None:
-    """Raise CannotHold where it is a draft, its files are gone, or a hold is there already."""
+    """Raise CannotHold where it is a draft, its files are gone or going, or a hold is there already."""
     if not may_place(contribution):
         raise CannotHold(_why_not(contribution), next_url=contribution.get_absolute_url())
 
 
-def require_held(contribution: Contribution) -> Hold:
-    """Return what holds the files back, or raise NotHeld."""
-    hold = deletion.current_hold(contribution)
-    if hold is None:
-        raise NotHeld(f"Nothing holds the files of {contribution} back.", next_url=contribution.get_absolute_url())
-    return hold
+def require_held(hold: Hold) -> None:
+    """Raise NotHeld where the hold is released."""
+    if hold.released_at is not None:
+        contribution = hold.contribution
+        raise NotHeld(
+            f"This hold on the files of {contribution} was released already. Look whether another one stands.",
+            next_url=contribution.get_absolute_url(),
+        )
 
 
 def current() -> QuerySet[Hold]:
@@ -83,48 +101,44 @@ def current() -> QuerySet[Hold]:
 
 @transaction.atomic
 def place(contribution: Contribution, *, reason: str, by: User, now: datetime) -> Hold:
-    """
-    Hold the files back from deletion.
-
-    Raises:
-        CannotHold: see require_placeable(). A deletion that is at work is waited for, and then there is nothing left.
-    """
-    require_operator(by)
-    contribution, reason = _locked(contribution), _explained(reason)
+    """Hold the files back from deletion. Raises CannotHold: see require_placeable()."""
+    require_may_act(by, contribution)
+    contribution, reason = _locked(contribution.pk), _explained(reason)
     require_placeable(contribution)
     hold = Hold.objects.create(contribution=contribution, reason=reason, placed_by=by, placed_at=now)
-    audit.record("contribution.hold_placed", contribution, by=by, reason=reason)
+    audit.record("contribution.hold_placed", contribution, by=by, hold=hold.pk)
     _tell(
         contribution,
         f"The files of {contribution} are held back from deletion",
-        f"They are kept in the consortium's store until the hold is released. Why: {reason}",
+        "They are kept in the consortium's store until the hold is released. Why, says its page:",
     )
     return hold
 
 
 @transaction.atomic
-def release(contribution: Contribution, *, reason: str, by: User, now: datetime) -> Hold:
+def release(hold: Hold, *, reason: str, by: User, now: datetime) -> Hold:
     """Let the files go their way: what is due by now is deleted at once. Raises NotHeld."""
-    require_operator(by)
-    contribution, reason = _locked(contribution), _explained(reason)
-    hold = require_held(contribution)
+    require_may_act(by, hold.contribution)
+    contribution, reason = _locked(hold.contribution_id), _explained(reason)
+    hold = contribution.holds.get(pk=hold.pk)
+    require_held(hold)
     hold.release_reason, hold.released_by, hold.released_at = reason, by, now
     hold.save(update_fields=["release_reason", "released_by", "released_at"])
-    audit.record("contribution.hold_released", contribution, by=by, reason=reason)
+    audit.record("contribution.hold_released", contribution, by=by, hold=hold.pk)
     _tell(
         contribution,
         f"The files of {contribution} are held back no longer",
-        f"What the agreement and your institution say of their deletion holds again. Why: {reason}",
+        "What the agreement and your institution say of their deletion holds again. Why, says its page:",
     )
     if deletion.is_due(contribution, now=now):
         enqueue("jobs.delete_files", contribution_id=contribution.pk)
     return hold
 
 
-def _locked(contribution: Contribution) -> Contribution:
-    """Return the row, locked against a deletion at work."""
+def _locked(contribution_id: int) -> Contribution:
+    """Return the row, locked against a deletion that begins."""
     rows = Contribution.objects.select_for_update(of=("self",)).select_related("institution", "programme")
-    return rows.get(pk=contribution.pk)
+    return rows.get(pk=contribution_id)
 
 
 def _explained(reason: str) -> str:
@@ -138,6 +152,8 @@ def _why_not(contribution: Contribution) -> str:
         return f"{contribution} is a draft, which only its institution sees. A hold is for what was sent."
     if deletion.current_hold(contribution) is not None:
         return f"The files of {contribution} are held back already. Its page says since when, and why."
+    if contribution.deletion_began_at is not None and deletion.holds_files(contribution):
+        return f"The files of {contribution} are being deleted: a hold comes too late."
     return f"No file of {contribution} is in the store: there is nothing to hold back."
 
 

@@ -63,6 +63,11 @@ class Contribution(models.Model):
     deletion_asked_at = models.DateTimeField(
         null=True, blank=True, help_text="When its institution asked that its files be deleted at once."
     )
+    deletion_began_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="From when on the store may hold only some of its files.",
+    )
 
     objects = ContributionQuerySet.as_manager()
 
@@ -93,6 +98,10 @@ class Contribution(models.Model):
             models.CheckConstraint(
                 condition=Q(deletion_asked_at__isnull=True) | Q(status__in=CLOSED),
                 name="contribution_deletion_asked_once_closed",
+            ),
+            models.CheckConstraint(
+                condition=Q(deletion_began_at__isnull=True) | Q(status__in=CLOSED),
+                name="contribution_deletion_begins_once_closed",
             ),
             models.CheckConstraint(
                 condition=Q(kind="images") | Q(base_model__isnull=False), name="contribution_names_its_base"
@@ -180,6 +189,8 @@ class Hold(models.Model):
     released_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        verbose_name = "hold on files"
+        verbose_name_plural = "holds on files"
         ordering = ["id"]
         constraints = [
             models.UniqueConstraint(

@@ -8,7 +8,7 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from contributions import actions, deletion, services
+from contributions import actions, deletion, holds, services
 from contributions.models import CheckResult, Contribution, ContributionFile, Hold
 from portal.institutions import services as institutions
 from portal.institutions.models import Institution
@@ -120,11 +120,16 @@ class CheckResultSerializer(serializers.ModelSerializer):
 
 
 class HoldSerializer(serializers.ModelSerializer):
-    """Why the files are held back from deletion, and since when."""
+    """Since when the files are held back from deletion, and why: null for who may not read it."""
+
+    reason = serializers.SerializerMethodField()
 
     class Meta:
         model = Hold
-        fields = ["reason", "placed_at"]
+        fields = ["id", "placed_at", "reason"]
+
+    def get_reason(self, hold: Hold) -> str | None:
+        return hold.reason if holds.may_read(self.context["request"].user, hold.contribution) else None
 
 
 class ContributionSummarySerializer(serializers.ModelSerializer):
@@ -169,12 +174,12 @@ class ContributionSerializer(ContributionSummarySerializer):
         return CheckResultSerializer(results, many=True).data
 
     def get_deletion_due_at(self, contribution: Contribution) -> datetime | None:
-        return deletion.due_at(contribution)
+        return deletion.due_at(contribution) if deletion.holds_files(contribution) else None
 
     @extend_schema_field(HoldSerializer(allow_null=True))
     def get_hold(self, contribution: Contribution) -> Any:
         hold = deletion.current_hold(contribution)
-        return HoldSerializer(hold).data if hold else None
+        return HoldSerializer(hold, context=self.context).data if hold else None
 
     @extend_schema_field(ActionSerializer(many=True))
     def get_available_actions(self, contribution: Contribution) -> Any:

@@ -245,7 +245,7 @@ def reopen(contribution_id: int, *, reason: str, by: User, now: datetime) -> Con
     contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
     if contribution.status != Status.REJECTED or contribution.referred_at is not None:
         raise CannotReopen(f"{contribution} was not rejected by its checks, so they are not made again.")
-    if contribution.deletion_asked_at is not None:
+    if contribution.deletion_asked_at is not None or contribution.deletion_began_at is not None:
         raise CannotReopen(f"The institution had the files of {contribution} deleted. It can send them again.")
     standing = Contribution.objects.exclude(status=Status.WITHDRAWN)
     if (successor := standing.filter(supersedes=contribution).first()) is not None:

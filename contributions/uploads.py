@@ -8,11 +8,11 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Count, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 
 from contributions import kinds
 from contributions.lifecycle import Status
-from contributions.models import Contribution, ContributionFile
+from contributions.models import Contribution, ContributionFile, Hold
 from contributions.readiness import may_contribute
 from contributions.rules import STEWARDS, require_steward
 from portal import storage
@@ -109,9 +109,16 @@ def check_announcement(*, name: str, size_bytes: int) -> None:
         )
 
 
+def _taking_room() -> QuerySet[ContributionFile]:
+    """Return the files that count: not those that are gone, or kept against the institution's will by a hold."""
+    unwanted = Q(contribution__status=Status.WITHDRAWN) | Q(contribution__deletion_asked_at__isnull=False)
+    held = Hold.objects.filter(unwanted, released_at=None).values("contribution")
+    return ContributionFile.objects.exclude(state=State.DELETED).exclude(contribution__in=held)
+
+
 def used_bytes(institution: Institution) -> int:
     """Return how much room the files of an institution take or will take, unfinished uploads included."""
-    rows = ContributionFile.objects.filter(contribution__institution=institution).exclude(state=State.DELETED)
+    rows = _taking_room().filter(contribution__institution=institution)
     return rows.aggregate(total=Sum("size_bytes"))["total"] or 0
 
 
@@ -131,7 +138,7 @@ class Room:
 
 def rooms() -> list[Room]:
     """Return what each institution that has files uses of its room: the fullest first."""
-    rows = ContributionFile.objects.exclude(state=State.DELETED).values_list("contribution__institution__name")
+    rows = _taking_room().values_list("contribution__institution__name")
     used = rows.annotate(files=Count("pk"), used=Sum("size_bytes")).order_by("-used")
     return [Room(name, files, size_bytes, settings.UPLOAD_QUOTA_BYTES) for name, files, size_bytes in used]
 

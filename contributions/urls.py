@@ -21,7 +21,7 @@ urlpatterns = [
     path("<int:pk>/withdraw/", views.withdraw, name="withdraw"),
     path("<int:pk>/delete-files/", views.delete_files, name="delete_files"),
     path("<int:pk>/hold/", hold_views.place, name="hold"),
-    path("<int:pk>/release-hold/", hold_views.release, name="release_hold"),
+    path("<int:pk>/holds/<int:hold_pk>/release/", hold_views.release, name="release"),
     path("<int:pk>/replace/", views.replace, name="replace"),
     path("<int:pk>/evidence/<int:evidence_pk>/", views.evidence, name="evidence"),
 ]

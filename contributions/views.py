@@ -275,9 +275,7 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
         "actions": services.available_actions(contribution, request.user),
         "obstacles": services.obstacles(contribution) if contribution.status == Status.DRAFT else [],
         "outlook": deletion.outlook(contribution, now=timezone.now()),
-        "hold": deletion.current_hold(contribution),
-        "may_hold": holds.may_act(request.user) and holds.may_place(contribution),
-        "may_release": holds.may_act(request.user),
+        **_holds(request, contribution),
         "successor": Contribution.objects.filter(supersedes=contribution).first(),
         "corpora": contribution.corpus_parts.select_related("corpus"),
         "changes": versions.changes(contribution.supersedes, contribution) if contribution.supersedes else [],
@@ -285,6 +283,19 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
         "timeline": audit.with_sentences(audit.of(contribution)),
     }
     return render(request, "contributions/contribution_show.html", context)
+
+
+def _holds(request: SignedInRequest, contribution: Contribution) -> dict[str, Any]:
+    """Return what holds the files back, what did before, and what the reader may do and read of it."""
+    may_act, hold = holds.may_act(request.user, contribution), deletion.current_hold(contribution)
+    may_read = holds.may_read(request.user, contribution)
+    return {
+        "hold": hold,
+        "may_read_hold": may_read,
+        "may_hold": may_act and holds.may_place(contribution),
+        "may_release": may_act and hold is not None,
+        "past_holds": contribution.holds.exclude(released_at=None) if may_read else [],
+    }
 
 
 def _credit(request: SignedInRequest, contribution: Contribution) -> dict[str, Any]:
@@ -343,6 +354,7 @@ def withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
         "form": form,
         "impact": versions.impact(contribution),
         "deleted_on": None if wait is None else timezone.now() + wait,
+        "hold": deletion.current_hold(contribution),
     }
     return render(request, "contributions/contribution_withdraw.html", context)
 
@@ -350,11 +362,14 @@ def withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
 def delete_files(request: SignedInRequest, pk: int) -> HttpResponse:
     """Have the files of a closed contribution deleted, after a look at which."""
     contribution = _contribution(request, pk, action="delete_files")
+    hold = deletion.current_hold(contribution)
     if request.method == "POST":
         deletion.ask(contribution, by=request.user, now=timezone.now())
-        messages.success(request, "The files are being deleted. Your institution is told when they are gone.")
+        when = "Once the hold is released, the files are" if hold else "The files are being"
+        messages.success(request, f"{when} deleted. Your institution is told when they are gone.")
         return redirect(contribution)
-    context = {"contribution": contribution, "files": contribution.files.exclude(state="deleted")}
+    files = contribution.files.exclude(state="deleted")
+    context = {"contribution": contribution, "files": files, "hold": hold}
     return render(request, "contributions/contribution_delete_files.html", context)
 
 

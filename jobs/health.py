@@ -10,7 +10,7 @@ from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from contributions import deletion, uploads
+from contributions import deletion, holds, uploads
 from jobs import estimates, fixity, workers
 from jobs.lifecycle import ACTIVE, Status
 from jobs.models import Beat, Run, Worker
@@ -240,6 +240,15 @@ def _kept(*, now: datetime) -> Iterator[Finding]:
             % {"count": len(late)},
             _("The log of the workers of the queue “cpu” says why; it is tried again each hour."),
             late[0].get_absolute_url(),
+        )
+    for hold in holds.current().filter(placed_at__lt=now - holds.LOOK_AGAIN_AFTER):
+        yield Finding(
+            "hold_is_old",
+            "warn",
+            _("The files of %(contribution)s have been held back from deletion since %(day)s.")
+            % {"contribution": hold.contribution, "day": f"{hold.placed_at:%d %b %Y}"},
+            _("Ask whether they are still needed, and release them if they are not."),
+            hold.contribution.get_absolute_url(),
         )
 
 

@@ -60,6 +60,11 @@ ACTIVITIES: dict[str, Activity] = {
         "The institution's people, the board, operators, auditors",
         "For as long as a model that learnt from it exists.",
     ),
+    "holds": Activity(
+        "Files held back from deletion", "Keeping what a court, an authority or an inquiry needs.",
+        LEGAL, "The operators who place and release a hold, and whoever its reason names",
+        "The institution's people, operators, auditors", "For as long as the contribution is on record.",
+    ),
     "board": Activity(
         "Decisions of the board", "Deciding by members without a conflict of interest, on the record.",
         INTEREST.format("decisions that others can verify"),
@@ -116,7 +121,7 @@ PERSONAL: dict[str, tuple[str, str]] = {
     "agreements.CoveredInstitution": ("agreements", "confirmed_by"),
     "agreements.Signature": ("agreements", "signer printed_name authority authentication ip_address user_agent"),
     "contributions.Contribution": ("contributions", "training_card created_by submitted_by reason"),
-    "contributions.Hold": ("contributions", "reason placed_by release_reason released_by"),
+    "contributions.Hold": ("holds", "reason placed_by release_reason released_by"),
     "contributions.Attestation": ("contributions", "added_by"),
     "contributions.Contributor": ("contributions", "person roles"),
     "board.BallotRule": ("board", "set_by"),

@@ -5,7 +5,7 @@ import re
 from rest_framework.permissions import SAFE_METHODS
 
 WIDTH = ["read", "contribute", "manage"]  # each may what those before it may
-CONTRIBUTING = re.compile(r"/api/v1/(contributions|device|models/[^/]+/accept)(/|$)")  # what the kit does
+CONTRIBUTING = re.compile(r"/api/v1/(contributions(?!/\d+/holds)|device|models/[^/]+/accept)(/|$)")  # what the kit does
 
 
 def scope_of(path: str, method: str) -> str:

@@ -5,6 +5,7 @@ The first test of a process builds each of them through the real services, and t
 tests get the rows, in a transaction that is rolled back like everything else they do. It takes a tenth of the time.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from django.db.models import Model
 Found = TypeVar("Found", bound=Model | list)
 Stand = tuple[int, ...]
 EMPTY: Stand = (0, 0, 0, 0)
+KEPT_SECONDS = 120  # then they are built anew: what happened in them is to be of just now
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Kept:
     model: type[Model]
     keys: list[int]
     is_list: bool
+    built_at: float  # time.monotonic()
 
 
 _kept: dict[tuple[str, Stand], Kept] = {}
@@ -36,31 +39,32 @@ def kept(name: str, build: Callable[[], Found]) -> Found:
     Return what `build` makes, a row or a list of rows of one model.
 
     Rows are put back only where the database stands as it stood when they were kept, which the numbers of people and of
-    events in the log tell. A test that commits builds everything itself: what follows a commit follows it there.
+    events in the log tell; so no fixture may change a kept row without either. A test that commits builds everything
+    itself: what follows a commit follows it there.
     """
     stand = _stand() if connection.in_atomic_block else None
-    if stand not in _known or stand is None:
+    if stand is None or stand not in _known:
         return build()
     if stand == EMPTY:
         cache.clear()  # it remembers people by their numbers, which come again
-    if (name, stand) not in _kept:
-        return _build(name, stand, build)
-    found = _kept[name, stand]
-    _put_back(found.lines)
+    found = _kept.get((name, stand))
+    if found is None or time.monotonic() - found.built_at > KEPT_SECONDS:
+        found = _kept[name, stand] = _build(build)
+        _known.add(_stand())
+    else:
+        _put_back(found.lines)
     rows = found.model._default_manager.in_bulk(found.keys)
     ordered = [rows[key] for key in found.keys]
     return ordered if found.is_list else ordered[0]  # type: ignore[return-value]
 
 
-def _build(name: str, stand: Stand, build: Callable[[], Found]) -> Found:
-    before = _contents()
+def _build(build: Callable[[], Model | list]) -> Kept:
+    before, built_at = _contents(), time.monotonic()
     found = build()
     after = _contents()
     lines = {table: _added(before[table], after[table]) for table in after if after[table] != before[table]}
     rows = found if isinstance(found, list) else [found]
-    _kept[name, stand] = Kept(lines, type(rows[0]), [row.pk for row in rows], isinstance(found, list))
-    _known.add(_stand())
-    return found
+    return Kept(lines, type(rows[0]), [row.pk for row in rows], isinstance(found, list), built_at)
 
 
 def _stand() -> Stand:

@@ -26,7 +26,6 @@ from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
-from contributions import holds
 from contributions import services as contributions
 from contributions.models import Contribution, ContributionFile
 from governance.board import services as boards
@@ -96,11 +95,6 @@ def arrived(world: SimpleNamespace) -> None:
 def withdrawn(world: SimpleNamespace) -> None:
     row = Contribution.objects.get(pk=world.contribution)
     contributions.withdraw(row, by=world.persona("steward"), reason="Wrong file.", now=timezone.now())
-
-
-def held(world: SimpleNamespace) -> None:
-    row, by = Contribution.objects.get(pk=world.contribution), world.persona("operator")
-    holds.place(row, reason="A court asked.", by=by, now=timezone.now())
 
 
 def approved(world: SimpleNamespace) -> None:
@@ -188,7 +182,7 @@ def newer_terms(world: SimpleNamespace) -> None:
 
 GIVEN: dict[str, Callable[[SimpleNamespace], None]] = {
     "cover": cover, "emptied": emptied, "announced": announced, "arrived": arrived,
-    "withdrawn": withdrawn, "held": held, "approved": approved, "begun": begun,
+    "withdrawn": withdrawn, "approved": approved, "begun": begun,
     "declared": declared, "ballot": ballot, "lapsed": lapsed, "tied": tied, "seat": seat, "outvoted": outvoted,
     "stored": stored, "retried": retried, "failed_run": failed_run, "refused_run": refused_run,
     "terms": newer_terms,

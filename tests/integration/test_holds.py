@@ -1,16 +1,14 @@
 """Files that a court or an inquiry needs: nothing deletes them while they are held back, and then what was due does."""
 
-import time
 from datetime import timedelta
-from threading import Event, Thread
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from contributions import deletion, holds
+from contributions import deletion, holds, uploads
 from contributions import services as contributions
-from contributions.models import ContributionFile, Hold
+from contributions.models import Hold
 from jobs import health, tasks
 from portal import storage
 from portal.agreements import services as agreements
@@ -75,15 +73,15 @@ def test_held_files_outlast_their_day_and_go_once_released(withdrawn, other, ste
     assert {found.code for found in health.findings(now=day)} & {"files_kept_too_long"} == set()
 
     sent.clear()
-    released = holds.release(withdrawn, reason="It was settled.", by=operator, now=timezone.now())
+    released = holds.release(hold, reason="It was settled.", by=operator, now=timezone.now())
     assert sent == [("jobs.delete_files", {"contribution_id": withdrawn.pk})]
     tasks.delete_files(contribution_id=withdrawn.pk)
     assert (lies_there(withdrawn), withdrawn.files.get().state) == (False, "deleted")
     assert (released.pk, released.released_by, released.release_reason) == (hold.pk, operator, "It was settled.")
     events = AuditEvent.objects.filter(verb__startswith="contribution.hold_").order_by("pk")
     assert [(event.verb, event.actor_id, event.facts) for event in events] == [
-        ("contribution.hold_placed", operator.pk, {"reason": COURT}),
-        ("contribution.hold_released", operator.pk, {"reason": "It was settled."}),
+        ("contribution.hold_placed", operator.pk, {"hold": hold.pk}),
+        ("contribution.hold_released", operator.pk, {"hold": hold.pk}),
     ]
     told = steward.notifications.filter(subject__contains=str(withdrawn)).order_by("pk")
     assert list(told.values_list("subject", flat=True))[-3:] == [
@@ -91,11 +89,12 @@ def test_held_files_outlast_their_day_and_go_once_released(withdrawn, other, ste
         f"The files of {withdrawn} are held back no longer",
         f"The files of {withdrawn} are deleted",
     ]
+    assert [row.pk for row in told if "Nairobi" in row.text or "settled" in row.text] == []
 
 
 def test_before_its_day_a_released_one_waits_for_it(withdrawn, operator, sent):
-    holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
-    holds.release(withdrawn, reason="Settled.", by=operator, now=timezone.now())
+    hold = holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
+    holds.release(hold, reason="Settled.", by=operator, now=timezone.now())
     assert sent == []
     holds.place(withdrawn, reason="They ask again.", by=operator, now=timezone.now())
     assert list(holds.current().values_list("reason", flat=True)) == ["They ask again."]
@@ -116,8 +115,6 @@ def test_who_may_not_and_when(withdrawn, other, institution, base, steward, memb
             holds.place(withdrawn, reason=COURT, by=person, now=timezone.now())
     with pytest.raises(holds.HoldUnexplained):
         holds.place(withdrawn, reason="  ", by=operator, now=timezone.now())
-    with pytest.raises(holds.NotHeld):
-        holds.release(withdrawn, reason="Settled.", by=operator, now=timezone.now())
     draft = contributing.draft(institution, base, by=steward)
     contributing.upload(draft, HELD[2:], by=steward)
     with pytest.raises(holds.CannotHold, match="is a draft"):
@@ -126,58 +123,77 @@ def test_who_may_not_and_when(withdrawn, other, institution, base, steward, memb
     with pytest.raises(holds.CannotHold, match="there is nothing to hold back"):
         holds.place(other, reason=COURT, by=operator, now=timezone.now())
 
-    holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
+    emptied = contributing.draft(institution, base, by=steward)
+    contributing.announce(emptied, HELD[3:], by=steward)
+    contributions.withdraw(emptied, by=steward, reason="Wrong folder.", now=timezone.now())
+    with pytest.raises(holds.CannotHold, match="there is nothing to hold back"):
+        holds.place(emptied, reason=COURT, by=operator, now=timezone.now())
+
+    hold = holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
     with pytest.raises(holds.CannotHold, match="are held back already"):
         holds.place(withdrawn, reason="Another.", by=operator, now=timezone.now())
     for person in (steward, board[0]):
         with pytest.raises(NotAllowed):
-            holds.release(withdrawn, reason="Mine.", by=person, now=timezone.now())
+            holds.release(hold, reason="Mine.", by=person, now=timezone.now())
     assert (Hold.objects.count(), holds.current().get().reason) == (1, COURT)
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_hold_that_comes_while_they_are_deleted_says_so(withdrawn, operator, monkeypatch):
-    """Not a hold on files that are gone a moment later."""
-    erasing, go_on, erase, caught = Event(), Event(), storage.erase, []
+def test_nobody_frees_the_files_of_the_own_institution(withdrawn, other, operator):
+    """An inquiry may be into the institution that the operator belongs to."""
+    hold = holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
+    factories.join(withdrawn.institution, operator, "member")
+    with pytest.raises(NotAllowed, match="does not belong to the institution"):
+        holds.release(hold, reason="Settled.", by=operator, now=timezone.now())
+    assert holds.place(other, reason=COURT, by=operator, now=timezone.now()).released_at is None
 
-    def slow(bucket, folder):
-        erasing.set()
-        assert go_on.wait(60)
+
+def test_a_release_is_of_the_hold_that_was_looked_at(withdrawn, operator):
+    """Another operator has released it and placed one for another court meanwhile."""
+    first = holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
+    holds.release(first, reason="Settled.", by=operator, now=timezone.now())
+    second = holds.place(withdrawn, reason="Another court.", by=operator, now=timezone.now())
+    with pytest.raises(holds.NotHeld, match="was released already"):
+        holds.release(first, reason="Settled.", by=operator, now=timezone.now())
+    assert holds.current().get() == second
+
+
+def test_what_only_a_hold_keeps_takes_none_of_the_institutions_room(withdrawn, institution, operator):
+    assert uploads.used_bytes(institution) == len(HELD)
+    hold = holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
+    assert (uploads.used_bytes(institution), uploads.rooms()) == (0, [])
+    holds.release(hold, reason="Settled.", by=operator, now=timezone.now())
+    assert uploads.used_bytes(institution) == len(HELD)
+
+
+def test_an_old_hold_is_looked_at_again(withdrawn, operator):
+    hold = holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
+    found = {finding.code for finding in health.findings(now=hold.placed_at + timedelta(days=180))}
+    later = {finding.code for finding in health.findings(now=hold.placed_at + timedelta(days=181))}
+    assert ("hold_is_old" in found, "hold_is_old" in later) == (False, True)
+
+
+def test_a_hold_comes_too_late_once_the_deletion_has_begun(withdrawn, operator, monkeypatch):
+    """Not a hold on files of which some are gone, also where the store went away in between."""
+    erase, day = storage.erase, timezone.now() + timedelta(days=30)
+
+    def broken(bucket, folder):
+        with pytest.raises(holds.CannotHold, match="are being deleted: a hold comes too late"):
+            holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
+        if bucket == storage.VAULT:
+            raise storage.Unavailable("The object store did not answer.")
         erase(bucket, folder)
 
-    def work(act):
-        try:
-            act()
-        except holds.CannotHold as error:
-            caught.append(str(error))
-        finally:
-            connection.close()
-
-    monkeypatch.setattr(storage, "erase", slow)
-    day = timezone.now() + timedelta(days=30)
-    deleting = Thread(target=work, args=[lambda: deletion.delete_files(withdrawn.pk, now=day)])
-    deleting.start()
-    assert erasing.wait(60)
-    holding = Thread(target=work, args=[lambda: holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())])
-    holding.start()
-    wait_until_somebody_waits()
-    go_on.set()
-    for thread in (deleting, holding):
-        thread.join()
-    assert caught == [f"No file of {withdrawn} is in the store: there is nothing to hold back."]
-    assert (Hold.objects.count(), ContributionFile.objects.get().state) == (0, "deleted")
-
-
-def wait_until_somebody_waits() -> None:
-    deadline = time.monotonic() + 60
-    waiting = 0
-    while not waiting and time.monotonic() < deadline:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-            (waiting,) = cursor.fetchone()
-    assert waiting == 1
+    monkeypatch.setattr(storage, "erase", broken)
+    with pytest.raises(storage.Unavailable):
+        deletion.delete_files(withdrawn.pk, now=day)
+    with pytest.raises(holds.CannotHold, match="are being deleted: a hold comes too late"):
+        holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
+    monkeypatch.setattr(storage, "erase", erase)
+    deletion.delete_files(withdrawn.pk, now=day)
+    with pytest.raises(holds.CannotHold, match="there is nothing to hold back"):
+        holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
+    withdrawn.refresh_from_db()
+    assert (Hold.objects.count(), withdrawn.deletion_began_at) == (0, day)
 
 
 # The pages
@@ -193,21 +209,47 @@ def test_pages_show_the_hold_and_lead_an_operator_through_it(withdrawn, steward,
     assert (response.status_code, Hold.objects.count()) == (200, 0)
 
     sign_in(operator).post(page + "hold/", {"reason": COURT})
+    release = f"{page}holds/{Hold.objects.get().pk}/release/"
     found = [sign_in(person).get(page) for person in (operator, steward, member)]
     for response in found:
         assert COURT in text(response)
         assert f"Without the hold they would be deleted on {on}." in text(response)
-    assert [page + "release-hold/" in response.content.decode() for response in found] == [True, False, False]
+    assert [release in response.content.decode() for response in found] == [True, False, False]
     listed = text(sign_in(auditor).get("/ops/storage/"))
     assert f"{withdrawn}{withdrawn.institution}" in listed
     assert (COURT in listed, "Held back from deletion" in listed) == (True, True)
 
-    assert f"They are then deleted on {on}." in text(sign_in(operator).get(page + "release-hold/"))
-    sign_in(operator).post(page + "release-hold/", {"reason": "It was settled."})
+    assert "What you ask for is done once the hold is released" in text(sign_in(steward).get(page + "delete-files/"))
+    asked = sign_in(steward).post(page + "delete-files/", follow=True)
+    assert "Once the hold is released, the files are deleted." in text(asked)
+    assert f"Their deletion was asked for on {timezone.now():%-d %b %Y}" in text(asked)
+
+    assert "Their day is over: they are deleted at once" in text(sign_in(operator).get(release))
+    sign_in(operator).post(release, {"reason": "It was settled."})
     shown = text(sign_in(steward).get(page))
-    assert f"The files are deleted on {on}, as the agreement says." in shown
-    assert "Without the hold" not in shown
-    assert "Held back from deletion" not in sign_in(auditor).get("/ops/storage/").content.decode()
+    assert "The files are being deleted." in shown
+    assert (f"{COURT} Released: It was settled." in shown, "Without the hold" in shown) == (True, False)
+    assert sign_in(operator).get(release).status_code == 409
+    assert "Held back from deletion" not in text(sign_in(auditor).get("/ops/storage/"))
+
+
+def test_the_withdrawal_promises_no_day_while_they_are_held(institution, base, steward, operator, sign_in):
+    row = contributing.at_status("approved", institution, base, by=steward, content=HELD)
+    holds.place(row, reason=COURT, by=operator, now=timezone.now())
+    shown = text(sign_in(steward).get(f"/contributions/{row.pk}/withdraw/"))
+    assert "they stay in the consortium's store until the hold is released" in shown
+    assert "are deleted from the consortium's store on" not in shown
+
+
+def test_the_board_reads_that_they_are_held_and_not_why(withdrawn, board, operator, sign_in):
+    hold = holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
+    colleague = board[1]
+    shown = text(sign_in(colleague).get(f"/contributions/{withdrawn.pk}/"))
+    assert ("The files are held back from deletion since" in shown, "Nairobi" in shown) == (True, False)
+    answer = sign_in(colleague).get(f"/api/v1/contributions/{withdrawn.pk}").json()["hold"]
+    assert (answer["id"], answer["reason"]) == (hold.pk, None)
+    holds.release(hold, reason="Settled.", by=operator, now=timezone.now())
+    assert "Nairobi" not in text(sign_in(colleague).get(f"/contributions/{withdrawn.pk}/"))
 
 
 def test_the_api_says_what_is_held_and_until_when(withdrawn, steward, operator, sign_in):
@@ -216,15 +258,20 @@ def test_the_api_says_what_is_held_and_until_when(withdrawn, steward, operator, 
     assert due_at is not None
     before = sign_in(steward).get(address).json()
     assert (before["hold"], before["deletion_due_at"]) == (None, due_at.isoformat().replace("+00:00", "Z"))
-    sent = sign_in(operator).post(address + "/hold", {"reason": COURT}, content_type="application/json")
+    asks = {"content_type": "application/json", "data": {"reason": COURT}}
+    sent = sign_in(operator).post(address + "/holds", **asks)
     assert (sent.status_code, sent.json()["hold"]["reason"]) == (200, COURT)
-    again = sign_in(operator).post(address + "/hold", {"reason": COURT}, content_type="application/json")
+    again = sign_in(operator).post(address + "/holds", **asks)
     assert (again.status_code, again.json()["code"]) == (409, "cannot_hold")
     assert sign_in(steward).get(address).json()["hold"]["reason"] == COURT
-    released = sign_in(operator).post(
-        address + "/release-hold", {"reason": "Settled."}, content_type="application/json"
-    )
+    release = f"{address}/holds/{sent.json()['hold']['id']}/release"
+    assert sign_in(steward).post(release, **asks).status_code == 403
+    released = sign_in(operator).post(release, **asks)
     assert (released.status_code, released.json()["hold"]) == (200, None)
+    again = sign_in(operator).post(release, **asks)
+    assert (again.status_code, again.json()["code"]) == (409, "not_held")
+    deletion.delete_files(withdrawn.pk, now=due_at)
+    assert sign_in(steward).get(address).json()["deletion_due_at"] is None
 
 
 # The database
@@ -248,3 +295,9 @@ def test_there_is_one_hold_at_a_time(withdrawn, operator):
     holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
     with pytest.raises(IntegrityError, match="one_hold_at_a_time"), transaction.atomic():
         Hold.objects.create(contribution=withdrawn, reason="Another.", placed_by=operator)
+
+
+def test_no_deletion_begins_of_what_is_in_use(institution, base, steward):
+    row = contributing.at_status("approved", institution, base, by=steward, content=HELD)
+    with pytest.raises(IntegrityError, match="contribution_deletion_begins_once_closed"), transaction.atomic():
+        type(row).objects.filter(pk=row.pk).update(deletion_began_at=timezone.now())

@@ -6,7 +6,7 @@ from datetime import timedelta
 from allauth.usersessions.models import UserSession
 from django.utils import timezone
 
-from contributions import credits
+from contributions import credits, holds
 from contributions import services as contributions
 from governance.benchmarks import services as benchmarks
 from governance.board import meetings
@@ -112,6 +112,7 @@ def site_objects(institution: Institution) -> dict[str, object]:
         institution, name="approval.pdf", size_bytes=9, sha256="a" * 64, by=steward, now=now
     )
     request = joining.ask(institution, role=Role.MEMBER, message="", by=factories.user("Asking Person"), now=now)
+    operator = User.objects.get(consortium_roles__role="operator")
     official = factories.person_of(institution, Role.SIGNING_OFFICIAL)
     public_key = attesting.public_text(institution.slug)
     key = signing_keys.register(institution, public_key=public_key, label="A", by=official, now=timezone.now())
@@ -128,6 +129,7 @@ def site_objects(institution: Institution) -> dict[str, object]:
         "run": Run.objects.get(subject_id=submitted.pk).pk,
         "worker": factories.worker(f"gpu@{institution.slug}/1").pk,
         "submitted": submitted.pk,
+        "hold": holds.place(submitted, reason="A court asked.", by=operator, now=now).pk,
         "secret": secret,
         "invitation": invitation.pk,
         "membership": Membership.objects.get(user=member, institution=institution).pk,

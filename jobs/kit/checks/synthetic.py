@@ -42,7 +42,7 @@ def run_synthetic_checks(
     generators: Mapping[str, Path] | None = None,
 ) -> list[CheckResult]:
     """
-    Run the checks of synthetic images in order until one fails; see checks.run_checks().
+    Run the checks of synthetic images in order until one fails; see weights.run_checks().
 
     Args:
         paths: the shards.
