@@ -8,10 +8,10 @@ from contributions import services
 from contributions.deletion import NothingToDelete
 from contributions.lifecycle import Status
 from contributions.models import Contribution
+from contributions.rules import is_steward
 from portal.accounts.models import User
 from portal.actions import Action
 from portal.errors import DomainError
-from portal.institutions import services as institutions
 from portal.lifecycle import TransitionNotAllowed
 
 # name: (label, name of its address in the API, method)
@@ -32,7 +32,7 @@ CODES = {
 
 def available(contribution: Contribution, user: User, *, now: datetime) -> list[Action]:
     """Return every action; blocked ones say why. Nobody but the institution's stewards is offered any."""
-    if not institutions.manages(user, contribution.institution):
+    if not is_steward(user, contribution):
         return []
     possible = services.available_actions(contribution, user)
     obstacles = services.obstacles(contribution) if contribution.status == Status.DRAFT else []

@@ -14,6 +14,7 @@ from contributions.rules import require_steward
 from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import DomainError
+from portal.institutions import services as institutions
 from portal.institutions.models import Institution
 from portal.programmes import services as programmes
 from portal.programmes.models import BaseModel
@@ -137,7 +138,7 @@ def replace(contribution: Contribution, *, by: User, now: datetime) -> Contribut
             f"{contribution} is {contribution.get_status_display().lower()}. Withdraw it before you replace it."
         )
     return draft(
-        contribution.institution,
+        institutions.acting_for(contribution.institution),
         kind=contribution.kind,
         title=contribution.title,
         base_model=contribution.base_model,

@@ -50,12 +50,16 @@ class HoldUnexplained(DomainError):
 
 def may_act(user: User, contribution: Contribution) -> bool:
     """Test if the person may place and release holds on it: an operator who does not belong to its institution."""
-    return accounts.has_role(user, "operator") and not institutions.is_member(user, contribution.institution)
+    return accounts.has_role(user, "operator") and not _belongs(user, contribution)
 
 
 def may_read(user: User, contribution: Contribution) -> bool:
     """Test if the person may read why its files are held back: its institution's people, auditors and operators."""
-    return accounts.is_auditor(user) or institutions.is_member(user, contribution.institution)
+    return accounts.is_auditor(user) or _belongs(user, contribution)
+
+
+def _belongs(user: User, contribution: Contribution) -> bool:
+    return institutions.is_member(user, institutions.acting_for(contribution.institution))
 
 
 def may_place(contribution: Contribution) -> bool:
@@ -159,5 +163,5 @@ def _why_not(contribution: Contribution) -> str:
 
 def _tell(contribution: Contribution, subject: str, text: str) -> None:
     announce(f"contribution-{contribution.pk}")
-    people = institutions.people(contribution.institution)
+    people = institutions.people(institutions.acting_for(contribution.institution))
     notify(people, type=Type.CONTRIBUTION, subject=subject, text=text, path=contribution.get_absolute_url())

@@ -18,10 +18,15 @@ __all__ = ["Attestation", "CheckResult", "Contribution", "ContributionFile", "Co
 
 class ContributionQuerySet(models.QuerySet["Contribution"]):
     def visible_to(self, user: User) -> "ContributionQuerySet":
-        """Its institution's people see it always; the board from review on; operators and auditors once submitted."""
+        """
+        Its institution's people see it always; the board from review on; operators and auditors once submitted.
+
+        The people of a merged institution are those of what it was merged into.
+        """
         if not user.is_authenticated:
             return self.none()
-        mine = Q(institution__in=user.memberships.current().values("institution"))
+        own = user.memberships.current().values("institution")
+        mine = Q(institution__in=own) | Q(institution__merged_into__in=own)
         if accounts.is_auditor(user):
             return self.filter(mine | ~Q(status=Status.DRAFT))
         seats = accounts.programmes_seated(user)

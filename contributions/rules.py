@@ -15,7 +15,7 @@ STEWARDS = [Membership.Role.PRINCIPAL_INVESTIGATOR, Membership.Role.STEWARD]
 @rules.predicate
 def is_steward(user: User, contribution: Contribution) -> bool:
     """Test if the user is a data steward or principal investigator of the institution that owns the contribution."""
-    return institutions.manages(user, contribution.institution)
+    return institutions.manages(user, institutions.acting_for(contribution.institution))
 
 
 for verb in ("change", "submit", "withdraw", "replace"):
@@ -24,6 +24,7 @@ for verb in ("change", "submit", "withdraw", "replace"):
 
 def require_steward(user: User, institution: Institution) -> None:
     """Raise NotAllowed unless the user is a data steward or principal investigator there; a superuser is not enough."""
+    institution = institutions.acting_for(institution)
     if not institutions.manages(user, institution):
         raise NotAllowed(
             f"Only a data steward or principal investigator of {institution} can do this. Ask one of them, or ask for "

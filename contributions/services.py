@@ -21,7 +21,7 @@ from contributions.lifecycle import CLOSED, LIVE, Status
 from contributions.models import Contribution, ContributionFile
 from contributions.readiness import CardIncomplete, FilesIncomplete, manifest, obstacles
 from contributions.reports import add_evidence, latest_results, record_check, storable
-from contributions.rules import require_steward
+from contributions.rules import is_steward, require_steward
 from contributions.uploads import add_file, complete_file, parts_uploaded, promote_files, remove_file, sign_parts
 from portal.accounts.models import User
 from portal.audit import services as audit
@@ -91,7 +91,7 @@ class CannotReopen(DomainError):
 
 def available_actions(contribution: Contribution, user: User) -> list[str]:
     """Return what the person may do now: change, submit, withdraw, delete_files, replace."""
-    if not institutions.manages(user, contribution.institution):
+    if not is_steward(user, contribution):
         return []
     status = Status(contribution.status)
     actions = ["change", "submit"] if status == Status.DRAFT else []
@@ -305,7 +305,7 @@ def return_for_changes(contribution_id: int, *, reason: str, now: datetime) -> C
 
 def _tell(contribution: Contribution, what: str, text: str) -> None:
     notify(
-        institutions.people(contribution.institution),
+        institutions.people(institutions.acting_for(contribution.institution)),
         type=Type.CONTRIBUTION,
         subject=f"{contribution} {what}",
         text=text,

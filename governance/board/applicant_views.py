@@ -17,14 +17,14 @@ from portal.institutions.models import Institution
 
 
 def _case(request: SignedInRequest, pk: int) -> tuple[Motion, Institution]:
-    """Return a motion and its institution, for who manages the institution or sees the motion as the board does."""
+    """Return a motion and whose people answer it, for one of them or for who sees the motion as the board does."""
     rows = Motion.objects.concerning(request.user) | Motion.objects.visible_to(request.user).filter(
         institution__isnull=False
     )
     related = rows.select_related("institution", "contribution", "decision").distinct()
     motion = get_object_or_404(related, pk=pk)
     assert motion.institution is not None  # both sets are of motions that concern one
-    return motion, motion.institution
+    return motion, institutions.acting_for(motion.institution)
 
 
 @require_GET
@@ -81,7 +81,7 @@ def _conditions(request: SignedInRequest) -> QuerySet[Condition]:
 def report(request: SignedInRequest, pk: int) -> HttpResponse:
     """Say how a condition was met."""
     row = get_object_or_404(_conditions(request), pk=pk)
-    institutions.require_manager(request.user, row.institution)
+    institutions.require_manager(request.user, institutions.acting_for(row.institution))
     form = NoteForm(request.POST)
     if not form.is_valid():
         raise services.VoteRefused("Say in a sentence what was done.", next_url=discussion.applicant_path(row.motion))

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from governance.board.counting import chairs, last_votes
 from governance.board.errors import NotPossibleNow, VoteRefused
@@ -41,7 +41,7 @@ def make(motion: Motion, *, now: datetime) -> list[Condition]:
 def _tell_institution(motion: Motion, subject: str, text: str) -> None:
     assert motion.institution is not None
     notify(
-        institutions.people(motion.institution),
+        institutions.people(institutions.acting_for(motion.institution)),
         type=Type.CONTRIBUTION,
         subject=f"{subject}: {motion.subject}",
         text=text,
@@ -51,8 +51,9 @@ def _tell_institution(motion: Motion, subject: str, text: str) -> None:
 
 def visible_to(user: User) -> QuerySet[Condition]:
     """Return the conditions that concern a person: of the own institutions, and for the board all that it may see."""
-    return Condition.objects.filter(motion__in=Motion.objects.visible_to(user)) | Condition.objects.filter(
-        institution__in=user.memberships.current().values("institution")
+    own = user.memberships.current().values("institution")
+    return Condition.objects.filter(
+        Q(motion__in=Motion.objects.visible_to(user)) | Q(institution__in=own) | Q(institution__merged_into__in=own)
     )
 
 
@@ -60,7 +61,7 @@ def visible_to(user: User) -> QuerySet[Condition]:
 def report(condition: Condition, *, text: str, by: User, now: datetime) -> Condition:
     """Say, for the institution, how a condition was met."""
     condition = Condition.objects.select_for_update().get(pk=condition.pk)
-    institutions.require_manager(by, condition.institution)
+    institutions.require_manager(by, institutions.acting_for(condition.institution))
     if condition.status not in {Status.OPEN, Status.REPORTED}:
         raise NotPossibleNow("This condition is settled.")
     if not text.strip():

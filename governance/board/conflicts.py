@@ -57,7 +57,8 @@ def _of_institution(motion: Motion) -> dict[int, Found]:
     if motion.institution is None:
         return {}
     why = (Basis.INSTITUTION, f"belongs to {motion.institution}")
-    return dict.fromkeys(institutions.people(motion.institution).values_list("pk", flat=True), why)
+    people = institutions.people(institutions.acting_for(motion.institution))
+    return dict.fromkeys(people.values_list("pk", flat=True), why)
 
 
 def _concerned(motion: Motion) -> dict[int, Found]:

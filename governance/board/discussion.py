@@ -31,7 +31,7 @@ def comment(motion: Motion, *, audience: str, text: str, by: User, now: datetime
     row = _write(motion, audience=Audience(audience), text=text, by=by, now=now)
     if row.audience == Audience.APPLICANT and motion.institution is not None:
         notify(
-            institutions.people(motion.institution),
+            institutions.people(institutions.acting_for(motion.institution)),
             type=Type.CONTRIBUTION,
             subject=f"The board writes about {motion.subject}",
             text=row.text,
@@ -54,7 +54,7 @@ def reply(motion: Motion, *, text: str, by: User, now: datetime) -> Comment:
     """Write to the board, for the institution concerned."""
     if motion.institution is None:
         raise NotAllowed("This motion concerns no institution.")
-    institutions.require_manager(by, motion.institution)
+    institutions.require_manager(by, institutions.acting_for(motion.institution))
     if not text.strip():
         raise VoteRefused("Write something first.")
     row = _write(motion, audience=Audience.APPLICANT, text=text, by=by, now=now)

@@ -162,8 +162,8 @@ class MotionQuerySet(models.QuerySet["Motion"]):
     def concerning(self, user: User) -> "MotionQuerySet":
         """Motions about an institution that the person manages: the applicant's side of the table."""
         roles = ["principal_investigator", "steward", "signing_official"]
-        own = user.memberships.current().filter(role__in=roles)
-        return self.filter(institution__in=own.values("institution"))
+        own = user.memberships.current().filter(role__in=roles).values("institution")
+        return self.filter(Q(institution__in=own) | Q(institution__merged_into__in=own))
 
     def undecided(self) -> "MotionQuerySet":
         return self.filter(status__in=UNDECIDED)

@@ -71,6 +71,11 @@ class ReasonMissing(DomainError):
     code = "reason_missing"
 
 
+def acting_for(institution: Institution) -> Institution:
+    """Return the institution whose people act today for what this one has sent: itself, or what it was merged into."""
+    return institution.merged_into or institution
+
+
 def people(institution: Institution, *roles: str) -> QuerySet[User]:
     """Return the people who hold one of `roles` (any role when none is given) in the institution today."""
     memberships = institution.memberships.current()

@@ -6,6 +6,10 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
+from contributions import deletion, holds
+from contributions import services as contributions
+from contributions.models import Contribution
+from governance.board import conflicts
 from portal.errors import NotAllowed
 from portal.institutions import actions, merging, services
 from portal.institutions.lifecycle import Status
@@ -54,6 +58,40 @@ def test_a_merged_member_is_an_alias_with_its_record(sign_in, institution, stewa
         row["institution"] for row in client.get(reverse("institutions:list")).context["institutions"]
     ]
     factories.draft_institution("Free again", ror_id="04cpxjv19")
+
+
+def test_its_new_people_act_for_what_it_had_sent(sign_in, institution, steward, member, outsider, board, operator):
+    """A patient of the old clinic objects: somebody must be able to take the contribution back."""
+    into = factories.member_institution("Great Eye Hospital")
+    manager = factories.person_of(into, Role.STEWARD)
+    contribution = factories.reviewed_contribution(institution, b"sent before the merger")
+    motion = contribution.motions.get()
+    page = f"/contributions/{contribution.pk}/"
+    assert sign_in(manager).get(page).status_code == 404
+    merging.merge(institution, into, by=operator, now=timezone.now())
+    factories.join(into, board[1])
+
+    contribution = Contribution.objects.get(pk=contribution.pk)
+    assert [sign_in(person).get(page).status_code for person in (manager, steward, member, outsider)] == [
+        200, 200, 200, 404,
+    ]  # fmt: skip
+    assert "withdraw" in contributions.available_actions(contribution, manager)
+    assert contributions.available_actions(contribution, outsider) == []
+    assert set(conflicts.conflicts(motion)) == {board[1].pk}
+    with pytest.raises(NotAllowed):
+        contributions.withdraw(contribution, by=outsider, reason="Ours.", now=timezone.now())
+    contribution = contributions.withdraw(contribution, by=manager, reason="A patient asked.", now=timezone.now())
+    hold = holds.place(contribution, reason="A court asked.", by=operator, now=timezone.now())
+    subject = f"The files of {contribution} are held back from deletion"
+    assert [person.notifications.filter(subject=subject).count() for person in (manager, steward, outsider)] == [
+        1,
+        1,
+        0,
+    ]
+    holds.release(hold, reason="Settled.", by=operator, now=timezone.now())
+    deletion.ask(contribution, by=manager, now=timezone.now())
+    corrected = contributions.replace(contribution, by=manager, now=timezone.now())
+    assert (corrected.institution, corrected.supersedes) == (into, contribution)
 
 
 def test_only_an_operator_merges_and_only_members(sign_in, institution, steward, operator):
