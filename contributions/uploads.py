@@ -74,9 +74,7 @@ class PartsMissing(DomainError):
 def _require_draft(contribution: Contribution, by: User) -> None:
     require_steward(by, contribution.institution)
     if contribution.institution.status != InstitutionStatus.MEMBER:
-        raise NotAllowed(
-            f"{contribution.institution} can send files once the board has admitted it. The draft is kept."
-        )
+        raise NotAllowed(institutions.why_not_member(contribution.institution, "send files"))
     if contribution.status != Status.DRAFT:
         raise FilesFixed(
             f"{contribution} is {contribution.get_status_display().lower()}: its files cannot change any more. "

@@ -270,7 +270,7 @@ def may(institution: Institution, action: str, *, programme: Programme | None = 
     Without a programme: whether it may in any; the refusal is then the one of the first programme.
     """
     if institution.status != InstitutionStatus.MEMBER:
-        reason = f"{institution} can {Action(action).label} once the board has admitted it. The draft is kept."
+        reason = institutions.why_not_member(institution, str(Action(action).label))
         return Decision(False, "not_member", reason, institution.get_absolute_url())
     rows = Agreement.objects.filter(versions__isnull=False).select_related("programme").distinct()
     if programme is not None:

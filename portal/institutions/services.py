@@ -76,6 +76,13 @@ def acting_for(institution: Institution) -> Institution:
     return institution.merged_into or institution
 
 
+def why_not_member(institution: Institution, what: str) -> str:
+    """Say when an institution that is no member, or none any more, can do what it drafted."""
+    if institution.merged_into is not None:
+        return f"{institution} is now part of {institution.merged_into}: begin there anew. The draft is kept."
+    return f"{institution} can {what} once the board has admitted it. The draft is kept."
+
+
 def people(institution: Institution, *roles: str) -> QuerySet[User]:
     """Return the people who hold one of `roles` (any role when none is given) in the institution today."""
     memberships = institution.memberships.current()

@@ -10,6 +10,7 @@ from contributions import deletion, holds
 from contributions import services as contributions
 from contributions.models import Contribution
 from governance.board import conflicts
+from portal.agreements.services import AgreementRequired
 from portal.errors import NotAllowed
 from portal.institutions import actions, merging, services
 from portal.institutions.lifecycle import Status
@@ -68,6 +69,7 @@ def test_its_new_people_act_for_what_it_had_sent(sign_in, institution, steward, 
     motion = contribution.motions.get()
     page = f"/contributions/{contribution.pk}/"
     assert sign_in(manager).get(page).status_code == 404
+    draft = factories.draft_contribution(institution)
     merging.merge(institution, into, by=operator, now=timezone.now())
     factories.join(into, board[1])
 
@@ -90,6 +92,11 @@ def test_its_new_people_act_for_what_it_had_sent(sign_in, institution, steward, 
     ]
     holds.release(hold, reason="Settled.", by=operator, now=timezone.now())
     deletion.ask(contribution, by=manager, now=timezone.now())
+    draft = Contribution.objects.get(pk=draft.pk)
+    with pytest.raises(NotAllowed, match="is now part of Great Eye Hospital: begin there anew"):
+        contributions.add_file(draft, name="a", size_bytes=1, sha256="0" * 64, by=manager, now=timezone.now())
+    with pytest.raises(AgreementRequired, match="is now part of Great Eye Hospital"):
+        contributions.submit(draft, by=manager, now=timezone.now())
     corrected = contributions.replace(contribution, by=manager, now=timezone.now())
     assert (corrected.institution, corrected.supersedes) == (into, contribution)
 
