@@ -15,6 +15,8 @@ from django.core.cache import cache
 from django.db import connection
 from django.db.models import Model
 
+from portal import storage
+
 Found = TypeVar("Found", bound=Model | list)
 Stand = tuple[int, ...]
 EMPTY: Stand = (0, 0, 0, 0)
@@ -45,8 +47,9 @@ def kept(name: str, build: Callable[[], Found]) -> Found:
     stand = _stand() if connection.in_atomic_block else None
     if stand is None or stand not in _known:
         return build()
-    if stand == EMPTY:
-        cache.clear()  # it remembers people by their numbers, which come again
+    if stand == EMPTY:  # what is remembered by numbers of people and institutions, which come again
+        cache.clear()
+        storage.erase(storage.QUARANTINE, "institutions/")
     found = _kept.get((name, stand))
     if found is None or time.monotonic() - found.built_at > KEPT_SECONDS:
         found = _kept[name, stand] = _build(build)
