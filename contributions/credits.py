@@ -58,7 +58,7 @@ def add(contribution: Contribution, person: User, *, by: User, now: datetime) ->
     """Name a person of the institution; they are asked to confirm the line."""
     require_steward(by, contribution.institution)
     _require_live(contribution)
-    if not institutions.people(institutions.acting_for(contribution.institution)).filter(pk=person.pk).exists():
+    if not institutions.people_acting_for(contribution.institution).filter(pk=person.pk).exists():
         raise NotTheirs(f"{person} does not belong to {contribution.institution}. Invite them there first.")
     try:
         with transaction.atomic():
@@ -122,4 +122,4 @@ def shown(contribution: Contribution, reader: User) -> QuerySet[Contributor]:
 def candidates(contribution: Contribution) -> QuerySet[User]:
     """Return the people of the institution who have no line yet."""
     named = contribution.contributors.values("person")
-    return institutions.people(institutions.acting_for(contribution.institution)).exclude(pk__in=named).order_by("name")
+    return institutions.people_acting_for(contribution.institution).exclude(pk__in=named).order_by("name")

@@ -200,7 +200,7 @@ def _note(contribution_id: int, *, now: datetime) -> None:
 
 def _tell(contribution: Contribution) -> None:
     notify(
-        institutions.people(institutions.acting_for(contribution.institution)),
+        institutions.people_acting_for(contribution.institution),
         type=Type.CONTRIBUTION,
         subject=f"The files of {contribution} are deleted",
         text="They are gone from the consortium's store, with the pictures that the checks made of them. Their names "

@@ -163,5 +163,5 @@ def _why_not(contribution: Contribution) -> str:
 
 def _tell(contribution: Contribution, subject: str, text: str) -> None:
     announce(f"contribution-{contribution.pk}")
-    people = institutions.people(institutions.acting_for(contribution.institution))
+    people = institutions.people_acting_for(contribution.institution)
     notify(people, type=Type.CONTRIBUTION, subject=subject, text=text, path=contribution.get_absolute_url())

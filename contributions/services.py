@@ -305,7 +305,7 @@ def return_for_changes(contribution_id: int, *, reason: str, now: datetime) -> C
 
 def _tell(contribution: Contribution, what: str, text: str) -> None:
     notify(
-        institutions.people(institutions.acting_for(contribution.institution)),
+        institutions.people_acting_for(contribution.institution),
         type=Type.CONTRIBUTION,
         subject=f"{contribution} {what}",
         text=text,

@@ -381,5 +381,5 @@ def _give_up(file: ContributionFile) -> None:
 
 def _tell(file: ContributionFile, subject: str, text: str) -> None:
     contribution = file.contribution
-    people = institutions.people(institutions.acting_for(contribution.institution), *STEWARDS)
+    people = institutions.people_acting_for(contribution.institution, *STEWARDS)
     notify(people, type=Type.CONTRIBUTION, subject=subject, text=text, path=contribution.get_absolute_url())

@@ -113,7 +113,7 @@ def _tell_lapsed(motion: Motion) -> None:
     )
     if motion.institution is not None and motion.kind in {Kind.ADMIT_INSTITUTION, Kind.APPROVE_CONTRIBUTION}:
         notify(
-            institutions.people(institutions.acting_for(motion.institution)),
+            institutions.people_acting_for(motion.institution),
             type=Type.APPLICATION if motion.kind == Kind.ADMIT_INSTITUTION else Type.CONTRIBUTION,
             subject=f"No decision yet: {motion.subject}",
             text="Too few members of the board voted in time, so nothing was decided and nothing is lost. The chair "

@@ -41,7 +41,7 @@ def make(motion: Motion, *, now: datetime) -> list[Condition]:
 def _tell_institution(motion: Motion, subject: str, text: str) -> None:
     assert motion.institution is not None
     notify(
-        institutions.people(institutions.acting_for(motion.institution)),
+        institutions.people_acting_for(motion.institution),
         type=Type.CONTRIBUTION,
         subject=f"{subject}: {motion.subject}",
         text=text,

@@ -57,7 +57,7 @@ def _of_institution(motion: Motion) -> dict[int, Found]:
     if motion.institution is None:
         return {}
     why = (Basis.INSTITUTION, f"belongs to {motion.institution}")
-    people = institutions.people(institutions.acting_for(motion.institution))
+    people = institutions.people_acting_for(motion.institution)
     return dict.fromkeys(people.values_list("pk", flat=True), why)
 
 

@@ -31,7 +31,7 @@ def comment(motion: Motion, *, audience: str, text: str, by: User, now: datetime
     row = _write(motion, audience=Audience(audience), text=text, by=by, now=now)
     if row.audience == Audience.APPLICANT and motion.institution is not None:
         notify(
-            institutions.people(institutions.acting_for(motion.institution)),
+            institutions.people_acting_for(motion.institution),
             type=Type.CONTRIBUTION,
             subject=f"The board writes about {motion.subject}",
             text=row.text,

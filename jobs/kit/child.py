@@ -38,34 +38,32 @@ def take_standard_output() -> Callable[[dict[str, Any]], None]:
 
 
 def check(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
-    from .checks.dossier import load_dossier  # noqa: PLC0415 -- after standard output is safe
-    from .checks.weights import run_checks  # noqa: PLC0415 -- as above
+    from .checks import dossier, weights  # noqa: PLC0415 -- after standard output is safe
     from .container import Stream  # noqa: PLC0415 -- as above
     from .generator import load_base  # noqa: PLC0415 -- as above
 
-    dossier = load_dossier(options.dossier, options.others) if options.dossier else None
+    given = dossier.load_dossier(options.dossier, options.others) if options.dossier else None
     stream = Stream(sys.stdin.fileno(), options.stream_bytes) if options.stream_bytes is not None else None
-    run_checks(
+    weights.run_checks(
         options.file,
         load_base(options.base_dir),
         options.out,
         emit,
         name=options.name,
-        dossier=dossier,
+        dossier=given,
         stream=stream,
         numbers=range(options.first, options.last + 1),
     )
 
 
 def check_images(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
-    from .checks.dossier import load_dossier  # noqa: PLC0415 -- after standard output is safe
-    from .checks.synthetic import run_synthetic_checks  # noqa: PLC0415 -- as above
+    from .checks import dossier, synthetic  # noqa: PLC0415 -- after standard output is safe
     from .generator import load_base  # noqa: PLC0415 -- as above
 
-    dossier = load_dossier(options.dossier, options.others) if options.dossier else None
+    given = dossier.load_dossier(options.dossier, options.others) if options.dossier else None
     held = {path.stem: path for path in options.generators.glob("*.safetensors")} if options.generators else {}
     base, paths = load_base(options.base_dir), sorted(options.shards.iterdir())
-    run_synthetic_checks(paths, base, options.out, emit, dossier=dossier, generators=held)
+    synthetic.run_synthetic_checks(paths, base, options.out, emit, dossier=given, generators=held)
 
 
 def unpack(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:

@@ -226,11 +226,10 @@ def _not_run(package: str, number: int, name: str) -> Document:
 
 def require_sound(weights: Path, base: Any) -> None:
     """Refuse a file that is no weights file of this base before anything reads it."""
-    from .checks.container import check_container  # noqa: PLC0415 -- as in check
-    from .checks.schema import check_schema  # noqa: PLC0415 -- as above
+    from .checks import container, schema  # noqa: PLC0415 -- as in check
 
-    result, container = check_container(weights, base)
-    if container is not None:
-        result = check_schema(container, base)
+    result, found = container.check_container(weights, base)
+    if found is not None:
+        result = schema.check_schema(found, base)
     if result.verdict == "fail":
         raise KitError(result.sentence, code=result.evidence.get("code", ""), fix=result.fix, exit_code=NEEDS_CHANGES)

@@ -91,6 +91,11 @@ def people(institution: Institution, *roles: str) -> QuerySet[User]:
     return User.objects.filter(memberships__in=memberships, is_active=True).distinct()
 
 
+def people_acting_for(institution: Institution, *roles: str) -> QuerySet[User]:
+    """Return the people who act today for what the institution has sent: see acting_for()."""
+    return people(acting_for(institution), *roles)
+
+
 def is_member(user: User | AnonymousUser, institution: Institution, *roles: str) -> bool:
     """Test if the person holds one of `roles` (any role when none is given) in the institution today."""
     return user.is_authenticated and people(institution, *roles).filter(pk=user.pk).exists()

@@ -245,7 +245,7 @@ def test_the_board_reads_that_they_are_held_and_not_why(withdrawn, board, operat
     hold = holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
     colleague = board[1]
     shown = text(sign_in(colleague).get(f"/contributions/{withdrawn.pk}/"))
-    assert ("The files are held back from deletion since" in shown, "Nairobi" in shown) == (True, False)
+    assert ("The files have been held back from deletion since" in shown, "Nairobi" in shown) == (True, False)
     answer = sign_in(colleague).get(f"/api/v1/contributions/{withdrawn.pk}").json()["hold"]
     assert (answer["id"], answer["reason"]) == (hold.pk, None)
     holds.release(hold, reason="Settled.", by=operator, now=timezone.now())
