@@ -70,7 +70,7 @@ def due_at(
 
 def current_hold(contribution: Contribution) -> Hold | None:
     """Return what keeps the files from being deleted, or None."""
-    return contribution.holds.filter(released_at=None).first()
+    return contribution.holds.standing().first()
 
 
 def is_due(contribution: Contribution, *, now: datetime) -> bool:
@@ -138,7 +138,7 @@ def due(*, now: datetime) -> Iterator[Contribution]:
     files = ContributionFile.objects.exclude(state=State.DELETED).values("contribution")
     holding = Q(pk__in=files) | Q(pk__in=Evidence.objects.values("contribution"))
     wanted = Q(status=Status.WITHDRAWN) | Q(deletion_asked_at__isnull=False)
-    held = Q(pk__in=Hold.objects.filter(released_at=None).values("contribution"))
+    held = Q(pk__in=Hold.objects.standing().values("contribution"))
     wait_of = functools.cache(after_withdrawal)  # one question for each programme and kind
     for contribution in Contribution.objects.filter(wanted, holding, ~held).select_related("programme").order_by("pk"):
         since = due_at(contribution, wait_of=wait_of)

@@ -100,7 +100,7 @@ def require_held(hold: Hold) -> None:
 
 def current() -> QuerySet[Hold]:
     """Return every hold that is not released, the oldest first."""
-    return Hold.objects.filter(released_at=None).select_related("contribution__institution", "placed_by")
+    return Hold.objects.standing().select_related("contribution__institution", "placed_by")
 
 
 @transaction.atomic

@@ -180,6 +180,12 @@ class ContributionFile(models.Model):
         return max(1, -(-self.size_bytes // self.part_size_bytes))
 
 
+class HoldQuerySet(models.QuerySet["Hold"]):
+    def standing(self) -> "HoldQuerySet":
+        """Return the holds that are not released."""
+        return self.filter(released_at=None)
+
+
 class Hold(models.Model):
     """While it is not released, nothing deletes the contribution's files: a court or an inquiry may need them."""
 
@@ -192,6 +198,8 @@ class Hold(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
     )
     released_at = models.DateTimeField(null=True, blank=True)
+
+    objects = HoldQuerySet.as_manager()
 
     class Meta:
         verbose_name = "hold on files"

@@ -110,7 +110,7 @@ def check_announcement(*, name: str, size_bytes: int) -> None:
 def _taking_room() -> QuerySet[ContributionFile]:
     """Return the files that count: not those that are gone, or kept against the institution's will by a hold."""
     unwanted = Q(contribution__status=Status.WITHDRAWN) | Q(contribution__deletion_asked_at__isnull=False)
-    held = Hold.objects.filter(unwanted, released_at=None).values("contribution")
+    held = Hold.objects.standing().filter(unwanted).values("contribution")
     return ContributionFile.objects.exclude(state=State.DELETED).exclude(contribution__in=held)
 
 

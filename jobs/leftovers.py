@@ -10,7 +10,7 @@ from django.db.models import F
 
 from contributions.corpora.models import DataSet
 from contributions.lifecycle import Status
-from contributions.models import ContributionFile, Evidence
+from contributions.models import ContributionFile, Evidence, Hold
 from governance.releases.models import Candidate, ReleaseFile
 from jobs import services
 from jobs.engine import Attempt
@@ -108,9 +108,10 @@ def _named_in_vault(keys: list[str]) -> set[str]:
 
 
 def _copied(keys: list[str]) -> set[str]:
-    """Return the files that were copied to the vault and that no check reads any more."""
+    """Return the files that were copied to the vault, that no check reads any more and no hold keeps back."""
     rows = ContributionFile.objects.filter(storage_key__in=keys).exclude(vault_version="")
     rows = rows.exclude(contribution__status__in=[Status.SUBMITTED, Status.VALIDATING])
+    rows = rows.exclude(contribution__in=Hold.objects.standing().values("contribution"))
     return set(rows.values_list("storage_key", flat=True))
 
 

@@ -7,7 +7,7 @@ from botocore.stub import Stubber
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from contributions import reports
+from contributions import holds, reports
 from contributions import services as contributions
 from jobs import engine, fixity, health, leftovers, services, tasks, workers
 from jobs.lifecycle import Code
@@ -268,6 +268,14 @@ def test_the_copy_in_quarantine_stays_where_that_of_the_vault_is_not_sound(file,
     row = look(verify=False, clear=True).leftovers["copy"]
     assert (row["count"], row["removed"]) == (1, 0)
     assert storage.get(storage.QUARANTINE, file.storage_key) == HELD
+
+
+def test_a_held_file_stays_in_quarantine_too(file, later, operator):
+    hold = holds.place(file.contribution, reason="Court order 4 of 2026.", by=operator, now=timezone.now())
+    assert look(verify=False, clear=True).leftovers == {}
+    assert storage.get(storage.QUARANTINE, file.storage_key) == HELD
+    holds.release(hold, reason="The court has ruled.", by=operator, now=timezone.now())
+    assert look(verify=False, clear=True).leftovers["copy"]["removed"] == 1
 
 
 def test_what_an_earlier_attempt_removed_is_counted_too(file, later, monkeypatch):
