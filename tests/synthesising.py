@@ -44,7 +44,7 @@ def members(pictures: list[np.ndarray], rows: list[dict[str, Any]] | None = None
         "drawn": len(rows), "images": listed, **SHARED, **facts,
     }  # fmt: skip
     images = [(f"images/{one['file']}", data) for one, data in zip(rows, files, strict=True)]
-    return [(shards.MANIFEST, json.dumps(manifest).encode()), *images]
+    return [(shards.MANIFEST, json.dumps(manifest, indent=0, sort_keys=True).encode()), *images]
 
 
 def shard(folder: Path, pictures: list[np.ndarray], *, number: int = 0, **given: Any) -> Path:

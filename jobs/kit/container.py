@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from .errors import ContainerError
 
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+MAX_LOOSENESS = 2  # of a header over the shortest text of the same: one with an entry a line is below it
 MAX_INTEGER_DIGITS = 19  # 2**63 has 19: larger numbers are no offset of any file
 
 # Metadata travels with the weights and could carry a path, an e-mail address or a person's name out of the hospital.
@@ -235,6 +236,7 @@ def parse_header(raw: bytes, limits: Limits) -> dict[str, Any]:
             parse_float=_no_fraction,
             parse_constant=_no_fraction,
         )
+        shortest = json.dumps(header, separators=(",", ":"))
     except UnicodeDecodeError:
         _refuse("header_not_utf8", "The header is not valid UTF-8 text.")
     except RecursionError:
@@ -243,6 +245,8 @@ def parse_header(raw: bytes, limits: Limits) -> dict[str, Any]:
         _refuse("header_not_json", f"The header is not valid JSON ({error}).")
     if not isinstance(header, dict) or not text.endswith(b"}"):
         _refuse("header_not_json", "The header is not one JSON object.")
+    if len(text) > MAX_LOOSENESS * len(shortest) + 1024:
+        _refuse("header_too_loose", "The header is mostly spaces between its entries, which could hide other data.")
     return header
 
 

@@ -62,15 +62,22 @@ def near_duplicates(images: np.ndarray, distance: float) -> list[tuple[int, int]
         images: (N, S, S, 3) floats in 0..1.
         distance: root mean square difference, 0-1, after reduction to 16 x 16 pixels: below it is the same picture.
     """
-    small = _reduce(images, 16)
-    flat, mirrored = small.reshape(len(small), -1), small[:, :, ::-1].reshape(len(small), -1)
-    pairs = []
-    for first in range(len(flat) - 1):
-        rest = flat[first + 1 :] - flat[first]
-        rest_mirrored = mirrored[first + 1 :] - flat[first]
-        nearest = np.minimum((rest**2).mean(axis=1), (rest_mirrored**2).mean(axis=1))
-        pairs += [(first, first + 1 + int(i)) for i in np.flatnonzero(np.sqrt(nearest) < distance)]
-    return pairs
+    apart = distances(images, images)
+    return [(int(a), int(b)) for a, b in np.argwhere(apart < distance) if a < b]
+
+
+def distances(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """
+    Return the root mean square difference of every pair after reduction to 16 x 16 pixels, mirrored or not: (N, M).
+
+    Args:
+        ours: (N, S, S, 3) floats in 0..1. theirs: (M, T, T, 3); S and T are multiples of 16.
+    """
+    small = _reduce(theirs, 16)
+    both = np.concatenate([small.reshape(len(small), -1), small[:, :, ::-1].reshape(len(small), -1)])
+    flat = _reduce(ours, 16).reshape(len(ours), -1)
+    found = np.stack([np.sqrt(((both - one) ** 2).mean(axis=1)) for one in flat])
+    return np.minimum(found[:, : len(small)], found[:, len(small) :])
 
 
 def _reduce(images: np.ndarray, size: int) -> np.ndarray:

@@ -26,7 +26,10 @@ XMP = (
     "</Iptc4xmpExt:DigitalSourceType></rdf:Description></rdf:RDF></x:xmpmeta>"
 )
 TAGS = ("synthetic", "generator_sha256", "base", "class", "seed", "date", "Software")
+PARTS = {b"IHDR", b"tEXt", b"iTXt", b"IDAT", b"IEND"}
 LONGEST_TAG = 200  # bytes
+LOOSENESS = 1.1  # of an image over the same one packed here: another zlib at the same level differs by a few percent
+PIXELS_A_PART = 65_536  # bytes of packed pixels that Pillow puts into a part before it begins the next
 TRUE_COLOUR = struct.pack(">BBBBB", 8, 2, 0, 0, 0)  # 8 bits, RGB, deflate, adaptive filters, not interlaced
 
 Pixels = NDArray[np.uint8]
@@ -58,15 +61,24 @@ def decode(data: bytes, side: int) -> tuple[Pixels, dict[str, str]]:
     """
     chunks = list(_chunks(data))
     kinds = [kind for kind, _ in chunks]
-    if kinds[:1] != [b"IHDR"] or kinds[-1:] != [b"IEND"] or set(kinds) - {b"IHDR", b"tEXt", b"iTXt", b"IDAT", b"IEND"}:
-        odd = next((kind for kind in kinds if kind not in {b"IHDR", b"tEXt", b"iTXt", b"IDAT", b"IEND"}), b"order")
-        raise PngError(f"it holds a part that the kit does not write ({odd.decode('latin-1')!r})", code="unknown_chunk")
-    if chunks[0][1] != struct.pack(">II", side, side) + TRUE_COLOUR or kinds.count(b"IHDR") != 1 or chunks[-1][1]:
-        raise PngError(f"it is no image of {side} x {side} pixels in 8-bit colour", code="wrong_size")
-    _require_pixels(b"".join(body for kind, body in chunks if kind == b"IDAT"), side)
+    if odd := [kind for kind in kinds if kind not in PARTS]:
+        name = odd[0].decode("latin-1")
+        raise PngError(f"it holds a part that the kit does not write ({name!r})", code="unknown_chunk")
     tags = _tags([(kind, body) for kind, body in chunks if kind in {b"tEXt", b"iTXt"}])
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-        return np.asarray(image), tags
+    if kinds != [b"IHDR", *[b"tEXt"] * len(TAGS), b"iTXt", *[b"IDAT"] * kinds.count(b"IDAT"), b"IEND"]:
+        raise PngError("its parts are not in the order in which the kit writes them", code="wrong_order")
+    if chunks[0][1] != struct.pack(">II", side, side) + TRUE_COLOUR or chunks[-1][1]:
+        raise PngError(f"it is no image of {side} x {side} pixels in 8-bit colour", code="wrong_size")
+    _require_pixels([body for kind, body in chunks if kind == b"IDAT"], side)
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            pixels = np.asarray(image)
+    except (OSError, SyntaxError, ValueError):  # as Pillow calls a row with an unknown filter
+        raise PngError("its pixels are damaged", code="damaged") from None
+    # The same pixels can be packed in many ways, some with room for a text: there is one of the kit's length.
+    if len(data) > LOOSENESS * len(encode(pixels, tags)):
+        raise PngError("it is much longer than its pixels need, so it could hide other data", code="hidden_bytes")
+    return pixels, tags
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -89,12 +101,14 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise PngError("it hides bytes behind its end", code="hidden_bytes")
 
 
-def _require_pixels(packed: bytes, side: int) -> None:
+def _require_pixels(parts: list[bytes], side: int) -> None:
     """Raise PngError unless the data are exactly the rows of the image: no bomb, and nothing behind them."""
+    if any(len(part) < PIXELS_A_PART for part in parts[:-1]):
+        raise PngError("its pixels lie in more parts than they need", code="hidden_bytes")
     expected = side * (1 + 3 * side)
     unpack = zlib.decompressobj()
     try:
-        rows = unpack.decompress(packed, expected + 1)
+        rows = unpack.decompress(b"".join(parts), expected + 1)
     except zlib.error:
         raise PngError("its pixels are damaged", code="damaged") from None
     if len(rows) != expected or not unpack.eof or unpack.unused_data:
@@ -113,4 +127,6 @@ def _tags(texts: list[tuple[bytes, bytes]]) -> dict[str, str]:
         found[name] = value
     if missing := [name for name in TAGS if name not in found]:
         raise PngError(f"it does not say: {', '.join(missing)}", code="tag_missing")
+    if list(found) != list(TAGS):
+        raise PngError("its texts are not in the order in which the kit writes them", code="wrong_order")
     return found

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__, generator, pngs, scan, shards
+from .container import METADATA
 from .errors import KitError
 from .generator import Base
 
@@ -23,6 +25,8 @@ COLUMNS = ["file", "sha256", "seed", "class", "class_name", "synthetic", "base",
            "kit_version"]  # fmt: skip
 ONE_OF_ALL = ("generator_sha256", "date", "steps", "kit_version")  # columns that every row has alike
 MOST_IMAGES = 1_000_000
+SEEDS = 2**32  # the generator of random numbers takes no more of a seed: a larger one draws a smaller one's image
+SHA256 = r"[0-9a-f]{64}"
 
 Progress = Callable[[int, int, str], None]
 
@@ -81,8 +85,11 @@ def draw(
     Returns:
         How many were drawn now.
     Raises:
-        SyntheticError: the folder holds images of another generator or seed.
+        SyntheticError: the folder holds images of another generator or seed, or a seed is too large.
     """
+    if seed + count > SEEDS:
+        sentence = f"The last image would have the seed {seed + count - 1:,}; seeds end at {SEEDS - 1:,}."
+        raise SyntheticError(sentence, code="seed_too_large", fix="Choose a smaller --seed.")
     out_dir.mkdir(parents=True, exist_ok=True)
     listing = out_dir / LISTING
     digest = scan.sha256_of(weights)
@@ -179,21 +186,16 @@ def _listed(listing: Path) -> list[dict[str, str]]:
 
 def _members(folder: Path, base: Base, rows: list[dict[str, str]], *, drawn: int) -> Iterator[tuple[str, bytes]]:
     first = rows[0]
-    facts = {
-        "format": FORMAT,
-        "synthetic": True,
-        "generator_sha256": first["generator_sha256"],
-        "base": {"slug": base.slug, "sha256": base.sha256},
-        "date": first["date"],
-        "steps": int(first["steps"]),
-        "kit_version": first["kit_version"],
-        "drawn": drawn,
-        "images": [
-            {"file": row["file"], "sha256": row["sha256"], "seed": int(row["seed"]), "class": int(row["class"])}
-            for row in rows
-        ],
-    }
-    yield shards.MANIFEST, json.dumps(facts, indent=0, sort_keys=True).encode()
+    manifest = Manifest(
+        first["generator_sha256"],
+        {"slug": base.slug, "sha256": base.sha256},
+        first["date"],
+        int(first["steps"]),
+        first["kit_version"],
+        drawn,
+        tuple(Row(row["file"], row["sha256"], int(row["seed"]), int(row["class"])) for row in rows),
+    )
+    yield shards.MANIFEST, written(manifest)
     for row in rows:
         data = (folder / row["file"]).read_bytes()
         if hashlib.sha256(data).hexdigest() != row["sha256"]:
@@ -203,6 +205,24 @@ def _members(folder: Path, base: Base, rows: list[dict[str, str]], *, drawn: int
                 fix="Send images as they were drawn: delete it, or draw it again.",
             )
         yield f"images/{row['file']}", data
+
+
+def written(manifest: Manifest) -> bytes:
+    """Return the one text that a manifest has."""
+    facts = {
+        "format": FORMAT,
+        "synthetic": True,
+        "generator_sha256": manifest.generator_sha256,
+        "base": manifest.base,
+        "date": manifest.date,
+        "steps": manifest.steps,
+        "kit_version": manifest.kit_version,
+        "drawn": manifest.drawn,
+        "images": [
+            {"file": row.file, "sha256": row.sha256, "seed": row.seed, "class": row.label} for row in manifest.rows
+        ],
+    }
+    return json.dumps(facts, indent=0, sort_keys=True).encode()
 
 
 def hashed(paths: list[Path]) -> list[tuple[str, str]]:
@@ -223,15 +243,23 @@ def manifest_of(data: bytes, shard: str) -> Manifest:
     try:
         found = json.loads(data)
         rows = tuple(
-            Row(str(row["file"]), str(row["sha256"]), _whole(row["seed"]), _whole(row["class"]))
+            Row(str(row["file"]), _text(row["sha256"], SHA256), _whole(row["seed"], SEEDS), _whole(row["class"]))
             for row in found["images"]
         )
-        if (found["format"], found["synthetic"]) != (FORMAT, True) or not 1 <= len(rows) <= shards.IMAGES_A_SHARD:
-            raise ValueError("another format, or too many images")
-        base = {"slug": str(found["base"]["slug"]), "sha256": str(found["base"]["sha256"])}
-        datetime.strptime(found["date"], "%Y-%m-%d").replace(tzinfo=UTC)
-        texts = str(found["generator_sha256"]), base, found["date"]
-        return Manifest(*texts, _whole(found["steps"]), str(found["kit_version"]), _whole(found["drawn"]), rows)
+        manifest = Manifest(
+            _text(found["generator_sha256"], SHA256),
+            {"slug": _text(found["base"]["slug"], METADATA["base_model"]), "sha256": str(found["base"]["sha256"])},
+            _text(found["date"], r"\d{4}-\d{2}-\d{2}"),
+            _whole(found["steps"]),
+            _text(found["kit_version"], METADATA["kit_version"]),
+            _whole(found["drawn"]),
+            rows,
+        )
+        datetime.strptime(manifest.date, "%Y-%m-%d").replace(tzinfo=UTC)
+        # Another text of the same facts could carry more than they say: in keys that nobody reads, or in its spaces.
+        if written(manifest) != data or not 1 <= len(rows) <= shards.IMAGES_A_SHARD:
+            raise ValueError("written otherwise, or too many images")
+        return manifest
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SyntheticError(
             f"The manifest of {shard} is not as the kit writes it ({type(error).__name__}).",
@@ -240,9 +268,16 @@ def manifest_of(data: bytes, shard: str) -> Manifest:
         ) from None
 
 
-def _whole(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+def _whole(value: object, end: int = 2**31) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < end:
         raise ValueError("no whole number")
+    return value
+
+
+def _text(value: object, pattern: str) -> str:
+    """Return a text of a form that leaves no room for names."""
+    if not isinstance(value, str) or not re.fullmatch(pattern, value, re.ASCII):
+        raise ValueError("a text of another form")
     return value
 
 

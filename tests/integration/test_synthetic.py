@@ -149,7 +149,7 @@ def test_the_statements_hold_for_all_shards_together(institution, signing_offici
     asked = [0, 1, 2, 4, 5, 6, 7, 9]
     programmes.change(programme, checks=asked, by=None)
     digest = shards.digest_of(synthetic.hashed(two_shards))
-    report = {**attesting.report(), "weights_sha256": synthesising.GENERATOR}
+    report = attesting.report(weights_sha256=synthesising.GENERATOR)
     signing_keys.register(
         institution, public_key=attesting.public_text("the clinic"), label="t", by=signing_official, now=timezone.now()
     )

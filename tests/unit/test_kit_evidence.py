@@ -1,12 +1,15 @@
 """Checks 2, 5, 6 and 8 to 11, each made to speak alone."""
 
+import copy
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jobs.kit import dp, generator
+from jobs.kit import card, dp, generator, statements
 from jobs.kit.checks import fidelity, numerics, poisoning, sites
 from jobs.kit.checks.declaration import REQUIRED, check_declaration
 from jobs.kit.checks.dossier import Dossier
@@ -15,6 +18,9 @@ from jobs.kit.checks.fidelity import check_fidelity
 from jobs.kit.checks.poisoning import check_poisoning
 from jobs.kit.checks.privacy import check_privacy
 from jobs.kit.checks.privacy import judge as judge_report
+from jobs.kit.checks.report import problem_of
+from jobs.kit.checks.results import CheckResult
+from jobs.kit.checks.runner import run_steps
 from jobs.kit.checks.signature import check_signature
 from jobs.kit.checks.utility import check_utility
 from jobs.kit.phantom import phantom
@@ -182,8 +188,11 @@ def test_the_distances_of_check_8_are_those_of_their_papers():
     assert fidelity.overlap(a, b + 100) == (0.0, 0.0, 0.0)
 
 
+REPORT = attesting.report(weights_sha256="0" * 64)
+
+
 def judged(**figures):
-    result = judge_report(attesting.report(**figures), BASE)
+    result = judge_report(attesting.report(weights_sha256="0" * 64, **figures), BASE)
     return result.verdict, result.evidence.get("code", "")
 
 
@@ -196,11 +205,43 @@ def test_check_9_by_its_thresholds():
     assert judged(auc=0.71) == ("fail", "membership")
     assert judged(calibrated=0.71) == ("warn", "borderline")
     assert judged(calibrated=0.86) == ("fail", "membership")
-    assert judged(auc=float("nan")) == ("fail", "report_incomplete")
-    assert judged(auc=1.5) == ("fail", "report_incomplete")
-    assert judge_report({}, BASE).evidence["code"] == "report_incomplete"
     strict = replace(BASE, config=BASE.config | {"checks": BASE.config["checks"] | {"max_copy_share": 0.01}})
-    assert judge_report(attesting.report(), strict).verdict == "fail"
+    assert judge_report(REPORT, strict).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "problem"),
+    [
+        ((), {"names": ["Jane Doe"]}, "it holds 'names', which the kit does not write"),
+        (("images",), {"train": 1}, "images.train is not what it must be"),
+        (("images",), {"Jane Doe": 3}, "images holds 'Jane Doe', which the kit does not write"),
+        (("membership", "loss"), {"auc": float("nan")}, "membership.loss.auc is not what it must be"),
+        (("membership", "loss"), {"auc": 1.5}, "membership.loss.auc is not what it must be"),
+        (("membership", "loss"), {"low": 10**400}, "membership.loss.low is not what it must be"),
+        (("copies", "features"), {"copy_share": "nan"}, "copies.features.copy_share is not what it must be"),
+        (("copies", "features", "generated_to_train"), {"q05": True}, "copies.features.generated_to_train.q05 is not"),
+        (("method",), {"device": "the laptop of Jane Doe"}, "method.device is not what it must be"),
+        (("method", "loss"), {"noise_steps": ["Jane Doe"]}, "method.loss.noise_steps is not what it must be"),
+        ((), {"dp": {"used": False, "note": "Jane Doe"}}, "dp holds 'note', which the kit does not write"),
+        ((), {"dp": {"used": True}}, "it lacks dp.epsilon"),
+        ((), {"base": {"slug": "other", "sha256": BASE.sha256}}, "it was measured against another base generator"),
+        ((), {"weights_sha256": "1" * 64}, "it measured other weights"),
+        ((), {"copies": 7}, "copies is no table"),
+    ],
+)
+def test_a_report_holds_figures_alone(place, value, problem):
+    report = copy.deepcopy(REPORT)
+    target = report
+    for name in place:
+        target = target[name]
+    target.update(value)
+    assert problem_of(report, BASE, weights_sha256="0" * 64).startswith(problem)
+    assert problem_of({}, BASE) == "it lacks base"
+
+
+def test_a_private_run_is_a_report_too():
+    private = {"epsilon": 8.0, "noise_multiplier": 1.1, "sample_rate": 0.05, "delta": 1e-5, "clip_norm": 1.0}
+    assert problem_of({**REPORT, "dp": {"used": True, **private, **card.DP_FACTS}}, BASE) == ""
 
 
 def test_check_9_believes_only_a_signed_report_of_this_file(reference, weights, tmp_path):
@@ -216,6 +257,20 @@ def test_check_9_believes_only_a_signed_report_of_this_file(reference, weights, 
     stranger = attesting.privacy(CONTENT, attesting.key_of("a stranger"))
     assert outcome(complete(privacy=stranger)) == ("fail", "unknown_key")
     assert outcome(complete(privacy=attesting.privacy(CONTENT, KEY, copy_share=0.9))) == ("fail", "copies")
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    of_other = statements.sign(statements.PRIVACY, "w.safetensors", sha256, REPORT, KEY)
+    assert outcome(complete(privacy=of_other)) == ("fail", "report_malformed")
+
+
+def test_no_evidence_is_too_long_for_the_line_that_carries_it(tmp_path):
+    told = []
+    long = CheckResult(9, "privacy", "fail", "x" * 10_000, evidence={"code": "copies", "figures": ["y" * 60_000]})
+    odd = CheckResult(5, "numerics", "pass", "It is.", evidence={"value": float("inf")})
+    results = run_steps(iter([lambda: odd, lambda: long]), tmp_path, told.append)
+    assert [(result.verdict, result.evidence) for result in results] == [
+        ("pass", {"code": "", "left_out": True}), ("fail", {"code": "copies", "left_out": True}),
+    ]  # fmt: skip
+    assert max(len(json.dumps(event)) for event in told) < 65_536
 
 
 def test_a_stamp_on_every_image_is_found(reference):

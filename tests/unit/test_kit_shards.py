@@ -1,6 +1,7 @@
 """Shards and their images: what the kit writes is read back, and nothing else is."""
 
 import io
+import json
 import struct
 import tarfile
 import zlib
@@ -146,10 +147,34 @@ def test_a_shard_holds_exactly_what_its_manifest_lists(tmp_path, change, code):
 
 @pytest.mark.parametrize(
     "facts",
-    [{"synthetic": False}, {"format": "x"}, {"date": "27/11/2026"}, {"drawn": -1}, {"steps": True}, {"base": 1}],
-)
+    [
+        {"synthetic": False}, {"format": "x"}, {"date": "27/11/2026"}, {"drawn": -1}, {"steps": True}, {"base": 1},
+        {"patients": [{"name": "Jane Doe", "born": "1954-03-02"}]},
+        {"kit_version": "Jane Doe, born 1954-03-02"},
+        {"base": {"slug": "Jane Doe", "sha256": synthesising.BASE.sha256}},
+        {"base": {"slug": "fundus-64", "sha256": synthesising.BASE.sha256, "patient": "Jane Doe"}},
+        {"generator_sha256": "Jane Doe"}, {"drawn": 19540302 * 1000}, {"date": "2026-11-27 "},
+    ],
+)  # fmt: skip
 def test_a_manifest_that_the_kit_does_not_write_is_refused(tmp_path, facts):
     assert code_of(written(tmp_path, **facts)) == "manifest_invalid"
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        lambda facts: json.dumps(dict(reversed(facts.items())), indent=0),
+        lambda facts: json.dumps(facts, indent=0, sort_keys=True) + " \t \t\t ",
+        lambda facts: json.dumps(facts, indent=0, sort_keys=True).replace("{", '{\n"drawn": 7,', 1),  # a key twice
+        lambda facts: json.dumps({**facts, "images": [{**one, "seed": one["seed"] + 2**32} for one in facts["images"]]},
+                                 indent=0, sort_keys=True),
+    ],
+)  # fmt: skip
+def test_a_manifest_has_one_text(tmp_path, rewrite):
+    (name, text), *images = synthesising.members(PICTURES)
+    path = tmp_path / "s.tar"
+    shards.write(path, [(name, rewrite(json.loads(text)).encode()), *images])
+    assert code_of(path) == "manifest_invalid"
 
 
 def test_every_flipped_bit_of_a_shard_is_found(tmp_path):
@@ -192,7 +217,18 @@ def _with_pixels(change) -> bytes:
     return data[:start] + _chunk(b"IDAT", change(rows)) + _chunk(b"IEND", b"")
 
 
+def _packed(*, level: int, parts: int = 1) -> bytes:
+    """Return an image whose rows are packed in another way, in one part or in several."""
+    start = GOOD.index(b"IDAT") - 4
+    rows = zlib.decompress(GOOD[start + 8 : -16])
+    packed = zlib.compress(rows, level)
+    size = -(-len(packed) // parts)
+    pieces = [packed[at : at + size] for at in range(0, len(packed), size)]
+    return GOOD[:start] + b"".join(_chunk(b"IDAT", piece) for piece in pieces) + _chunk(b"IEND", b"")
+
+
 GOOD = pngs.encode(PICTURES[0], TAGS)
+MARK = GOOD[GOOD.index(b"iTXt") - 4 : GOOD.index(b"IDAT") - 4]
 
 
 def test_an_image_says_what_it_is_and_is_read_back():
@@ -200,7 +236,7 @@ def test_an_image_says_what_it_is_and_is_read_back():
     assert (np.array_equal(pixels, PICTURES[0]), tags) == (True, TAGS)
     assert tags["synthetic"] == "true"
     assert b"digitalsourcetype/trainedAlgorithmicMedia" in GOOD
-    assert pngs.decode(_with_pixels(zlib.compress), 64)[0].tolist() == PICTURES[0].tolist()
+    assert pngs.decode(_packed(level=9), 64)[0].tolist() == PICTURES[0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -226,6 +262,10 @@ def test_an_image_says_what_it_is_and_is_read_back():
         (_with_pixels(lambda rows: zlib.compress(bytes(10**8))), "hidden_bytes"),
         (_with_pixels(lambda rows: zlib.compress(rows[:-1])), "hidden_bytes"),
         (_with_pixels(lambda rows: b"\0" * 9), "damaged"),
+        (_with_pixels(lambda rows: zlib.compress(b"\7" + rows[1:])), "damaged"),  # no filter has the number 7
+        (_packed(level=0), "hidden_bytes"),  # the padding bits of each block could be a text
+        (_packed(level=6, parts=40), "hidden_bytes"),  # and so could the lengths of the parts
+        (_insert(GOOD.replace(MARK, b""), MARK), "wrong_order"),
     ],
 )
 def test_an_image_that_holds_anything_else_is_refused(data, code):

@@ -41,7 +41,7 @@ def _budget(declared: Any, steps: Any) -> CheckResult:
     try:
         epsilon = float(declared["epsilon"])
         found = dp.recomputed(declared, int(steps))
-    except (KeyError, TypeError, ValueError, dp.BudgetError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, dp.BudgetError) as error:
         sentence = f"What the card says of differential privacy is no run of DP-SGD ({error})."
         return _refused("dp_invalid", sentence, COMPLETE)
     evidence: dict[str, Any] = {"dp": {**declared, "epsilon_recomputed": None if found is None else round(found, 4)}}

@@ -9,6 +9,8 @@ from .drawn import Drawn, Reference
 from .results import CheckResult, not_measured
 
 NEIGHBOURS = 5  # k of precision, recall and coverage, as Naeem et al. 2020 advise
+FEWEST = NEIGHBOURS + 1  # images: each needs as many others
+
 Features = NDArray[np.float64]
 
 
@@ -16,6 +18,9 @@ def check_fidelity(drawn: Drawn, reference: Reference | None, base: Base) -> Che
     """Check 8. It warns above warn_kid, and never fails: a site's patients may differ from the public ones."""
     if reference is None:
         return not_measured(8, "fidelity", f"{base.slug} has no public reference to compare with.", code="no_reference")
+    if len(drawn.pixels) < FEWEST:
+        sentence = f"{len(drawn.pixels)} images are too few for a distance; it takes {FEWEST}."
+        return not_measured(8, "fidelity", sentence, code="too_few", fix="Draw more images.")
     ours, theirs = drawn.features.astype(np.float64), reference.features.astype(np.float64)
     distance, error = kid(ours, theirs)
     precision, recall, coverage = overlap(ours, theirs)

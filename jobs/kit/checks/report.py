@@ -1,0 +1,97 @@
+"""What a privacy report may hold: numbers of known names and texts of known forms. Nothing there can name a person."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+from ..container import METADATA
+from ..generator import Base
+from ..privacy import MINIMUM_IMAGES
+
+Rule: TypeAlias = "Callable[[object], bool] | dict[str, Rule]"
+
+
+def problem_of(report: dict[str, Any], base: Base, *, weights_sha256: str = "") -> str:
+    """
+    Return the first thing in which a report differs from what privacy.report() writes, or an empty text.
+
+    Args:
+        weights_sha256: of the weights that it must have measured, where they are known.
+    """
+    if problem := next(_differences(report, {**_REPORT, "dp": _differential_privacy(report)}, ""), ""):
+        return problem
+    if report["base"] != {"slug": base.slug, "sha256": base.sha256}:
+        return f"it was measured against another base generator than {base.slug}"
+    if weights_sha256 not in {"", report["weights_sha256"]}:
+        return "it measured other weights"
+    return ""
+
+
+def _differences(value: object, rule: Rule, place: str) -> Iterator[str]:
+    if not isinstance(rule, dict):
+        if not rule(value):
+            yield f"{place} is not what it must be"
+        return
+    if not isinstance(value, dict):
+        yield f"{place or 'it'} is no table"
+        return
+    for name in value:
+        if name not in rule:
+            yield f"{place or 'it'} holds {ascii(name)[:60]}, which the kit does not write"
+    for name, below in rule.items():
+        here = f"{place}.{name}" if place else name
+        if name in value:
+            yield from _differences(value[name], below, here)
+        else:
+            yield f"it lacks {here}"
+
+
+def _number(low: float, high: float) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def _count(low: int, high: int = 2**31) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _text(pattern: str) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) is not None
+
+
+def _differential_privacy(report: dict[str, Any]) -> Rule:
+    """Return the rule of the training card's entry, which is longer where differential privacy was used."""
+    declared = report.get("dp")
+    return _PRIVATE if isinstance(declared, dict) and declared.get("used") is True else {"used": lambda v: v is False}
+
+
+_SHARE, _LIKENESS, _SHA256 = _number(0, 1), _number(-1, 1), _text(r"[0-9a-f]{64}")
+_QUANTILES: Rule = dict.fromkeys(("q05", "q25", "q50", "q75", "q95"), _LIKENESS)
+_NEAREST: Rule = {
+    "threshold": _LIKENESS, "threshold_quantile": _SHARE, "copies": _count(0), "copy_share": _SHARE,
+    "nearer_to_train": _SHARE, "generated_to_train": _QUANTILES, "generated_to_held_out": _QUANTILES,
+    "held_out_to_train": _QUANTILES,
+}  # fmt: skip
+_ATTACK: Rule = dict.fromkeys(("auc", "low", "high", "tpr_at_1_percent_fpr"), _SHARE)
+_PRIVATE: Rule = {
+    "used": lambda value: value is True, "epsilon": _number(0, 1e9), "noise_multiplier": _number(0, 1e9),
+    "sample_rate": _SHARE, "delta": _SHARE, "clip_norm": _number(0, 1e9), "unit": _text("photograph"),
+    "accountant": _text("RDP, Opacus"),
+}  # fmt: skip
+_METHOD: Rule = {
+    "kit_version": _text(METADATA["kit_version"]), "seed": _count(0, 2**63), "sampling_seed": _count(0, 2**63),
+    "sampling_steps": _count(1), "features": {"encoder": _text(r"[a-z0-9-]{1,40}"), "sha256": _SHA256},
+    "perceptual_hash": _text(r"pHash, 64 bits, mirrored or not"),
+    "loss": {
+        "noise_steps": lambda value: isinstance(value, list) and len(value) <= 20 and all(map(_count(0, 1000), value)),
+        "draws": _count(1, 100), "seed": _count(0, 2**63),
+    },
+    "device": _text(r"cpu|cuda|mps"),
+}  # fmt: skip
+_REPORT: dict[str, Rule] = {
+    "base": {"slug": _text(METADATA["base_model"]), "sha256": _SHA256},
+    "weights_sha256": _SHA256,
+    "images": {"train": _count(MINIMUM_IMAGES), "held_out": _count(MINIMUM_IMAGES), "generated": _count(1)},
+    "copies": {"features": _NEAREST, "perceptual_hash": _NEAREST},
+    "membership": {"loss": _ATTACK, "loss_less_base": _ATTACK},
+    "method": _METHOD,
+}
