@@ -14,7 +14,7 @@ def of_check(number: int, evidence: dict[str, Any]) -> SafeString:
     """Return the figure of one check's evidence, empty where it has none; the evidence may be of an older kit."""
     try:
         return DRAWN[number](evidence) if number in DRAWN else NOTHING
-    except (KeyError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
         return NOTHING
 
 

@@ -4,7 +4,7 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 
 from contributions import deletion, lifecycle, uploads
 from contributions.drafts import (
@@ -75,6 +75,12 @@ class Duplicate(DomainError):
     """The institution has a live contribution of exactly these files."""
 
     code = "duplicate_contribution"
+
+
+class FileKnown(DomainError):
+    """A file stands already in another contribution."""
+
+    code = "file_known"
 
 
 class ReasonMissing(DomainError):
@@ -207,11 +213,28 @@ def requeue(contribution_id: int, *, now: datetime) -> Contribution:
 
 @transaction.atomic
 def refer(contribution_id: int, *, now: datetime) -> Contribution:
-    """Move a contribution that passed its checks before the board; promote_files has run before."""
+    """
+    Move a contribution that passed its checks before the board; promote_files has run before.
+
+    Raises:
+        FileKnown: a file of it passed in another contribution, perhaps a moment ago.
+    """
     contribution = _move(contribution_id, Status.REVIEW, by=None, now=now, referred_at=now)
+    _require_new(contribution)
     contribution.files.update(state=State.VERIFIED)
     _tell(contribution, "passed its checks", "It is before the board now. The report of the checks is here:")
     return contribution
+
+
+def _require_new(contribution: Contribution) -> None:
+    """Two checks may end at once: who comes second waits here, and finds the files of the first."""
+    known = ContributionFile.objects.filter(state=State.VERIFIED, contribution__status__in=LIVE)
+    for sha256 in contribution.files.order_by("sha256").values_list("sha256", flat=True):
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [sha256])
+        if known.filter(sha256=sha256).exclude(contribution=contribution).exists():
+            name = contribution.files.filter(sha256=sha256)[0].name
+            raise FileKnown(f"{name} is, byte for byte, a file of another contribution that was checked meanwhile.")
 
 
 @transaction.atomic

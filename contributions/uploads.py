@@ -168,7 +168,7 @@ def add_file(
     known = contribution.files.filter(sha256=sha256, size_bytes=size_bytes).first()
     if known is not None:
         return _reopen_if_stale(known, now=now)
-    _require_room(contribution.institution, name=name, size_bytes=size_bytes)
+    _require_room(contribution.institution, name=name, size_bytes=size_bytes)  # before the store opens anything
     key = f"contributions/{contribution.pk}/{sha256}-{size_bytes}"
     upload_id = storage.begin_multipart(key)
     announced = ContributionFile(
@@ -189,6 +189,9 @@ def add_file(
 def _announce(contribution_id: int, file: ContributionFile, *, by: User) -> ContributionFile:
     contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
     _require_open(contribution, by)
+    # Of files that are announced at once, each counts what the one before took.
+    institution = Institution.objects.select_for_update(no_key=True).get(pk=contribution.institution_id)
+    _require_room(institution, name=file.name, size_bytes=file.size_bytes)
     others = contribution.files.exclude(sha256=file.sha256, size_bytes=file.size_bytes)
     if others.count() >= (most := kinds.of(contribution.kind).most_files):
         raise FileRefused(

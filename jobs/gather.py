@@ -10,10 +10,11 @@ from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution, ContributionFile, Evidence
 from contributions.reports import accepted_layers
 from jobs import cache
+from jobs.kit import statements
 from portal.institutions import signing_keys
 
-FEATURES = "drawn.safetensors"  # as jobs/kit/checks/sites.py writes it
 MOST_GENERATORS = 8
+FEATURES = "drawn.safetensors"  # as jobs/kit/checks/sites.py writes it
 MOST_OTHERS = 200
 
 
@@ -28,7 +29,7 @@ def beside(contribution: Contribution, files: list[ContributionFile], scratch: P
 
 
 def generators(contribution: Contribution, scratch: Path) -> Path:
-    """Gather the institution's checked weights of the same base: images may have been drawn from one of them."""
+    """Gather the institution's checked weights of the same base that the images may come from: at most nine."""
     folder = scratch / "generators"
     folder.mkdir()
     held = ContributionFile.objects.filter(
@@ -38,9 +39,19 @@ def generators(contribution: Contribution, scratch: Path) -> Path:
         contribution__institution=contribution.institution,
         contribution__base_model=contribution.base_model,
     )
-    for file in held.order_by("-pk")[:MOST_GENERATORS]:
+    likely = [*held.filter(sha256=_said_generator(contribution)), *held.order_by("-pk")[:MOST_GENERATORS]]
+    for file in {file.sha256: file for file in likely}.values():
         (folder / f"{file.sha256}.safetensors").hardlink_to(cache.fetch(file.storage_key, file.sha256))
     return folder
+
+
+def _said_generator(contribution: Contribution) -> str:
+    """Return the SHA-256 that the privacy report names, unverified: check 9 asks that the images name the same."""
+    try:
+        said = statements.unverified(attestations.of(contribution).get("privacy"), statements.PRIVACY)
+    except statements.StatementError:
+        return ""
+    return str(said.predicate.get("weights_sha256", ""))
 
 
 def _others(contribution: Contribution, scratch: Path) -> Path:

@@ -1,6 +1,7 @@
 """Checking a contribution: the worker moves bytes and verdicts, the sandbox opens the file."""
 
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -34,11 +35,13 @@ LIMITS = sandbox.Limits(
     processes=64,
     scratch_bytes=64 * 2**20,
 )
+FREE_BYTES = 2 * GIB  # of a worker's disk, whatever is checked
 EVIDENCE_BYTES = 8 * 2**20
 BY_KIT = set(range(1, 12)) - {3}  # without a word on each that the programme asks for, nothing passes
 DRAWN = {8, 9, 10, 11}  # of the images that check 7 draws
 LAST_OF_STREAM = 6  # the checks that need one look at the bytes
 KEPT = {"samples.png", "neighbours.png", gather.FEATURES}
+SEND_YOUR_OWN = "Send what you made yourselves. If the earlier one is yours, it stands already."
 FIELDS = {
     "number": int, "name": str, "verdict": str, "sentence": str, "fix": str, "evidence": dict, "duration_seconds": float
 }  # fmt: skip
@@ -76,9 +79,13 @@ def validate(attempt: Attempt) -> None:
         _reject(attempt, refusal)
         return
     contributions.promote_files(contribution.pk)
-    with services.fenced(run):
-        board.refer_contribution(contribution.pk, now=services.now())
-        services.succeed(run, result_sha256=_result(run), now=services.now())
+    try:
+        with services.fenced(run):
+            board.refer_contribution(contribution.pk, now=services.now())
+            services.succeed(run, result_sha256=_result(run), now=services.now())
+    except contributions.FileKnown as known:
+        _record(attempt, contribution, _of_transfer(str(known), SEND_YOUR_OWN, evidence={"code": known.code}))
+        _reject(attempt, str(known))
 
 
 def _agreement(attempt: Attempt, contribution: Contribution) -> str:
@@ -132,12 +139,23 @@ def _check_files(attempt: Attempt, contribution: Contribution, scratch: Path) ->
 
 def _fetch(attempt: Attempt, contribution: Contribution, paths: dict[ContributionFile, Path]) -> str:
     """Bring files to this disk, hashed on the way; return what is wrong with them, or an empty string."""
+    _require_space(sum(file.size_bytes for file in paths))
     arrived = []
     for number, (file, path) in enumerate(paths.items()):
         attempt.progress(number, len(paths), f"Reading {file.name} and its SHA-256")
         sha256 = cache.download(storage.QUARANTINE, file.storage_key, path)
         arrived.append((file, sha256, path.stat().st_size))
     return _transfer(attempt, contribution, arrived)
+
+
+def _require_space(size_bytes: int) -> None:
+    """Leave the disk room for the runs beside this one: a full one would end them all."""
+    free = shutil.disk_usage(_scratch()).free
+    if size_bytes > free - FREE_BYTES:
+        raise PlatformFault(
+            f"The files have {size_bytes:,} bytes, and this worker's disk has {free:,} left, of which {FREE_BYTES:,} "
+            "stay free. Give DATA_DIR a larger disk, or let another worker check them."
+        )
 
 
 def _check_weights(
@@ -205,13 +223,19 @@ def _transfer(attempt: Attempt, contribution: Contribution, arrived: list[tuple[
     sentence, fix = next((problem for problem in problems if problem[0]), ("", ""))
     total = sum(size_bytes for _, _, size_bytes in arrived)
     listed = [{"name": file.name, "size_bytes": size, "sha256": sha256} for file, sha256, size in arrived]
-    result = {
-        "number": 0, "name": "transfer", "verdict": "fail" if sentence else "pass", "fix": fix,
-        "sentence": sentence or f"All {total:,} bytes arrived and their SHA-256 is the declared one.",
-        "evidence": {"size_bytes": total, "files": listed}, "duration_seconds": time.monotonic() - began,
-    }  # fmt: skip
-    _record(attempt, contribution, result)
+    result = _of_transfer(sentence, fix, evidence={"size_bytes": total, "files": listed})
+    if not sentence:
+        result["sentence"] = f"All {total:,} bytes arrived and their SHA-256 is the declared one."
+    _record(attempt, contribution, result | {"duration_seconds": time.monotonic() - began})
     return sentence
+
+
+def _of_transfer(refusal: str, fix: str, *, evidence: dict[str, Any]) -> dict[str, Any]:
+    """Return the line of check 0."""
+    return {
+        "number": 0, "name": "transfer", "verdict": "fail" if refusal else "pass", "sentence": refusal, "fix": fix,
+        "evidence": evidence, "duration_seconds": 0.0,
+    }  # fmt: skip
 
 
 def _untrue(contribution: Contribution, file: ContributionFile, sha256: str, size_bytes: int) -> tuple[str, str]:
@@ -225,7 +249,7 @@ def _untrue(contribution: Contribution, file: ContributionFile, sha256: str, siz
     if ContributionFile.objects.filter(sha256=sha256, state=ContributionFile.State.VERIFIED, **before).exists():
         return (
             f"{file.name} is, byte for byte, a file of an earlier contribution.",
-            "Send what you made yourselves. If the earlier one is yours, it stands already.",
+            SEND_YOUR_OWN,
         )
     return "", ""
 

@@ -12,7 +12,7 @@ from contributions.corpora import services as corpora
 from contributions.models import Contribution
 from contributions.reports import image_count, report_of
 from governance.board.models import Motion
-from jobs import pretrain
+from jobs import gather, pretrain
 from jobs.engine import Attempt
 from jobs.kit import cli, generator, keys, scan, shards, statements, synthetic
 from jobs.models import Run
@@ -64,7 +64,7 @@ def submitted(institution, paths) -> Contribution:
 def test_shards_reach_the_board_and_a_corpus(institution, two_shards, settings):
     contribution = check(submitted(institution, two_shards))
     report = report_of(contribution)
-    assert (contribution.status, report.verdict) == ("review", "pass")
+    assert (contribution.status, report.verdict) == ("review", "warn")  # nobody holds the generator
     names = {row.number: row.name for row in report.rows}
     assert names == {0: "Transfer", 1: "Container", 3: "Agreement", 4: "Provenance", 5: "Duplicates", 7: "Quality"}
     assert [picture.name for picture in report.pictures] == ["samples.png"]
@@ -99,6 +99,29 @@ def test_images_are_drawn_again_where_the_institution_gave_the_generator(institu
     contribution = check(submitted(institution, paths))
     found = contribution.check_results.get(number=4)
     assert (contribution.status, found.verdict, found.evidence["redrawn"]) == ("review", "pass", 8)
+
+
+def test_the_generator_that_the_report_names_is_at_hand_whatever_else_was_sent(
+    institution, tmp_path, monkeypatch, steward
+):
+    monkeypatch.setattr(gather, "MOST_GENERATORS", 0)
+    base = Programme.objects.earliest("pk").base_models.first() or factories.base_model(
+        Programme.objects.earliest("pk")
+    )
+    weights = contributing.at_status("review", institution, base, by=steward, content=b"a generator" * 9).files.get()
+    images = drafted(institution)
+    assert list(gather.generators(images, _folder(tmp_path / "unnamed")).iterdir()) == []
+    said = statements.sign(
+        statements.PRIVACY, shards.SUMS, "0" * 64, attesting.report(weights_sha256=weights.sha256), KEY
+    )
+    attestations.attest(images, kind="privacy", envelope=said, by=steward, now=timezone.now())
+    (found,) = gather.generators(images, _folder(tmp_path / "named")).iterdir()
+    assert (found.stem, found.read_bytes()) == (weights.sha256, b"a generator" * 9)
+
+
+def _folder(path):
+    path.mkdir()
+    return path
 
 
 def _hide_a_file(path):
@@ -142,6 +165,19 @@ def test_a_shard_of_an_earlier_contribution_is_refused(institution, two_shards):
     last = again.check_results.get(verdict="fail")
     assert (again.status, last.number) == ("rejected", 0)
     assert "byte for byte, a file of an earlier contribution" in again.reason
+
+
+def test_of_two_that_hold_the_same_shard_one_stands_whichever_is_checked_first(institution, two_shards):
+    """The one that was sent first is not yet checked when the second passes."""
+    first, second = submitted(institution, two_shards), submitted(institution, two_shards[1:])
+    assert check(second).status == "review"
+    refused = check(first)
+    last = refused.check_results.get(verdict="fail")
+    assert (refused.status, last.number, last.evidence) == ("rejected", 0, {"code": "file_known"})
+    assert refused.reason == (
+        "synthetic-00001.tar is, byte for byte, a file of another contribution that was checked meanwhile."
+    )
+    assert Motion.objects.filter(contribution=refused).count() == 0
 
 
 @pytest.mark.django_db(transaction=True)  # as above

@@ -41,6 +41,25 @@ def test_what_does_not_fit_is_refused_before_an_address_is_signed(draft, steward
     assert announce(theirs, b"1234567890", by=outsider).size_bytes == 10  # room is each institution's own
 
 
+def test_of_two_files_that_are_announced_at_once_the_second_counts_the_first(draft, steward, settings, monkeypatch):
+    """The other one comes between the first look at the room and the row that takes it."""
+    settings.UPLOAD_QUOTA_BYTES = 10
+    second = contributing.draft(draft.institution, draft.base_model, by=steward, title="Second")
+    real, begun = storage.begin_multipart, []
+
+    def begin(key: str) -> str:
+        begun.append(key)
+        if len(begun) == 1:
+            announce(second, b"7654321", by=steward)
+        return real(key)
+
+    monkeypatch.setattr(storage, "begin_multipart", begin)
+    with pytest.raises(uploads.QuotaExceeded, match="has 7 bytes, and Moi Eye Clinic has 3 of 10 left"):
+        announce(draft, b"1234567", by=steward)
+    assert (uploads.used_bytes(draft.institution), draft.files.count()) == (7, 0)
+    assert [upload.key for upload in storage.open_uploads(f"contributions/{draft.pk}/")] == []
+
+
 def test_the_page_says_how_much_room_is_used(sign_in, draft, steward, settings):
     settings.UPLOAD_QUOTA_BYTES = 2 * 2**20
     announce(draft, b"x" * 2**20, by=steward)

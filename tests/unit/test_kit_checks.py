@@ -89,6 +89,11 @@ def test_the_base_itself_is_refused_but_generates(tmp_path):
     )  # fmt: skip
 
 
+def test_the_base_with_one_bit_changed_is_refused_too(tensors, tmp_path):
+    tensors["conv_in.weight"].view(np.uint16).flat[0] ^= 1
+    assert last(save(tensors, tmp_path / "w.safetensors"), tmp_path) == (5, "is_the_base")
+
+
 def test_not_a_number_is_named(tensors, tmp_path):
     tensors["conv_in.weight"].flat[:7] = np.nan
     tensors["conv_in.bias"][0] = np.inf

@@ -113,6 +113,7 @@ BAD_HEADERS = {
     "two_objects": (f'{{"a":{A}}}{{}}', "header_not_json"),
     "line_feed_after": (f'{{"a":{A}}}\n', "header_not_json"),
     "cut": ('{"a":', "header_not_json"),
+    "spaces_that_could_be_a_text": ("{" + " \t\r\n" * 1000 + f'"a":{A}}}', "header_too_loose"),
     "comment": (f'{{"a":{A}/**/}}', "header_not_json"),
     "blank_before": (f' {{"a":{A}}}', "header_not_json"),
     "array": ("[1]", "header_not_json"),
