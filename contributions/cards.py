@@ -11,8 +11,9 @@ MAX_BYTES = 16_384
 MAX_LEVELS = 6
 SMALL_CELL = range(1, 10)
 UNKNOWN = (None, "unknown")
-# A count on a line of free text: "female: 7" or "Topcon = 4,"
+# A count on a line of free text: "female: 7" or "Topcon = 4,"; of people also "female 7,", as no camera is called
 _CELL_IN_TEXT = re.compile(r"[:=]\s*([1-9])\s*(?:[,;\n]|$)")
+_CELL_OF_PEOPLE = re.compile(r"(?:[:=]\s*|\w\s+)([1-9])\s*(?:[,;\n]|$)")
 
 Card = dict[str, Any]
 
@@ -40,9 +41,21 @@ def _count(value: object) -> str:
 
 
 def _small_cell(value: object) -> str:
-    if value in SMALL_CELL and isinstance(value, int) and not isinstance(value, bool):
-        return f"is {value}: a group this small can point at people. Write <10 instead."
+    """Return what is wrong with a count of 1 to 9, also where it is written 3.0 or "3"."""
+    if isinstance(value, str) and re.fullmatch(r"\s*[1-9](\.0*)?\s*", value):
+        value = float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and value in SMALL_CELL:
+        return f"is {value:g}: a group this small can point at people. Write <10 instead."
     return ""
+
+
+def _small_cell_within(value: object, name: str = "") -> str:
+    """Return what is wrong with the first small cell of a table, however deep it lies, with its name."""
+    if isinstance(value, dict):
+        return next((found for key, cell in value.items() if (found := _small_cell_within(cell, str(key)))), "")
+    if isinstance(value, list):
+        return next((found for cell in value if (found := _small_cell_within(cell, name))), "")
+    return f"({name}) {found}" if (found := _small_cell(value)) else ""
 
 
 def _whole(low: int, high: int) -> Callable[[object], str]:
@@ -57,14 +70,16 @@ def _learning_rate(value: object) -> str:
     return "" if _is_between(value, 0, 1) else "must be a number between 0 and 1."
 
 
-def _described(value: object) -> str:
+def _described(value: object, in_text: re.Pattern[str] = _CELL_IN_TEXT) -> str:
     """Return what is wrong with a text or a table of the site's own making."""
     if isinstance(value, str):
-        cell = _CELL_IN_TEXT.search(value)
-        return _small_cell(int(cell[1])) if cell else ""
-    if isinstance(value, dict):
-        return next((f"({key}) {found}" for key, cell in value.items() if (found := _small_cell(cell))), "")
-    return "must be a text, or a table of names and counts."
+        cell = in_text.search(value)
+        return _small_cell(cell[1]) if cell else ""
+    return _small_cell_within(value) if isinstance(value, dict) else "must be a text, or a table of names and counts."
+
+
+def _people(value: object) -> str:
+    return _described(value, _CELL_OF_PEOPLE)
 
 
 def _procedure(value: object) -> str:
@@ -111,32 +126,40 @@ FIELDS: dict[str, tuple[str, Callable[[object], str], bool]] = {
     "deduplication": ("De-duplication", _procedure, False),
     "dp": ("Differential privacy", _privacy, False),
     "cameras": ("Cameras", _described, True),
-    "demographics": ("Demographics", _described, True),
+    "demographics": ("Demographics", _people, True),
 }
 
 
 # Of the site more than of the training: nobody has to answer, but the board will ask. field: (label, rule)
 OPTIONAL: dict[str, tuple[str, Callable[[object], str]]] = {
     "years": ("Years of the photographs", _years),
-    "labels": ("Labels", _described),
-    "exclusions": ("Exclusions", _procedure),
+    "labels": ("Labels", _people),
+    "exclusions": ("Exclusions", _people),
     "ethics_reference": ("Ethics approval", _procedure),
 }
 
 
-def suppress_small_cells(card: Card) -> Card:
-    """Return the card with every count of 1 to 9 images or people written as `<10`."""
+# What the kit writes beside what we ask for: settings of the training, no counts of images or people.
+OF_THE_KIT = {"base", "kit_version", "device", "seconds", "final_loss", "image_size", "adapter"}
+COUNTED = {"images", "patients", "cameras", "demographics", "labels", "exclusions"}
 
-    def cell(value: object) -> object:
+
+def _is_counted(name: str) -> bool:
+    """Test if an entry may hold counts: those that we know to, and whatever a site adds of its own."""
+    return name in COUNTED or name not in {*FIELDS, *OPTIONAL, *OF_THE_KIT}
+
+
+def suppress_small_cells(card: Card) -> Card:
+    """Return the card with every count of 1 to 9 images or people written as `<10`, however deep it lies."""
+
+    def hidden(value: object, levels: int = MAX_LEVELS) -> object:
+        if isinstance(value, dict) and levels:
+            return {key: hidden(item, levels - 1) for key, item in value.items()}
+        if isinstance(value, list) and levels:
+            return [hidden(item, levels - 1) for item in value]
         return "<10" if _small_cell(value) else value
 
-    for name in ("images", "patients", "cameras", "demographics", "labels"):
-        value = card.get(name)
-        if isinstance(value, dict):
-            card = {**card, name: {key: cell(item) for key, item in value.items()}}
-        elif name in card:
-            card = {**card, name: cell(value)}
-    return card
+    return {name: hidden(value) if _is_counted(name) else value for name, value in card.items()}
 
 
 def problems(card: object, *, base_sha256: str = "") -> list[Problem]:
@@ -144,7 +167,7 @@ def problems(card: object, *, base_sha256: str = "") -> list[Problem]:
     Return what is missing from a card and what is wrong in it, in the order of the form.
 
     Args:
-        card: as the kit writes it (training_card.json); keys that we do not ask for are kept and not judged.
+        card: as the kit writes it (training_card.json); of keys that we do not ask for, small cells are judged.
         base_sha256: of the base generator of the contribution; a card that names another one is wrong.
     """
     if not isinstance(card, dict):
@@ -174,6 +197,9 @@ def _judge(card: Card) -> Iterator[Problem]:
     for name, (label, rule) in OPTIONAL.items():
         if card.get(name) not in (*UNKNOWN, "", {}) and (wrong := rule(card[name])):
             yield Problem(name, f"{label} {wrong}")
+    for name in (name for name in card if name not in COUNTED and _is_counted(name)):
+        if wrong := _small_cell_within(card[name], name):
+            yield Problem(name, f"{name[:60].replace('_', ' ').capitalize()} {wrong}")
 
 
 def _other_base(card: Card, base_sha256: str) -> Iterator[Problem]:

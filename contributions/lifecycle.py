@@ -31,6 +31,7 @@ TRANSITIONS: dict[tuple[Status, Status], str] = {
     (REVIEW, RETURNED): "contribution.returned",  # files never change: a correction is the next contribution
     (DRAFT, WITHDRAWN): "contribution.withdrawn",
     (SUBMITTED, WITHDRAWN): "contribution.withdrawn",
+    (VALIDATING, WITHDRAWN): "contribution.withdrawn",  # its worker finds out at its next step
     (REVIEW, WITHDRAWN): "contribution.withdrawn",
     (APPROVED, WITHDRAWN): "contribution.withdrawn",
 }

@@ -329,7 +329,8 @@ def promote_files(contribution_id: int) -> None:
     Raises:
         CopyDamaged: a copy has other bytes than the file that was checked.
     """
-    being_checked = ContributionFile.objects.filter(contribution=contribution_id).exclude(state=State.DELETED)
+    rows = ContributionFile.objects.filter(contribution=contribution_id, contribution__status=Status.VALIDATING)
+    being_checked = rows.exclude(state=State.DELETED)  # none where it was withdrawn meanwhile
     for file in being_checked:
         version = storage.promote((storage.QUARANTINE, file.storage_key), (storage.VAULT, file.storage_key))
         if storage.digest(storage.VAULT, file.storage_key, version=version) != file.sha256:

@@ -314,7 +314,7 @@ def test_what_is_before_the_board_is_not_replaced(at_status, steward):
     [
         ("draft", ["change", "submit", "withdraw"]),
         ("submitted", ["withdraw"]),
-        ("validating", []),
+        ("validating", ["withdraw"]),
         ("review", ["withdraw"]),
         ("approved", ["withdraw"]),
         ("rejected", ["delete_files", "replace"]),

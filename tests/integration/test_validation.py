@@ -9,11 +9,13 @@ import pytest
 from django.utils import timezone
 from safetensors.numpy import load_file, save
 
+from contributions import services
 from contributions.models import Contribution
 from governance.board.models import Motion
-from jobs import engine, tasks
+from jobs import engine, tasks, validate
 from jobs.kit import generator
 from jobs.models import Run
+from portal import storage
 from portal.audit.models import AuditEvent
 from portal.programmes import services as programmes
 from portal.programmes.models import Programme
@@ -190,3 +192,21 @@ def test_declared_hash_is_compared_with_what_arrived(institution):
     contribution = factories.submitted_contribution(institution, b"honest bytes")
     contribution.files.update(sha256=hashlib.sha256(b"other bytes").hexdigest())
     assert check(contribution).check_results.get(number=0).sentence.startswith("weights.safetensors is not the file")
+
+
+def test_what_is_withdrawn_while_it_is_checked_goes_no_further(institution, steward, monkeypatch):
+    contribution, real = factories.submitted_contribution(institution, honest()), validate._check_files
+
+    def check_files(attempt, row, scratch) -> str:
+        refusal = real(attempt, row, scratch)
+        services.withdraw(row, by=steward, reason="A patient objects.", now=timezone.now())
+        return refusal
+
+    monkeypatch.setattr(validate, "_check_files", check_files)
+    check(contribution)
+    run = Run.objects.get(kind=Run.Kind.VALIDATE, subject_id=contribution.pk)
+    assert (contribution.status, contribution.reason) == ("withdrawn", "A patient objects.")
+    assert (run.status, run.code) == ("cancelled", "subject_gone")
+    assert Motion.objects.filter(contribution=contribution).count() == 0
+    file = contribution.files.get()
+    assert (file.vault_version, storage.size(storage.VAULT, file.storage_key)) == ("", None)

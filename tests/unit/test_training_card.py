@@ -167,11 +167,30 @@ def test_what_a_site_tells_beyond_the_training_is_kept_and_judged():
         ("labels", {"PDR": 4}, "(PDR) is 4: a group this small can point at people. Write <10 instead."),
         ("labels", "PDR: 4", "is 4: a group this small can point at people."),
         ("exclusions", 5, "must be a text"),
+        ("exclusions", {"blurred": 5}, "(blurred) is 5: a group this small"),
+        ("demographics", {"female": {"60-69": 3}}, "(60-69) is 3: a group this small can point at people."),
+        ("demographics", {"female": "3"}, "(female) is 3: a group"),
+        ("demographics", {"female": 3.0}, "(female) is 3: a group"),
+        ("demographics", {"ages": [40, 3]}, "(ages) is 3: a group"),
+        ("demographics", "female 3, male 40", "is 3: a group"),
+        ("labels", {"PDR": {"n": 2}}, "(n) is 2: a group"),
+        ("sites", {"A": 2}, "Sites (A) is 2: a group"),
+        ("severe_cases", 4, "Severe cases (severe_cases) is 4: a group"),
     ],
 )
 def test_what_points_at_people_is_refused_there_too(field, value, wrong):
     [problem] = cards.problems(CARD | {field: value})
     assert (problem.field, wrong in problem.sentence, problem.missing) == (field, True, False)
+
+
+def test_small_cells_are_written_as_fewer_than_ten_however_deep_they_lie():
+    card = {"demographics": {"female": {"60-69": 3, "70-79": 30}, "male": "4"}, "sites": [{"n": 2.0}, 20], "steps": 5,
+            "adapter": {"rank": 4}, "dp": {**CARD["dp"], "epsilon": 8.0}}  # fmt: skip
+    hidden = cards.suppress_small_cells(card)
+    assert hidden == {**card, "demographics": {"female": {"60-69": "<10", "70-79": 30}, "male": "<10"},
+                      "sites": [{"n": "<10"}, 20]}  # fmt: skip
+    assert [problem.field for problem in cards.problems(CARD | hidden) if not problem.missing] == []
+    assert cards.problems(CARD | {"cameras": "Kowa nonmyd 7, Canon CR-2"}) == []
 
 
 def test_small_cells_of_labels_are_written_as_fewer_than_ten():

@@ -40,7 +40,7 @@ def check_numerics(
     layers = layer_distances(changes)
     changed = sum(change.delta_squares > 0 for change in changes)
     evidence |= {"layers": layers, "changed_tensors": changed, "largest": _largest(changes)}
-    if layers["all"] < base.thresholds["min_change"]:
+    if changed == 0 or (layers["all"] < base.thresholds["min_change"] and not base.is_adapter):
         sentence = f"These are the weights of {base.slug} itself: nothing was learnt from your images."
         fix = "Run `consortium fit` on your images and send the weights.safetensors it writes."
         return CheckResult(5, "numerics", "fail", sentence, fix, {"code": "is_the_base", **evidence})
