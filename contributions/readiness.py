@@ -30,11 +30,12 @@ def manifest(contribution: Contribution) -> str:
 
 
 def may_contribute(contribution: Contribution) -> agreements.Decision:
-    """Answer whether the institution's agreements let it send this kind of contribution now."""
+    """Answer whether the institution's agreements let it send this kind now, or, once it is sent, still cover it."""
     return agreements.may(
         contribution.institution,
         agreements.ACTION_OF_KIND[contribution.kind],
         programme=contribution.programme,
+        sent=contribution.submitted_at is not None,
         now=timezone.now(),
     )
 

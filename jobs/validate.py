@@ -24,6 +24,7 @@ from jobs.kit import generator
 from jobs.lifecycle import Code, Status
 from jobs.models import Run
 from portal import storage
+from portal.institutions import services as institutions
 
 GIB = 2**30
 LIMITS = sandbox.Limits(
@@ -90,11 +91,12 @@ def validate(attempt: Attempt) -> None:
 
 def _agreement(attempt: Attempt, contribution: Contribution) -> str:
     """Check 3: the institution may still contribute; return why not, or an empty string. No byte is read before."""
-    decision = may_contribute(contribution)
+    decision, acting = may_contribute(contribution), institutions.acting_for(contribution.institution)
     sentence = decision.reason or f"The agreement of {contribution.institution} is in force."
+    fix = f"Bring the agreement of {acting} in force, then start a corrected contribution."
     result = {
         "number": 3, "name": "agreement", "verdict": "pass" if decision.allowed else "fail", "sentence": sentence,
-        "fix": "" if decision.allowed else "Bring the agreement in force, then start a corrected contribution.",
+        "fix": "" if decision.allowed else fix,
         "evidence": {"code": decision.code}, "duration_seconds": 0.0,
     }  # fmt: skip
     _record(attempt, contribution, result)

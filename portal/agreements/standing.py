@@ -263,13 +263,18 @@ def next_url(party: Institution, agreement: Agreement, place: Standing) -> str:
     return reverse("agreements:sign", args=[party.slug, agreement.programme.slug, agreement.slug])
 
 
-def may(institution: Institution, action: str, *, programme: Programme | None = None, now: datetime) -> Decision:
+def may(
+    institution: Institution, action: str, *, programme: Programme | None = None, sent: bool = False, now: datetime
+) -> Decision:
     """
     Answer whether the institution may do this now: the one place where it is decided.
 
     Without a programme: whether it may in any; the refusal is then the one of the first programme.
+
+    Args:
+        sent: whether it is sent already. A merger since then changes nothing: the agreement it was sent under counts.
     """
-    if institution.status != InstitutionStatus.MEMBER:
+    if institution.status != InstitutionStatus.MEMBER and not (sent and institution.merged_into_id):
         reason = institutions.why_not_member(institution, str(Action(action).label))
         return Decision(False, "not_member", reason, institution.get_absolute_url())
     rows = Agreement.objects.filter(versions__isnull=False).select_related("programme").distinct()
