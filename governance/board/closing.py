@@ -6,6 +6,7 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
 from governance.board import conditions
+from governance.board.conflicts import sync_recusals
 from governance.board.counting import chairs, count, electorate
 from governance.board.effects import EFFECTS
 from governance.board.errors import NotPossibleNow, VoteRefused
@@ -132,6 +133,7 @@ def waited_for(motion: Motion) -> QuerySet[User]:
 def decide_tie(motion: Motion, *, choice: str, reason: str, by: User, now: datetime) -> Motion:
     """Decide a tie as the chair, with a reason; final."""
     motion = locked(motion)
+    sync_recusals(motion, now=now)
     if not chairs(motion).filter(pk=by.pk).exists() or motion.recusals.filter(member=by).exists():
         raise NotAllowed("A tie is decided by the chair, unless recused.")
     if motion.status != Status.TIED:
@@ -202,6 +204,7 @@ def close_due(motion_id: int, *, now: datetime) -> None:
     motion = Motion.objects.select_for_update(of=("self",)).filter(_is_due(now), pk=motion_id).first()
     if motion is None or is_moot(motion):
         return
+    sync_recusals(motion, now=now)  # a merger may have made somebody a party since the ballot was cast
     if motion.status == Status.TIED:
         settle(motion, Status.LOST, now=now)
     else:

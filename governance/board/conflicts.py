@@ -5,6 +5,7 @@ from datetime import date, datetime
 from dateutil.relativedelta import relativedelta
 from django.db import transaction
 from django.db.models import Q, QuerySet
+from django.db.models.functions import Coalesce
 
 from governance.board.counting import electorate
 from governance.board.errors import AlreadyDeclared, NotDeclared, VoteRefused
@@ -84,7 +85,7 @@ def _interested(motion: Motion) -> dict[int, Found]:
     if motion.institution is None:
         return {}
     since = (motion.opened_at - relativedelta(months=INTEREST_MONTHS)).date()
-    rows = interests_within(since).filter(institution=motion.institution)
+    rows = interests_within(since).filter(institution__in=Institution.objects.one_with(motion.institution))
     return {row.member_id: (Basis.INTEREST, f"declared an interest: {row}") for row in rows}
 
 
@@ -109,12 +110,14 @@ def unrecused() -> list[Motion]:
         user__consortium_roles__role__in=accounts.SEATED, user__consortium_roles__ended_at=None
     )
     pairs = set(belonging.values_list("institution", "user"))
-    found = Motion.objects.undecided().filter(institution__in={institution for institution, _ in pairs})
+    acting = Coalesce("institution__merged_into", "institution")  # nobody belongs to what was merged
+    rows = Motion.objects.undecided().annotate(acting=acting)
+    found = list(rows.filter(acting__in={institution for institution, _ in pairs}))
     known = set(Recusal.objects.filter(motion__in=found).values_list("motion", "member"))
     return [
         motion
         for motion in found
-        if any((motion.pk, user) not in known for institution, user in pairs if institution == motion.institution_id)
+        if any((motion.pk, user) not in known for institution, user in pairs if institution == motion.acting)
     ]
 
 
@@ -185,7 +188,7 @@ def register_interest(
     )
     audit.record("interest.registered", row, by=by, nature=nature)
     if institution is not None:
-        for motion in Motion.objects.undecided().filter(institution=institution):
+        for motion in Motion.objects.undecided().filter(institution__in=Institution.objects.one_with(institution)):
             sync_recusals(motion, now=now)
     return row
 

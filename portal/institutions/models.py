@@ -46,6 +46,11 @@ class InstitutionQuerySet(models.QuerySet["Institution"]):
             return self.filter(~Q(status=Status.DRAFT) | own)
         return self.filter(public | own)
 
+    def one_with(self, institution: "Institution") -> "InstitutionQuerySet":
+        """Return what is one institution today: the one that acts, and all that were merged into it."""
+        acting = institution.merged_into_id or institution.pk
+        return self.filter(Q(pk=acting) | Q(merged_into=acting))
+
 
 class Institution(models.Model):
     """A hospital, university or company that applies to, or is a member of, the consortium."""
