@@ -8,10 +8,11 @@ from contributions import services
 from contributions.deletion import NothingToDelete
 from contributions.lifecycle import Status
 from contributions.models import Contribution
-from contributions.rules import is_steward
+from contributions.rules import is_steward, moved_to
 from portal.accounts.models import User
 from portal.actions import Action
-from portal.errors import DomainError
+from portal.errors import DomainError, NotAllowed
+from portal.institutions import services as institutions
 from portal.lifecycle import TransitionNotAllowed
 
 # name: (label, name of its address in the API, method)
@@ -42,9 +43,11 @@ def available(contribution: Contribution, user: User, *, now: datetime) -> list[
 def _action(name: str, contribution: Contribution, possible: list[str], obstacles: list[DomainError]) -> Action:
     label, address, method = ACTIONS[name]
     reason = code = ""
-    if name not in possible:
+    if name == "submit" and obstacles:
+        reason, code = str(obstacles[0]), obstacles[0].code
+    elif name == "change" and moved_to(contribution):
+        reason, code = institutions.why_not_member(contribution.institution, "contribute"), NotAllowed.code
+    elif name not in possible:
         reason = f"{contribution} is {contribution.get_status_display().lower()}, so this is not possible now."
         code = CODES.get(name, TransitionNotAllowed.code)
-    elif name == "submit" and obstacles:
-        reason, code = str(obstacles[0]), obstacles[0].code
     return Action(name, label, not reason, reason, reverse(address, args=[contribution.pk]), method, code)

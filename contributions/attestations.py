@@ -13,7 +13,7 @@ from contributions import kinds
 from contributions.lifecycle import Status
 from contributions.models import Attestation, Contribution
 from contributions.reports import storable
-from contributions.rules import require_steward
+from contributions.rules import require_not_moved, require_steward
 from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import DomainError
@@ -90,6 +90,7 @@ def attest(contribution: Contribution, *, kind: str, envelope: Any, by: User, no
         raise AttestationsFixed(
             f"{contribution} is {contribution.get_status_display().lower()}: what was signed cannot change any more."
         )
+    require_not_moved(contribution)
     given = {"envelope": _checked(envelope), "added_at": now, "added_by": by}
     row, _ = Attestation.objects.update_or_create(contribution=contribution, kind=kind, defaults=given)
     audit.record("contribution.attested", contribution, by=by, kind=kind)

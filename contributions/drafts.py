@@ -10,7 +10,7 @@ from contributions import cards, kinds
 from contributions.lifecycle import CLOSED, Status
 from contributions.models import Contribution
 from contributions.reports import storable
-from contributions.rules import require_steward
+from contributions.rules import require_not_moved, require_steward
 from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import DomainError
@@ -108,6 +108,7 @@ def change(
     contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
     if contribution.status != Status.DRAFT:
         raise NotADraft(f"{contribution} is {contribution.get_status_display().lower()} and does not change any more.")
+    require_not_moved(contribution)
     if base_model is not None and base_model.programme_id != contribution.programme_id:
         raise OtherProgramme(
             f"{base_model} belongs to {base_model.programme}, and {contribution} to {contribution.programme}. Begin "

@@ -21,7 +21,7 @@ from contributions.lifecycle import CLOSED, LIVE, Status
 from contributions.models import Contribution, ContributionFile
 from contributions.readiness import CardIncomplete, FilesIncomplete, manifest, obstacles
 from contributions.reports import add_evidence, latest_results, record_check, storable
-from contributions.rules import is_steward, require_steward
+from contributions.rules import is_steward, moved_to, require_steward
 from contributions.uploads import add_file, complete_file, parts_uploaded, promote_files, remove_file, sign_parts
 from portal.accounts.models import User
 from portal.audit import services as audit
@@ -100,7 +100,7 @@ def available_actions(contribution: Contribution, user: User) -> list[str]:
     if not is_steward(user, contribution):
         return []
     status = Status(contribution.status)
-    actions = ["change", "submit"] if status == Status.DRAFT else []
+    actions = ["change", "submit"] if status == Status.DRAFT and not moved_to(contribution) else []
     if (status, Status.WITHDRAWN) in lifecycle.TRANSITIONS:
         actions.append("withdraw")
     if deletion.may_ask(contribution):

@@ -24,13 +24,14 @@ from contributions.lifecycle import Status
 from contributions.models import Contribution
 from contributions.readiness import may_contribute
 from contributions.reports import report_of
-from contributions.rules import institutions_to_act_for, require_steward
+from contributions.rules import institutions_to_act_for, moved_to, require_not_moved, require_steward
 from portal import storage
 from portal.accounts import orcid
 from portal.accounts.requests import SignedInRequest
 from portal.audit import services as audit
 from portal.errors import DomainError, note
 from portal.institutions import advice
+from portal.institutions import services as institutions
 from portal.programmes import services as programmes
 
 PAGE_SIZE = 50
@@ -59,6 +60,7 @@ def _contribution(request: SignedInRequest, pk: int, *, action: str = "") -> Con
     contribution = get_object_or_404(rows.visible_to(request.user), pk=pk)
     if action and action not in services.available_actions(contribution, request.user):
         require_steward(request.user, contribution.institution)
+        require_not_moved(contribution)
         raise NotPossible(
             f"{contribution} is {contribution.get_status_display().lower()}, so this is not possible any more.",
             next_url=contribution.get_absolute_url(),
@@ -86,13 +88,13 @@ def list_(request: SignedInRequest) -> HttpResponse:
 
 def new(request: SignedInRequest) -> HttpResponse:
     """Step 1 of a new contribution: for whom, of which kind, what."""
-    institutions = list(institutions_to_act_for(request.user))
+    own = list(institutions_to_act_for(request.user))
     offered = list(programmes.offering(list(kinds.OPEN)))
     wanted = request.GET.get("programme", "")
     programme = offered[0] if len(offered) == 1 else next((row for row in offered if row.slug == wanted), None)
-    if institutions and len(offered) > 1 and programme is None:
+    if own and len(offered) > 1 and programme is None:
         return render(request, "contributions/programme_choose.html", {"programmes": offered})
-    initial = {"institution": next(iter(institutions), None)}
+    initial = {"institution": next(iter(own), None)}
     form = NewForm(request.POST or None, user=request.user, programme=programme, initial=initial)
     if form.is_valid():
         contribution = services.draft(
@@ -109,7 +111,7 @@ def new(request: SignedInRequest) -> HttpResponse:
         "not_open": kinds.NOT_OPEN,
         "programme": programme,
         "several": len(offered) > 1,
-        "advice": [(institution, advice.recommend(institution)) for institution in institutions],
+        "advice": [(institution, advice.recommend(institution)) for institution in own],
     }
     return render(request, "contributions/contribution_new.html", context)
 
@@ -252,11 +254,13 @@ def _live(contribution: Contribution) -> dict[str, Any]:
     report = report_of(contribution)
     who, next_step = WHEREABOUTS[Status(contribution.status)]
     ours = who == "Your institution"
+    acting, moved = institutions.acting_for(contribution.institution), moved_to(contribution)
     return {
         "contribution": contribution,
         "report": report,
-        "who": contribution.institution.name if ours else who,
-        "next_step": next_step,
+        "who": acting.name if ours else who,
+        "next_step": f"Begin anew for {moved}, or withdraw it." if moved else next_step,
+        "moved_to": moved,
         "is_busy": contribution.status in {Status.SUBMITTED, Status.VALIDATING},
         "is_final": contribution.status in {Status.REJECTED, Status.WITHDRAWN},
         "seen": f"{contribution.status}-{report.version}",
@@ -273,7 +277,7 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
         "kind": kinds.of(contribution.kind),
         "card": cards.read_back(contribution.training_card),
         "actions": services.available_actions(contribution, request.user),
-        "obstacles": services.obstacles(contribution) if contribution.status == Status.DRAFT else [],
+        "obstacles": _obstacles(contribution),
         "outlook": deletion.outlook(contribution, now=timezone.now()),
         **_holds(request, contribution),
         "successor": Contribution.objects.filter(supersedes=contribution).first(),
@@ -283,6 +287,12 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
         "timeline": audit.with_sentences(audit.of(contribution)),
     }
     return render(request, "contributions/contribution_show.html", context)
+
+
+def _obstacles(contribution: Contribution) -> list[DomainError]:
+    """Return what is still missing; nothing of a draft that is not sent any more."""
+    is_sendable = contribution.status == Status.DRAFT and not moved_to(contribution)
+    return services.obstacles(contribution) if is_sendable else []
 
 
 def _holds(request: SignedInRequest, contribution: Contribution) -> dict[str, Any]:

@@ -10,12 +10,15 @@ from contributions import deletion, holds
 from contributions import services as contributions
 from contributions.models import Contribution
 from governance.board import conflicts
+from governance.board import services as boards
+from portal.agreements import services as agreements
 from portal.agreements.services import AgreementRequired
 from portal.errors import NotAllowed
 from portal.institutions import actions, merging, services
 from portal.institutions.lifecycle import Status
 from portal.institutions.models import Institution, Membership
 from tests import factories
+from tests.integration.test_validation import check, honest
 
 Role = Membership.Role
 YEARS = timedelta(days=3 * 365)
@@ -99,6 +102,121 @@ def test_its_new_people_act_for_what_it_had_sent(sign_in, institution, steward, 
         contributions.submit(draft, by=manager, now=timezone.now())
     corrected = contributions.replace(contribution, by=manager, now=timezone.now())
     assert (corrected.institution, corrected.supersedes) == (into, contribution)
+
+
+@pytest.fixture
+def into(programme) -> Institution:
+    return factories.member_institution("Great Eye Hospital")
+
+
+@pytest.mark.services
+@pytest.mark.django_db(transaction=True)  # the heartbeat has a connection of its own
+def test_what_was_sent_before_is_checked_under_the_agreement_it_was_sent_under(institution, into, board, operator):
+    contribution = factories.submitted_contribution(institution, honest())
+    merging.merge(institution, into, by=operator, now=timezone.now())
+    contribution = check(contribution)
+    agreed = contribution.check_results.get(name="agreement")
+    assert (contribution.status, agreed.verdict, agreed.sentence) == (
+        "review", "pass", f"The agreement of {institution} is in force.",
+    )  # fmt: skip
+
+
+@pytest.mark.django_db(transaction=True)  # as above
+def test_it_is_refused_where_that_agreement_has_ended_since(institution, into, operator):
+    contribution = factories.submitted_contribution(institution)
+    official = factories.person_of(institution, Role.SIGNING_OFFICIAL)
+    case = institution.signing_requests.get()
+    agreements.terminate(case, by=official, reason="We join another.", now=timezone.now())
+    merging.merge(institution, into, by=operator, now=timezone.now())
+    contribution = check(contribution)
+    agreed = contribution.check_results.get(name="agreement")
+    assert (contribution.status, agreed.verdict, agreed.evidence["code"]) == (
+        "rejected", "fail", "agreement_terminated",
+    )  # fmt: skip
+    assert agreed.fix == "Bring the agreement of Great Eye Hospital in force, then start a corrected contribution."
+    manager = factories.person_of(into)
+    assert contributions.replace(contribution, by=manager, now=timezone.now()).institution == into
+
+
+def test_a_ballot_of_the_receiving_institution_does_not_count_when_the_motion_closes(
+    institution, into, board, operator
+):
+    motion = factories.reviewed_contribution(institution).motions.get()
+    factories.join(into, board[1])
+    factories.review_all(motion)
+    motion.refresh_from_db()
+    for voter in board[:2]:
+        factories.cast(motion, voter, "abstain", "Let the others say.")
+    assert boards.count(motion, now=timezone.now()).abstentions == 2
+    merging.merge(institution, into, by=operator, now=timezone.now())
+    assert conflicts.unrecused() == [motion]
+    motion.refresh_from_db()
+    boards.close_due(motion.pk, now=motion.closes_at)
+    assert list(motion.recusals.values_list("member", "basis")) == [(board[1].pk, "institution")]
+    motion.refresh_from_db()
+    assert (boards.count(motion, now=timezone.now()).abstentions, conflicts.unrecused()) == (1, [])
+
+
+def test_a_chair_of_the_receiving_institution_does_not_break_the_tie(institution, into, operator):
+    four = factories.board(4)
+    motion = factories.reviewed_contribution(institution).motions.get()
+    factories.join(into, four[0])
+    factories.review_all(motion)
+    motion.refresh_from_db()
+    for voter, choice in zip(four, ("for", "for", "against", "against"), strict=True):
+        factories.cast(motion, voter, choice, "Unsure.")
+    motion.refresh_from_db()
+    assert motion.status == "tied"
+    merging.merge(institution, into, by=operator, now=timezone.now())
+    with pytest.raises(NotAllowed, match="unless recused"):
+        boards.decide_tie(motion, choice="for", reason="Ours.", by=four[0], now=timezone.now())
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["declared before the merger", "declared after it"])
+def test_an_interest_in_the_receiving_institution_recuses(institution, into, board, operator, before):
+    motion = factories.reviewed_contribution(institution).motions.get()
+
+    def declare():
+        boards.register_interest(
+            nature="authorship", institution=into, note="A paper.", by=board[1], now=timezone.now()
+        )
+
+    if before:
+        declare()
+        assert not motion.recusals.exists()
+    merging.merge(institution, into, by=operator, now=timezone.now())
+    if before:
+        factories.declare(motion, board[0])  # any later act finds it
+    else:
+        declare()
+    assert list(motion.recusals.values_list("member", "basis")) == [(board[1].pk, "interest")]
+
+
+def test_an_interest_in_what_was_merged_goes_on_in_the_other(institution, into, board, operator):
+    boards.register_interest(
+        nature="authorship", institution=institution, note="A paper.", by=board[1], now=timezone.now()
+    )
+    merging.merge(institution, into, by=operator, now=timezone.now())
+    motion = factories.reviewed_contribution(into).motions.get()
+    assert set(conflicts.conflicts(motion)) == {board[1].pk}
+
+
+def test_a_draft_of_it_says_who_has_it_and_offers_to_begin_anew(sign_in, institution, into, steward, operator):
+    draft = factories.draft_contribution(institution)
+    page = f"/contributions/{draft.pk}/"
+    assert "Review and submit" in sign_in(steward).get(page).text
+    merging.merge(institution, into, by=operator, now=timezone.now())
+    shown = sign_in(steward).get(page)
+    assert (shown.context["who"], shown.context["next_step"]) == (
+        "Great Eye Hospital", "Begin anew for Great Eye Hospital, or withdraw it.",
+    )  # fmt: skip
+    assert (shown.context["actions"], shown.context["obstacles"]) == (["withdraw"], [])
+    assert ("Review and submit" in shown.text, "Continue the draft" in shown.text) == (False, False)
+    assert 'href="/contributions/new/?programme=retina">Begin anew</a>' in shown.text
+    assert sign_in(steward).get(f"{page}submit/").status_code == 403
+    draft = Contribution.objects.get(pk=draft.pk)
+    with pytest.raises(NotAllowed, match="is now part of Great Eye Hospital: begin there anew"):
+        contributions.change(draft, title="Other", by=steward)
 
 
 def test_only_an_operator_merges_and_only_members(sign_in, institution, steward, operator):
