@@ -113,6 +113,13 @@ def seated(programme: models.Model | None) -> QuerySet[User]:
     return User.objects.filter(consortium_roles__in=seats.filter(own), is_active=True).distinct().order_by("name")
 
 
+def chairs_of(programme: models.Model) -> QuerySet[User]:
+    """Return who chairs the board of a programme, or every board."""
+    own = Q(programme__isnull=True) | Q(programme=programme.pk)
+    roles = ConsortiumRole.objects.current().filter(own, role="chair")
+    return User.objects.filter(consortium_roles__in=roles, is_active=True).distinct()
+
+
 def is_auditor(user: User) -> bool:
     """Test if the person may read the audit log and everything else, and change nothing."""
     return has_role(user, "auditor", "operator", "chair")

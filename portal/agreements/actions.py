@@ -21,7 +21,7 @@ def available(case: SigningRequest, user: User | AnonymousUser, *, now: datetime
     """Return the actions that concern the person, the most urgent first; a blocked one says why."""
     if not user.is_authenticated:
         return []
-    return [*_signing(case, user), *_preparing(case, user), *_life(case, user, now), *_ending(case, user)]
+    return [*_signing(case, user), *_preparing(case, user), *_life(case, user, now), *_ending(case, user, now)]
 
 
 def _to(name: str, case: SigningRequest) -> str:
@@ -66,11 +66,16 @@ def _life(case: SigningRequest, user: User, now: datetime) -> Iterator[Action]:
         yield Action("prepare", "Prepare it again", True, url=services.prepare_url(case), method="get")
 
 
-def _ending(case: SigningRequest, user: User) -> Iterator[Action]:
+def _ending(case: SigningRequest, user: User, now: datetime) -> Iterator[Action]:
     if case.status in OPEN and services.may_decline(user, case):
         yield Action("decline", "Decline", True, url=_to("decline", case), method="get")
     if case.status == Status.ACTIVE and services.may_terminate(user, case):
-        yield Action("terminate", "Terminate", True, url=_to("terminate", case), method="get")
+        reason = code = ""
+        try:
+            services.notice_until(case, by=user, now=now)
+        except services.NoticeGiven as exc:
+            reason, code = str(exc), exc.code
+        yield Action("terminate", "Terminate", not reason, reason, _to("terminate", case), "get", code)
 
 
 def of_cover(cover: CoveredInstitution, user: User | AnonymousUser) -> list[Action]:

@@ -5,18 +5,15 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q
 from django.urls import reverse
 
-from portal.accounts.models import User
 from portal.agreements.lifecycle import Status
 from portal.agreements.models import AgreementVersion, SigningRequest
-from portal.agreements.signing import OFFICIAL, PI, move
+from portal.agreements.signing import managing, move, tell, told_of_the_end
 from portal.agreements.standing import EXPIRING_DAYS, Standing, State, day_of, standings
 from portal.audit import services as audit
 from portal.audit.models import AuditEvent
-from portal.institutions import services as institutions
-from portal.institutions.models import Institution, Membership
 from portal.notifications import calendar
 from portal.notifications.services import notify
 from portal.notifications.types import Type
@@ -37,8 +34,10 @@ class Reminder:
 
 
 def sweep(*, now: datetime) -> None:
-    """Expire what is over and remind of what is due. Safe to repeat; one bad row stops no other."""
+    """End and expire what is over and remind of what is due. Safe to repeat; one bad row stops no other."""
     today = day_of(now)
+    for case in SigningRequest.objects.filter(status=Status.ACTIVE, ends_on__lt=today):
+        attempt(end, case, now=now)
     for case in SigningRequest.objects.filter(status=Status.ACTIVE, expires_on__lt=today):
         attempt(expire, case, now=now)
     cases = _due(today)
@@ -68,11 +67,25 @@ def _told(cases: list[SigningRequest]) -> set[tuple[int, str]]:
 
 
 @transaction.atomic
+def end(case: SigningRequest, *, now: datetime) -> SigningRequest:
+    """End a case whose notice has run out."""
+    case = move(case.pk, Status.TERMINATED, by=None, now=now, ended_at=now)
+    tell(
+        case,
+        told_of_the_end(case),
+        subject=f"{case} has ended",
+        text="The consortium's notice has run out. New uploads and downloads have stopped; what was given before "
+        "stays. The record is here:",
+    )
+    return case
+
+
+@transaction.atomic
 def expire(case: SigningRequest, *, now: datetime) -> SigningRequest:
     """End a case whose last day is over."""
     case = move(case.pk, Status.EXPIRED, by=None, now=now, ended_at=now)
     notify(
-        _told_people(case),
+        managing(case),
         type=Type.AGREEMENT,
         subject=f"{case} has expired",
         text="New uploads and downloads have stopped; what is here stays. Renew it here:",
@@ -106,7 +119,7 @@ def reminders(case: SigningRequest, place: Standing, today: date) -> Iterator[Re
 def _remind(case: SigningRequest, reminder: Reminder, *, now: datetime) -> None:
     audit.record(REMINDED, case, by=None, key=reminder.key)
     notify(
-        _told_people(case),
+        managing(case),
         type=Type.AGREEMENT,
         subject=reminder.subject,
         text=reminder.text,
@@ -116,24 +129,16 @@ def _remind(case: SigningRequest, reminder: Reminder, *, now: datetime) -> None:
     )
 
 
-def _told_people(case: SigningRequest) -> QuerySet[User]:
-    """Return those who renew it: of the institution and of every hospital under it."""
-    roles = (PI, OFFICIAL, Membership.Role.STEWARD)
-    parties = Institution.objects.filter(Q(pk=case.institution_id) | Q(covered_by__request=case))
-    keys = [person.pk for party in parties.distinct() for person in institutions.people(party, *roles)]
-    return User.objects.filter(pk__in=keys)
-
-
 def _renew_path(case: SigningRequest) -> str:
     return reverse("agreements:sign", args=[case.institution.slug, case.agreement.programme.slug, case.agreement.slug])
 
 
 def ics(case: SigningRequest, *, now: datetime) -> bytes:
     """Return the case's last day as an iCalendar file (RFC 5545), with an alarm 30 days before."""
-    assert case.expires_on is not None
+    assert case.last_day is not None
     return calendar.file(
         uid=f"agreement-{case.receipt_code}",
-        at=case.expires_on,
+        at=case.last_day,
         stamp=now,
         summary=f"Last day: {case}",
         text="Renew it before.",

@@ -176,13 +176,13 @@ def withdraw(request: Request, case_id: int) -> Response:
 @operation(
     "GET",
     "show_termination_effects",
-    "List what ends and what stays when the agreement is terminated now; changes nothing.",
+    "List what ends and what stays when the agreement is terminated now, and after which day; changes nothing.",
     group=GROUP,
     answers=EffectsSerializer,
 )
 @_step(
     "terminate_case",
-    "End an agreement in force, with a reason.",
+    "End an agreement in force, with a reason: for the institution at once, for the consortium with notice.",
     TerminateCaseSerializer,
     "Read what it does first, with GET; then send the title back with the reason.",
 )
@@ -192,13 +192,16 @@ def terminate(request: Request, case_id: int) -> Response:
     row, by = _case(request, case_id), person_of(request)
     if not services.may_terminate(by, row):
         raise NotAllowed(f"You cannot terminate {row}: its signers and the consortium's can.")
+    now = timezone.now()
     if request.method == "GET":
-        document = {"title": row.agreement.title, "effects": services.effects_of_termination(row)}
+        ends_on = services.notice_until(row, by=by, now=now)
+        effects = services.effects_of_termination(row)
+        document = {"title": row.agreement.title, "ends_on": ends_on, "effects": effects}
         return Response(EffectsSerializer(document).data)
     given = valid(TerminateCaseSerializer(data=request.data))
     if given["title"].strip().casefold() != row.agreement.title.casefold():
         raise serializers.ValidationError({"title": ["That is not the title of the agreement."]})
-    return _answer(request, services.terminate(row, by=by, reason=given["reason"], now=timezone.now()))
+    return _answer(request, services.terminate(row, by=by, reason=given["reason"], now=now))
 
 
 @operation(

@@ -32,7 +32,7 @@ class CaseSerializer(serializers.ModelSerializer):
         model = SigningRequest
         fields = [
             "id", "programme", "agreement", "title", "version", "institution", "status", "status_since", "created_at",
-            "activated_at", "ended_at", "expires_on", "text_sha256", "receipt_url", "url",
+            "activated_at", "ended_at", "expires_on", "ends_on", "ended_by", "text_sha256", "receipt_url", "url",
         ]  # fmt: skip
 
     def get_receipt_url(self, case: SigningRequest) -> str | None:
@@ -186,4 +186,5 @@ class EffectSerializer(serializers.Serializer):
 
 class EffectsSerializer(serializers.Serializer):
     title = serializers.CharField(help_text="What to send back as `title`.")
+    ends_on = serializers.DateField(allow_null=True, help_text="The last day; null: it ends at once.")
     effects = EffectSerializer(many=True)

@@ -1,14 +1,12 @@
 """A signing case from its preparation to its end; the signatures themselves are in signing.py."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
 from dateutil.relativedelta import relativedelta
 from django.db import transaction
-from django.db.models import Q
 from django.urls import reverse
 
 from portal.accounts.models import User
@@ -48,16 +46,6 @@ class ReasonMissing(DomainError):
 
     code = "reason_missing"
     status = HTTPStatus.BAD_REQUEST
-
-
-@dataclass(frozen=True)
-class Effect:
-    """One line of what a termination does: how many, of what, and what happens to them."""
-
-    what: str
-    count: int
-    consequence: str
-    items: Sequence[tuple[str, str]] = ()  # name and address
 
 
 def may_prepare(user: User, institution: Institution) -> bool:
@@ -238,10 +226,11 @@ def _require_ready(case: SigningRequest) -> None:
         raise obstacle
 
 
-# Ending
+# Declining, withdrawing; ending one in force is in ending.py
 
 
-def _reason(reason: str, what: str) -> str:
+def require_reason(reason: str, what: str) -> str:
+    """Return the reason that was given; raise ReasonMissing where none was."""
     if not reason.strip():
         raise ReasonMissing(f"Say in a sentence why you {what}: the others read it, and it stays on record.")
     return reason.strip()
@@ -262,7 +251,7 @@ def decline(case: SigningRequest, *, by: User, reason: str, now: datetime) -> Si
     case = SigningRequest.objects.locked().get(pk=case.pk)
     if case.status in OPEN and not may_decline(by, case):
         raise NotAllowed(f"Only those who are to sign {case} can decline it.")
-    reason = _reason(reason, "decline")
+    reason = require_reason(reason, "decline")
     case = move(case.pk, Status.DECLINED, by=by, now=now, reason=reason, ended_at=now)
     tell(
         case,
@@ -285,56 +274,3 @@ def withdraw(case: SigningRequest, *, by: User, now: datetime) -> SigningRequest
         text="It is not to be signed any more. What was signed of it stays on record:",
     )
     return case
-
-
-def may_terminate(user: User, case: SigningRequest) -> bool:
-    """Test if the person can end the agreement for one of its two sides: its own signers, or the consortium's."""
-    return institutions.is_member(user, case.institution, PI, OFFICIAL) or signing.signs_for_consortium(user)
-
-
-@transaction.atomic
-def terminate(case: SigningRequest, *, by: User, reason: str, now: datetime) -> SigningRequest:
-    """End an agreement in force, with a reason; see effects_of_termination. What was given before stays."""
-    if not may_terminate(by, case):
-        raise NotAllowed(
-            f"Only a principal investigator or signing official of {case.institution}, or a signatory of the "
-            "consortium, can terminate this agreement."
-        )
-    effects = {effect.what: effect.count for effect in effects_of_termination(case)}
-    reason = _reason(reason, "terminate")
-    case = move(case.pk, Status.TERMINATED, by=by, now=now, facts={"effects": effects}, reason=reason, ended_at=now)
-    tell(
-        case,
-        signing.involved(case),
-        subject=f"{case} was terminated",
-        text=f"The reason given: {reason}\n\nNew uploads and downloads have stopped; what was given before stays. The "
-        "record is here:",
-    )
-    return case
-
-
-def effects_of_termination(case: SigningRequest) -> list[Effect]:
-    """Return what ends and what stays when the agreement is terminated now, for every institution under it."""
-    programme = case.agreement.programme
-    parties = Institution.objects.filter(Q(pk=case.institution_id) | Q(covered_by__request=case)).distinct()
-    given = programme.contributions.filter(institution__in=parties).order_by("pk")
-    approved = given.filter(status="approved")
-    corpora = programme.corpora.filter(parts__contribution__in=given).distinct()
-    candidates = programme.candidates.filter(corpus__in=corpora).distinct()
-    released = candidates.filter(release__status="released").select_related("release")
-    rows = (
-        ("Institutions under it", parties, "They can no longer upload or download base models."),
-        ("Drafts", given.filter(status="draft"), "They are kept, and cannot be sent."),
-        ("Contributions in checks or before the board", given.filter(status__in=["submitted", "validating", "review"]),
-         "Checks that have not begun will refuse them; the board is told."),
-        ("Approved contributions", approved, "They stay until you withdraw each; no new corpus takes them in unasked."),
-        ("Corpora that hold them", corpora, "Frozen corpora do not change."),
-        ("Training runs", candidates, "What a model has learnt stays learnt."),
-        ("Releases", [candidate.release for candidate in released], "They stay: CC BY-NC 4.0 cannot be revoked."),
-    )  # fmt: skip
-    return [_effect(what, list(found), consequence) for what, found, consequence in rows]
-
-
-def _effect(what: str, found: Sequence[Any], consequence: str) -> Effect:
-    items = [(str(row), row.get_absolute_url() if hasattr(row, "get_absolute_url") else "") for row in found[:20]]
-    return Effect(what, len(found), consequence, items)

@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from django.conf import settings
@@ -27,6 +27,13 @@ class Party(models.TextChoices):
     PRINCIPAL_INVESTIGATOR = "principal_investigator", "Principal investigator"
     SIGNING_OFFICIAL = "signing_official", "Signing official"
     CONSORTIUM = "consortium", "Consortium"
+
+
+class Side(models.TextChoices):
+    """Which of the two sides of an agreement ended it."""
+
+    INSTITUTION = "institution", "The institution"
+    CONSORTIUM = "consortium", "The consortium"
 
 
 def all_kinds() -> list[str]:
@@ -161,6 +168,10 @@ class SigningRequest(models.Model):
     text = models.TextField(help_text="Rendered: exactly what is signed.")
     text_sha256 = models.CharField(max_length=64)
     expires_on = models.DateField(null=True, blank=True, help_text="The last day on which it is valid.")
+    ends_on = models.DateField(null=True, blank=True, help_text="The last day, once the consortium has given notice.")
+    ended_by = models.CharField(
+        max_length=12, blank=True, choices=Side, help_text="Which side terminated it, or gave notice."
+    )
     receipt_code = models.CharField(max_length=20, unique=True, default=new_receipt_code)
     started_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
@@ -190,6 +201,14 @@ class SigningRequest(models.Model):
             models.CheckConstraint(
                 condition=~Q(status__in=["declined", "terminated"]) | ~Q(reason=""), name="request_end_has_a_reason"
             ),
+            models.CheckConstraint(
+                condition=Q(ended_by="") | (Q(ended_by__in=list(Side)) & ~Q(reason="")),
+                name="request_ended_by_a_side_with_a_reason",
+            ),
+            models.CheckConstraint(
+                condition=Q(ends_on__isnull=True) | Q(ended_by="consortium", activated_at__isnull=False),
+                name="request_notice_is_of_the_consortium",
+            ),
             models.UniqueConstraint(
                 fields=["institution", "agreement"], condition=Q(status__in=OPEN), name="one_open_request"
             ),
@@ -203,6 +222,11 @@ class SigningRequest(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("agreements:case", args=[self.pk])
+
+    @property
+    def last_day(self) -> date | None:
+        """The last day on which it is valid: its own, or the one that a notice brought forward."""
+        return min((day for day in (self.expires_on, self.ends_on) if day), default=None)
 
     @property
     def receipt_url(self) -> str:

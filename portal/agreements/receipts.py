@@ -15,7 +15,7 @@ from portal import signing
 from portal.agreements.lifecycle import ONCE_ACTIVE, Status
 from portal.agreements.models import Signature, SigningRequest, SigningRequestQuerySet
 from portal.agreements.rendering import text_sha256
-from portal.agreements.standing import EXPIRING_DAYS
+from portal.agreements.standing import EXPIRING_DAYS, day_of
 
 SCHEMA = "consortium-receipt/1"
 
@@ -35,10 +35,13 @@ def receipted() -> SigningRequestQuerySet:
 
 
 def state_of(request: SigningRequest, *, now: datetime) -> State:
-    """Return the state on the day; the date of expiry counts at once, whether or not the sweep has been here."""
+    """Return the state on the day; the last day counts at once, whether or not the sweep has been here."""
     if request.status != Status.ACTIVE:
         return State(request.status)
-    days_left = (request.expires_on - now.astimezone(UTC).date()).days if request.expires_on else EXPIRING_DAYS + 1
+    today, last_day = day_of(now), request.last_day
+    if request.ends_on and today > request.ends_on:
+        return State.TERMINATED
+    days_left = (last_day - today).days if last_day else EXPIRING_DAYS + 1
     return State.EXPIRED if days_left < 0 else State.EXPIRING if days_left <= EXPIRING_DAYS else State.ACTIVE
 
 
@@ -96,7 +99,7 @@ def _facts(request: SigningRequest, *, now: datetime) -> dict[str, Any]:
         "issued_at": _moment(now),
         "state": str(state_of(request, now=now)),
         "activated_at": _moment(request.activated_at),
-        "expires_on": _day(request.expires_on),
+        "expires_on": _day(request.last_day),
         "ended_at": _moment(request.ended_at),
         "agreement": {
             "programme": request.agreement.programme.slug,

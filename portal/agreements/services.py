@@ -1,28 +1,32 @@
 """
 Everything that happens to agreements, by one name: `agreements.prepare`, `agreements.sign`, `agreements.may`, ...
 
-library.py publishes, cases.py prepares and ends, signing.py signs, standing.py answers what an institution may do,
-calendar.py reminds and expires.
+library.py publishes, cases.py prepares, signing.py signs, ending.py terminates, calendar.py reminds and expires,
+standing.py answers what an institution may do.
 """
 
 from portal.agreements.calendar import ics, sweep
 from portal.agreements.cases import (
     CannotPrepare,
-    Effect,
     NotReadyToSend,
     ReasonMissing,
     confirm_cover,
     decline,
-    effects_of_termination,
     may_decline,
     may_prepare,
-    may_terminate,
     obstacles,
     prepare,
     prepare_url,
     send,
-    terminate,
     withdraw,
+)
+from portal.agreements.ending import (
+    Effect,
+    NoticeGiven,
+    effects_of_termination,
+    may_terminate,
+    notice_until,
+    terminate,
 )
 from portal.agreements.library import AgreementRefused, create_agreement, current, days_to_delete, newest_of, publish
 from portal.agreements.rendering import text_sha256
@@ -68,6 +72,7 @@ __all__ = [
     "Effect",
     "NameMismatch",
     "NotProved",
+    "NoticeGiven",
     "NotReadyToSend",
     "NotYourTurn",
     "ReasonMissing",
@@ -88,6 +93,7 @@ __all__ = [
     "may_terminate",
     "newest_of",
     "next_party",
+    "notice_until",
     "obstacles",
     "order_of",
     "prepare",

@@ -7,10 +7,10 @@ from typing import Any
 
 from django.contrib.auth.models import AnonymousUser
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
+from portal.accounts import services as accounts
 from portal.accounts.models import User
-from portal.accounts.services import has_role
 from portal.agreements import lifecycle
 from portal.agreements.library import newest_of
 from portal.agreements.lifecycle import Status
@@ -21,7 +21,7 @@ from portal.audit import services as audit
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import services as institutions
 from portal.institutions.lifecycle import Status as InstitutionStatus
-from portal.institutions.models import Membership
+from portal.institutions.models import Institution, Membership
 from portal.lifecycle import verb
 from portal.notifications.services import notify
 from portal.notifications.types import Type
@@ -96,7 +96,7 @@ def signers(case: SigningRequest, party: Party) -> QuerySet[User]:
 
 def signs_for_consortium(user: User | AnonymousUser) -> bool:
     """Test if the person countersigns agreements for the consortium."""
-    return has_role(user, *CONSORTIUM_ROLES)
+    return accounts.has_role(user, *CONSORTIUM_ROLES)
 
 
 def may_sign(user: User | AnonymousUser, case: SigningRequest) -> bool:
@@ -112,6 +112,21 @@ def involved(case: SigningRequest) -> QuerySet[User]:
     from_institution = institutions.people(case.institution, PI, OFFICIAL, Membership.Role.STEWARD)
     keys = set(from_institution.values_list("pk", flat=True)) | set(case.signatures.values_list("signer", flat=True))
     return User.objects.filter(pk__in=keys, is_active=True)
+
+
+def managing(case: SigningRequest) -> QuerySet[User]:
+    """Return those who manage it: of the institution and of every hospital under it."""
+    roles = (PI, OFFICIAL, Membership.Role.STEWARD)
+    parties = Institution.objects.filter(Q(pk=case.institution_id) | Q(covered_by__request=case))
+    keys = [person.pk for party in parties.distinct() for person in institutions.people_acting_for(party, *roles)]
+    return User.objects.filter(pk__in=keys)
+
+
+def told_of_the_end(case: SigningRequest) -> QuerySet[User]:
+    """Return whom its end concerns: who is involved, who manages a hospital under it, who chairs the board."""
+    chairs = accounts.chairs_of(case.agreement.programme)
+    groups = (involved(case), managing(case), chairs)
+    return User.objects.filter(pk__in={person.pk for group in groups for person in group})
 
 
 # Telling

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from portal.accounts.models import User
 from portal.agreements.lifecycle import OPEN, Status
-from portal.agreements.models import Agreement, AgreementVersion, CoveredInstitution, SigningRequest
+from portal.agreements.models import Agreement, AgreementVersion, CoveredInstitution, Side, SigningRequest
 from portal.errors import DomainError
 from portal.institutions import services as institutions
 from portal.institutions.lifecycle import Status as InstitutionStatus
@@ -29,12 +29,13 @@ class State(models.TextChoices):
     EXPIRING = "expiring", "Active, expires soon"
     RECONSENT_DUE = "reconsent_due", "A new version is to be signed"
     GRACE = "grace", "The new version is overdue"
+    ENDING = "ending", "Active until a notice runs out"
     BLOCKED = "blocked", "Work stopped: the new version is not signed"
     EXPIRED = "expired", "Expired"
     TERMINATED = "terminated", "Terminated"
 
 
-IN_FORCE = [State.ACTIVE, State.EXPIRING, State.RECONSENT_DUE, State.GRACE]  # best first; work goes on
+IN_FORCE = [State.ACTIVE, State.EXPIRING, State.RECONSENT_DUE, State.GRACE, State.ENDING]  # best first; work goes on
 
 
 class Action(models.TextChoices):
@@ -74,7 +75,9 @@ REASON_OF = {
     State.BLOCKED: "{institution} has not signed the new version of the {title}; it was due on {due_on}. New uploads "
     "and downloads wait for it. What is here stays.",
     State.EXPIRED: "The {title} of {institution} expired after {due_on}. Renew it to go on; what is here stays.",
-    State.TERMINATED: "{institution} terminated the {title}. It can be signed anew; what is here stays.",
+    State.ENDING: "The consortium has given notice: the {title} of {institution} is in force until {due_on}. After it "
+    "new uploads and downloads stop; what is here stays.",
+    State.TERMINATED: "The {title} of {institution} was terminated{by}. It can be signed anew; what is here stays.",
 }
 
 
@@ -222,23 +225,27 @@ def _standing(
         state, due_on, blocked_on, case = judgements[-1]
     else:
         return Standing(State.NONE, reason=_reason(State.NONE, party, agreement))
-    return Standing(state, case, due_on, blocked_on, _reason(state, party, agreement, due_on, blocked_on))
+    return Standing(state, case, due_on, blocked_on, _reason(state, party, agreement, due_on, blocked_on, case))
 
 
 def _judged(
     case: SigningRequest, agreement: Agreement, material: list[tuple[int, date]], today: date
 ) -> tuple[State, date | None, date | None]:
-    if case.status == Status.TERMINATED:
+    if case.status == Status.TERMINATED or (case.ends_on and today > case.ends_on):
         return State.TERMINATED, None, None
     if case.status == Status.EXPIRED:
         return State.EXPIRED, case.expires_on, None
-    return judged(
+    state, due_on, blocked_on = judged(
         expires_on=case.expires_on,
         material=[day for version, day in material if version > case.agreement_version.version],
         reconsent_days=agreement.reconsent_days,
         grace_days=agreement.grace_days,
         today=today,
     )
+    if case.ends_on and state in IN_FORCE:
+        stops = case.ends_on + timedelta(days=1)
+        return State.ENDING, case.ends_on, min(stops, blocked_on or stops)
+    return state, due_on, blocked_on
 
 
 def _reason(
@@ -247,13 +254,21 @@ def _reason(
     agreement: Agreement,
     due_on: date | None = None,
     blocked_on: date | None = None,
+    case: SigningRequest | None = None,
 ) -> str:
     title = agreement.title[0].lower() + agreement.title[1:]
     words = {
         "due_on": f"{due_on:%-d %B %Y}" if due_on else "",
         "blocked_on": f"{blocked_on:%-d %B %Y}" if blocked_on else "",
+        "by": _by(case, party) if case else "",
     }
     return REASON_OF[state].format(institution=party, title=title, **words)
+
+
+def _by(case: SigningRequest, party: Institution) -> str:
+    """Say which side ended the case; of old cases it is not on record."""
+    institution = " by the institution" if case.institution_id == party.pk else f" by {case.institution}"
+    return {Side.CONSORTIUM.value: " by the consortium", Side.INSTITUTION.value: institution}.get(case.ended_by, "")
 
 
 def next_url(party: Institution, agreement: Agreement, place: Standing) -> str:

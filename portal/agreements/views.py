@@ -239,7 +239,7 @@ def case(request: SignedInRequest, pk: int) -> HttpResponse:
 
 
 def _last_day(row: SigningRequest) -> date | None:
-    return row.expires_on if row.activated_at or row.status == Status.DRAFT else None
+    return row.last_day if row.activated_at or row.status == Status.DRAFT else None
 
 
 def route(row: SigningRequest) -> list[Stop]:
@@ -317,12 +317,15 @@ def terminate(request: SignedInRequest, pk: int) -> HttpResponse:
     row = case_of(request, pk)
     if not services.may_terminate(request.user, row):
         raise NotAllowed(f"You cannot terminate {row}: its signers and the consortium's can.")
+    now = timezone.now()
+    ends_on = services.notice_until(row, by=request.user, now=now)
     form = TerminateForm(request.POST or None, case=row)
     if form.is_valid():
-        services.terminate(row, by=request.user, reason=form.cleaned_data["reason"], now=timezone.now())
-        messages.success(request, "Terminated. Everybody in this case has been told why.")
+        services.terminate(row, by=request.user, reason=form.cleaned_data["reason"], now=now)
+        done = f"Notice is given: it is in force until {ends_on:%-d %B %Y}." if ends_on else "Terminated."
+        messages.success(request, f"{done} Everybody whom it concerns has been told why.")
         return redirect(row)
-    context = {"case": row, "form": form, "effects": services.effects_of_termination(row)}
+    context = {"case": row, "form": form, "ends_on": ends_on, "effects": services.effects_of_termination(row)}
     return render(request, "agreements/case_terminate.html", context, status=422 if form.errors else 200)
 
 
@@ -330,7 +333,7 @@ def terminate(request: SignedInRequest, pk: int) -> HttpResponse:
 def expiry_ics(request: SignedInRequest, pk: int) -> HttpResponse:
     """Send the last day of an agreement for the reader's calendar."""
     row = case_of(request, pk)
-    if row.expires_on is None:
+    if row.last_day is None:
         raise Http404("This agreement does not expire.")
     headers = {"Content-Disposition": f'attachment; filename="agreement-{row.pk}.ics"', "Cache-Control": "private"}
     return HttpResponse(services.ics(row, now=timezone.now()), content_type="text/calendar", headers=headers)

@@ -83,6 +83,7 @@ SENTENCES: dict[str, str] = {
     "agreement.declined": "{actor} declined to sign {subject}",
     "agreement.withdrawn": "{actor} withdrew {subject}",
     "agreement.expired": "{actor} let {subject} expire",
+    "agreement.notice_given": "{actor} gave notice to end {subject}",
     "agreement.terminated": "{actor} terminated {subject}",
     "agreement.reminded": "{actor} reminded the people of {subject}",
     "agreement.superseded": "{actor} replaced {subject} by a later signing",

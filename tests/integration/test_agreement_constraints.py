@@ -69,6 +69,9 @@ def test_the_database_refuses_an_impossible_agreement(agreement, constraint, cha
         ("request_activated_at_iff_activated", {"activated_at": timezone.now()}),
         ("request_ended_at_iff_ended", {"status": "withdrawn"}),
         ("request_end_has_a_reason", {"status": "declined", "ended_at": timezone.now()}),
+        ("request_ended_by_a_side_with_a_reason", {"ended_by": "consortium"}),
+        ("request_ended_by_a_side_with_a_reason", {"ended_by": "nobody", "reason": "?"}),
+        ("request_notice_is_of_the_consortium", {"ends_on": timezone.now().date()}),
     ],
 )
 def test_the_database_refuses_an_impossible_case(agreement, volta, constraint, changes):

@@ -6,12 +6,14 @@ import pytest
 from django.core import mail
 from django.utils import timezone
 
-from portal.agreements import services
+from portal.agreements import receipts, services
 from portal.agreements.models import SigningRequest
 from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
 from portal.lifecycle import TransitionNotAllowed
 from portal.notifications import outbox
+from portal.notifications.models import Notification
+from portal.templatetags.portal_tags import day
 from tests import factories
 from tests.log import verbs_of
 
@@ -96,12 +98,110 @@ def official(institution):
     return factories.person_of(institution, Role.SIGNING_OFFICIAL)
 
 
-def test_the_consortium_can_terminate_and_a_stranger_cannot(institution, outsider):
-    case = institution.signing_requests.get()
+NOTICE = timedelta(days=60)  # data-use agreement, 14.1
+
+
+@pytest.fixture
+def covering(agreement, volta):
+    """An agreement in force under which a second hospital stands."""
+    covered = factories.admitted_institution("Kumasi Eye Centre", country="GH")
+    draft = factories.draft_case(volta, agreement, covered=[covered])
+    services.confirm_cover(draft.covered.get(), by=factories.person_of(covered), now=timezone.now())
+    factories.person_of(volta, Role.SIGNING_OFFICIAL)
+    factories.signatory()
+    return factories.signed_case(services.send(draft, by=factories.person_of(volta), now=timezone.now()))
+
+
+def told_by(subject: str) -> set[str]:
+    return set(Notification.objects.filter(subject=subject).values_list("recipient__email", flat=True))
+
+
+def test_the_consortium_ends_an_agreement_with_notice_and_a_stranger_not_at_all(covering, volta, outsider, board, now):
+    covered = covering.covered.get().institution
+    signatory = factories.signatory()
     with pytest.raises(NotAllowed):
-        services.terminate(case, by=outsider, reason="No.", now=timezone.now())
-    by = factories.signatory()
-    assert services.terminate(case, by=by, reason="They left.", now=timezone.now()).status == "terminated"
+        services.terminate(covering, by=outsider, reason="No.", now=now)
+    noticed = services.terminate(covering, by=signatory, reason="They sent faces.", now=now)
+    last = now.date() + NOTICE
+    assert (noticed.status, noticed.ends_on, noticed.ended_by, noticed.reason) == (
+        "active", last, "consortium", "They sent faces.",
+    )  # fmt: skip
+    notice = AuditEvent.objects.get(verb="agreement.notice_given").facts
+    assert (notice["ends_on"], notice["effects"]["Institutions under it"]) == (last.isoformat(), 2)
+    whom = {
+        signatory.email, board[0].email, factories.person_of(volta).email, factories.person_of(covered).email,
+        factories.person_of(volta, Role.SIGNING_OFFICIAL).email,
+    }  # fmt: skip
+    assert told_by(f"{covering} ends after {last:%-d %B %Y}") == whom
+    with pytest.raises(services.NoticeGiven, match="has given notice already"):
+        services.terminate(covering, by=signatory, reason="Again.", now=now)
+
+    for party in (volta, covered):
+        place = services.standing(party, covering.agreement, now=now)
+        assert (place.state, place.in_force, place.due_on, place.blocked_on) == (
+            "ending", True, last, last + timedelta(days=1),
+        )  # fmt: skip
+        assert place.reason.startswith(f"The consortium has given notice: the full of {party} is in force until")
+    services.sweep(now=now + NOTICE)
+    assert SigningRequest.objects.get(pk=covering.pk).status == "active"
+    after = now + NOTICE + timedelta(days=1)
+    for _ in range(2):
+        place = services.standing(volta, covering.agreement, now=after)
+        assert (place.state, place.reason) == (
+            "terminated",
+            f"The full of {volta} was terminated by the consortium. It can be signed anew; what is here stays.",
+        )
+        services.sweep(now=after)
+    assert SigningRequest.objects.get(pk=covering.pk).status == "terminated"
+    assert told_by(f"{covering} has ended") == whom
+
+
+def test_an_institution_ends_it_at_once_and_every_hospital_and_the_chair_are_told_who_did(covering, volta, board, now):
+    covered = covering.covered.get().institution
+    official = factories.person_of(volta, Role.SIGNING_OFFICIAL)
+    services.terminate(covering, by=factories.signatory(), reason="They sent faces.", now=now)
+    ended = services.terminate(covering, by=official, reason="We close.", now=now)  # it need not wait for the day
+    assert (ended.status, ended.ended_by, ended.reason, ended.ends_on) == (
+        "terminated", "institution", "We close.", None,
+    )  # fmt: skip
+    assert told_by(f"{covering} was terminated") == {
+        factories.signatory().email, board[0].email, factories.person_of(volta).email, official.email,
+        factories.person_of(covered).email,
+    }  # fmt: skip
+    reasons = [services.standing(party, covering.agreement, now=now).reason for party in (volta, covered)]
+    assert reasons == [
+        f"The full of {volta} was terminated by the institution. It can be signed anew; what is here stays.",
+        f"The full of {covered} was terminated by {volta}. It can be signed anew; what is here stays.",
+    ]
+
+
+def test_a_notice_does_not_outlast_the_agreement_and_a_new_signature_ends_it(case, volta, agreement):
+    case = factories.signed_case(case)
+    late = timezone.now() + (case.expires_on - timezone.now().date()) - timedelta(days=10)
+    noticed = services.terminate(case, by=factories.signatory(), reason="They left.", now=late)
+    assert (noticed.ends_on, noticed.last_day) == (case.expires_on, case.expires_on)
+    new = factories.signed_case(factories.sent_case(volta, agreement, now=late), now=late)
+    place = services.standing(volta, agreement, now=late)
+    assert (place.state, place.request) == ("active", new)
+
+
+def test_the_page_says_the_last_day_before_and_after(sign_in, covering, volta, now):
+    last = f"{day(timezone.now().date() + NOTICE)}"
+    page = f"/agreements/cases/{covering.pk}/"
+    ours, theirs = sign_in(factories.person_of(volta)), sign_in(factories.signatory())
+    assert "It ends at once" in ours.get(f"{page}terminate/").text
+    before = theirs.get(f"{page}terminate/").text
+    assert (f"It ends after {last}" in before, "Give notice" in before) == (True, True)
+    given = {"reason": "They sent faces.", "title": covering.agreement.title}
+    assert theirs.post(f"{page}terminate/", given).url == page
+    shown = ours.get(page).text
+    for words in (f"It ends after {last}", "Notice given", "Why the consortium gave notice", "They sent faces."):
+        assert words in shown
+    assert "Renew it" not in shown
+    assert "has given notice already" in theirs.get(page).text
+    assert theirs.get(f"{page}terminate/").status_code == 409
+    receipt = receipts.public_form(SigningRequest.objects.get(pk=covering.pk), now=timezone.now())
+    assert (receipt["state"], receipt["expires_on"]) == ("expiring", str(timezone.now().date() + NOTICE))
 
 
 # The calendar

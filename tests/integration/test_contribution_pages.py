@@ -184,7 +184,10 @@ def test_the_upload_page_takes_no_file_while_no_agreement_is_in_force(browser, d
     investigator = factories.person_of(institution)
     agreements.terminate(case, by=investigator, reason="We leave.", now=timezone.now())
     text = page(browser, here(draft, "files/"))
-    assert (f"{institution} terminated the data-use agreement." in text, 'id="upload-file"' in text) == (True, False)
+    assert (
+        f"The data-use agreement of {institution} was terminated by the institution." in text,
+        'id="upload-file"' in text,
+    ) == (True, False)
     assert f'href="/agreements/sign/{institution.slug}/' in text
 
 
