@@ -25,6 +25,7 @@ from contributions.rules import is_steward, moved_to, require_steward
 from contributions.uploads import add_file, complete_file, parts_uploaded, promote_files, remove_file, sign_parts
 from portal.accounts.models import User
 from portal.audit import services as audit
+from portal.audit.people import plain, reference
 from portal.errors import DomainError
 from portal.institutions import services as institutions
 from portal.lifecycle import TransitionNotAllowed, verb
@@ -187,12 +188,13 @@ def _duplicate(contribution: Contribution, digest: str, advice: str) -> Duplicat
 def withdraw(contribution: Contribution, *, by: User, reason: str, now: datetime) -> Contribution:
     """Take a contribution back, with a reason. Its record stays; its files go as the agreement says (deletion.py)."""
     require_steward(by, contribution.institution)
-    if not reason.strip():
+    reason = reason.strip()
+    if not reason:
         raise ReasonMissing("Say in a sentence why you withdraw it: the reason stays on record.")
-    contribution = _move(
-        contribution.pk, Status.WITHDRAWN, by=by, now=now, facts={"reason": reason.strip()}, reason=reason.strip()
-    )
+    contribution = _move(contribution.pk, Status.WITHDRAWN, by=by, now=now, facts={"reason": reason}, reason=reason)
     uploads.abort_unfinished(contribution)
+    text = f"{reference(by)} withdrew it: “{plain(reason)}” Where it was used, and what becomes of its files, is here:"
+    _tell(contribution, "was withdrawn", text, but=by)
     return contribution
 
 
@@ -326,9 +328,10 @@ def return_for_changes(contribution_id: int, *, reason: str, now: datetime) -> C
     return contribution
 
 
-def _tell(contribution: Contribution, what: str, text: str) -> None:
+def _tell(contribution: Contribution, what: str, text: str, *, but: User | None = None) -> None:
+    people = institutions.people_acting_for(contribution.institution)
     notify(
-        institutions.people_acting_for(contribution.institution),
+        people.exclude(pk=but.pk) if but else people,
         type=Type.CONTRIBUTION,
         subject=f"{contribution} {what}",
         text=text,

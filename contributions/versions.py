@@ -1,11 +1,15 @@
-"""What a corrected contribution changed, and what a withdrawal touches."""
+"""What a corrected contribution changed, where a contribution is used, and its history."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from contributions import cards
-from contributions.models import Contribution
+from contributions.corpora.services import ENTERED, LEFT
+from contributions.models import CheckResult, Contribution, ContributionQuerySet
 from contributions.reports import latest_results
+from portal.accounts.models import User
+from portal.audit import services as audit
+from portal.audit.models import AuditEvent
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,41 @@ def impact(contribution: Contribution) -> list[dict[str, Any]]:
 
     A withdrawal keeps all of them: nothing is un-trained; only corpora that are not frozen yet lose it.
     """
-    parts = contribution.corpus_parts.select_related("corpus").order_by("corpus__id")
+    parts = contribution.corpus_parts.select_related("corpus").prefetch_related("corpus__candidates__release")
     return [
         {
             "corpus": part.corpus,
             "image_count": part.image_count,
-            "candidates": list(part.corpus.candidates.select_related("release").order_by("id")),
+            "candidates": sorted(part.corpus.candidates.all(), key=lambda candidate: candidate.pk),
         }
-        for part in parts
+        for part in parts.order_by("corpus__id")
     ]
+
+
+def drawn_from(contribution: Contribution) -> ContributionQuerySet:
+    """
+    Return the synthetic images that say of themselves that they were drawn from a file of the contribution (check 4).
+
+    They may be another institution's: show a reader what is `visible_to` this reader.
+    """
+    if contribution.kind != Contribution.Kind.WEIGHTS:
+        return Contribution.objects.none()
+    files = list(contribution.files.values_list("sha256", flat=True))
+    said = CheckResult.objects.filter(number=4, evidence__generator_sha256__in=files)
+    return Contribution.objects.filter(kind=Contribution.Kind.SYNTHETIC, pk__in=said.values("contribution"))
+
+
+def use_of(contribution: Contribution, reader: User) -> dict[str, Any]:
+    """Return where it is used, as the reader may see it, for contributions/_use.html."""
+    drawn = drawn_from(contribution).visible_to(reader).order_by("pk")
+    return {"impact": impact(contribution), "drawn": drawn.prefetch_related("corpus_parts__corpus")}
+
+
+def history(contribution: Contribution) -> list[AuditEvent]:
+    """Return its events, newest first, each with its sentence; those of corpora name the corpus and the images."""
+    events = audit.with_sentences(audit.of(contribution))
+    for event in events:
+        if event.verb in {ENTERED, LEFT}:
+            images = event.facts["images"]
+            event.note = f"{event.facts['title']}, {images:,} {'image' if images == 1 else 'images'}"
+    return events

@@ -28,7 +28,6 @@ from contributions.rules import institutions_to_act_for, moved_to, require_not_m
 from portal import storage
 from portal.accounts import orcid
 from portal.accounts.requests import SignedInRequest
-from portal.audit import services as audit
 from portal.errors import DomainError, note
 from portal.institutions import advice
 from portal.institutions import services as institutions
@@ -281,10 +280,10 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
         "outlook": deletion.outlook(contribution, now=timezone.now()),
         **_holds(request, contribution),
         "successor": Contribution.objects.filter(supersedes=contribution).first(),
-        "corpora": contribution.corpus_parts.select_related("corpus"),
+        **versions.use_of(contribution, request.user),
         "changes": versions.changes(contribution.supersedes, contribution) if contribution.supersedes else [],
         **_credit(request, contribution),
-        "timeline": audit.with_sentences(audit.of(contribution)),
+        "timeline": versions.history(contribution),
     }
     return render(request, "contributions/contribution_show.html", context)
 
@@ -362,7 +361,7 @@ def withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
     context = {
         "contribution": contribution,
         "form": form,
-        "impact": versions.impact(contribution),
+        **versions.use_of(contribution, request.user),
         "deleted_on": None if wait is None else timezone.now() + wait,
         "hold": deletion.current_hold(contribution),
     }

@@ -275,9 +275,11 @@ def _start(wanted: dict, request: SignedInRequest) -> Run:
     corpus = corpora.draft_corpus(
         dataset.programme, slug=slug, title=f"Corpus of {wanted['name']}", by=request.user, now=now
     )
-    corpora.add_dataset(corpus, dataset, image_count=dataset.train_count)
+    corpora.add_dataset(corpus, dataset, image_count=dataset.train_count, by=request.user)
     for contribution in wanted["generators"]:
-        corpora.add_generator(corpus, contribution, image_count=wanted["images_per_generator"], seed=seed)
+        corpora.add_generator(
+            corpus, contribution, image_count=wanted["images_per_generator"], seed=seed, by=request.user
+        )
     corpus = corpora.freeze(corpus, by=request.user, now=now)
     on_gpus = {"gpu_type": wanted["gpu_type"], "gpu_count": wanted["processes"]} if wanted["gpu_type"] else {}
     return pretraining.queue(

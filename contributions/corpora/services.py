@@ -15,7 +15,12 @@ from portal import storage
 from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import DomainError
+from portal.institutions import services as institutions
+from portal.notifications.services import notify
+from portal.notifications.types import Type
 from portal.programmes.models import Programme
+
+ENTERED, LEFT = "contribution.entered_corpus", "contribution.left_corpus"
 
 
 class CorpusFrozen(DomainError):
@@ -69,19 +74,23 @@ def _open_corpus(corpus: Corpus) -> Corpus:
 
 
 @transaction.atomic
-def add_dataset(corpus: Corpus, dataset: DataSet, *, image_count: int) -> CorpusPart:
+def add_dataset(corpus: Corpus, dataset: DataSet, *, image_count: int, by: User | None = None) -> CorpusPart:
     """Add the training split of a data set: `image_count` photographs."""
-    return CorpusPart.objects.create(
+    part = CorpusPart.objects.create(
         corpus=_open_corpus(corpus),
         kind=CorpusPart.Kind.REAL,
         dataset=dataset,
         image_count=image_count,
         source_sha256=dataset.manifest_sha256,
     )
+    audit.record("dataset.entered_corpus", dataset, by=by, **_facts(part))
+    return part
 
 
 @transaction.atomic
-def add_generator(corpus: Corpus, contribution: Contribution, *, image_count: int, seed: int) -> CorpusPart:
+def add_generator(
+    corpus: Corpus, contribution: Contribution, *, image_count: int, seed: int, by: User | None = None
+) -> CorpusPart:
     """
     Add images to be sampled from an approved generator with this seed, or images of approved shards.
 
@@ -92,13 +101,34 @@ def add_generator(corpus: Corpus, contribution: Contribution, *, image_count: in
         raise NotApproved(f"{contribution} is {contribution.get_status_display().lower()}; the board must approve it.")
     if contribution.kind == Contribution.Kind.SYNTHETIC:
         image_count = min(image_count, reports.image_count(contribution))
-    return CorpusPart.objects.create(
+    is_first = not contribution.corpus_parts.exists()  # the contribution is locked, so nobody adds it meanwhile
+    part = CorpusPart.objects.create(
         corpus=_open_corpus(corpus),
         kind=CorpusPart.Kind.SYNTHETIC,
         contribution=contribution,
         image_count=image_count,
         seed=seed,
         source_sha256=contribution.manifest_sha256,
+    )
+    audit.record(ENTERED, contribution, by=by, **_facts(part))
+    if is_first:
+        _tell_of_first(part, contribution)
+    return part
+
+
+def _facts(part: CorpusPart) -> dict[str, Any]:
+    return {"corpus": part.corpus.slug, "title": part.corpus.title, "images": part.image_count}
+
+
+def _tell_of_first(part: CorpusPart, contribution: Contribution) -> None:
+    made = "Images of it" if contribution.kind == Contribution.Kind.SYNTHETIC else "Images sampled from it"
+    notify(
+        institutions.people_acting_for(contribution.institution),
+        type=Type.CONTRIBUTION,
+        subject=f"{contribution} is part of a corpus",
+        text=f"{made} are in “{part.corpus}”: {part.image_count:,}. Models learn from corpora. Every corpus and model "
+        "that uses it is shown here:",
+        path=contribution.get_absolute_url(),
     )
 
 
@@ -112,7 +142,12 @@ def manifest(corpus: Corpus) -> str:
 def freeze(corpus: Corpus, *, by: User | None, now: datetime) -> Corpus:
     """Freeze the mixture; contributions withdrawn meanwhile leave it."""
     corpus = _open_corpus(corpus)
-    corpus.parts.filter(contribution__isnull=False).exclude(contribution__status=Status.APPROVED).delete()
+    gone = corpus.parts.filter(contribution__isnull=False).exclude(contribution__status=Status.APPROVED)
+    left = list(gone.select_related("contribution", "corpus"))
+    for part in left:
+        assert part.contribution is not None  # as filtered
+        audit.record(LEFT, part.contribution, by=by, **_facts(part))
+    corpus.parts.filter(pk__in=[part.pk for part in left]).delete()
     corpus.manifest_sha256 = hashlib.sha256(manifest(corpus).encode()).hexdigest()
     corpus.frozen_at = now
     corpus.save(update_fields=["manifest_sha256", "frozen_at"])

@@ -3,7 +3,7 @@ Everything that the board does, by one name: `boards.refer_contribution`, `board
 
 opening.py brings questions before it, rules.py says how each is decided, reviews.py comes before the ballot,
 conflicts.py recuses, ballots.py votes, tally.py counts, closing.py closes, effects.py is what a decision does;
-discussion.py, conditions.py and meetings.py are what surrounds it.
+discussion.py, conditions.py, meetings.py and withdrawals.py are what surrounds it.
 """
 
 from governance.board.ballots import cast_vote, recuse

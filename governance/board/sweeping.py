@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from governance.board import closing, conflicts, opening, reviews
+from governance.board import closing, conflicts, opening, reviews, withdrawals
 from portal.accounts import services as accounts
 from portal.institutions.models import Institution
 from portal.queue import attempt
@@ -21,4 +21,5 @@ def sweep(*, now: datetime) -> None:
         attempt(closing.close_due, pk, now=now)
     attempt(closing.remind, now=now)
     attempt(reviews.remind, now=now)
+    attempt(withdrawals.remind, now=now)
     attempt(accounts.end_due_terms, now=now)

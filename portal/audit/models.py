@@ -27,6 +27,7 @@ class AuditEvent(models.Model):
     # For those who show it, set by audit.services.with_sentences: in the names of today.
     actor: str
     sentence: str
+    note: str  # what a page adds to the sentence, from the facts
 
     class Meta:
         ordering = ["-id"]

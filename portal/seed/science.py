@@ -156,10 +156,10 @@ def _corpus(people: People, generators: list[Contribution], *, slug: str, title:
     if existing is not None:
         return existing
     corpus = corpora.draft_corpus(people.programme, slug=slug, title=title, by=people.operator, now=now)
-    corpora.add_dataset(corpus, dataset, image_count=dataset.train_count)
+    corpora.add_dataset(corpus, dataset, image_count=dataset.train_count, by=people.operator)
     for number, contribution in enumerate(generators):
         contribution.refresh_from_db()
-        corpora.add_generator(corpus, contribution, image_count=SYNTHETIC, seed=100 + number)
+        corpora.add_generator(corpus, contribution, image_count=SYNTHETIC, seed=100 + number, by=people.operator)
     return corpora.freeze(corpus, by=people.operator, now=now)
 
 

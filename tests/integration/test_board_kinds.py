@@ -6,6 +6,7 @@ import pytest
 from django.utils import timezone
 
 from contributions import services as contributions
+from contributions.corpora import services as corpora
 from contributions.models import Contribution
 from governance.board import services as boards
 from governance.board.models import Kind, Motion
@@ -15,6 +16,7 @@ from portal.accounts import services as accounts
 from portal.agreements import services as agreements
 from portal.errors import NotAllowed
 from portal.institutions.models import Membership
+from portal.notifications.models import Notification
 from tests import candidates, factories, publishing
 
 FAR = date(2099, 1, 1)
@@ -87,6 +89,47 @@ def test_training_again_is_asked_of_the_operators(learnt, operator):
     factories.vote_all(motion)
     asked = operator.notifications.filter(subject=f"The board asks to train again without {learnt[0]}")
     assert asked.count() == 1
+
+
+def asked_to_settle(contribution: Contribution) -> list[str]:
+    subject = f"{contribution} was withdrawn: the board is to settle what follows"
+    return list(Notification.objects.filter(subject=subject).order_by("pk").values_list("recipient__name", flat=True))
+
+
+def test_the_chair_is_asked_what_follows_a_withdrawal_until_it_is_proposed(sign_in, learnt, board, operator):
+    contribution, _ = learnt
+    for days, count in ((0, 1), (1, 1), (13, 1), (14, 2)):
+        boards.sweep(now=contribution.status_since + timedelta(days=days))
+        assert asked_to_settle(contribution) == [board[0].name] * count
+    asked = board[0].notifications.get(subject__endswith="what follows", key__endswith="-0")
+    assert asked.path == f"/board/new/settle_withdrawal/?contribution={contribution.pk}"
+    chosen = f'<option value="{contribution.pk}" selected>'
+    assert chosen in sign_in(board[0]).get(asked.path).content.decode()
+    motion = boards.propose_settlement(contribution, consequence="exclude", reason="?", by=board[0], now=now())
+    boards.sweep(now=contribution.status_since + timedelta(days=30))
+    assert asked_to_settle(contribution) == [board[0].name] * 2
+    boards.take_back(motion, reason="Too early.", by=board[0], now=now())
+    boards.sweep(now=contribution.status_since + timedelta(days=30))
+    assert asked_to_settle(contribution) == [board[0].name] * 3
+
+
+def test_the_board_is_asked_where_its_chair_belongs_to_the_institution(learnt, board, institution):
+    factories.join(institution, board[0])
+    boards.sweep(now=now())
+    assert set(asked_to_settle(learnt[0])) == {board[1].name, board[2].name}
+
+
+def test_nobody_is_asked_about_what_no_frozen_corpus_holds(institution, programme, board, steward):
+    contribution = factories.reviewed_contribution(institution)
+    factories.vote_all(contribution.motions.get())
+    corpus = corpora.draft_corpus(programme, slug="c", title="C", by=None, now=now())
+    contribution.refresh_from_db()
+    corpora.add_generator(corpus, contribution, image_count=8, seed=1)
+    contributions.withdraw(contribution, by=steward, reason="Wrong.", now=now())
+    boards.sweep(now=now())
+    corpora.freeze(corpus, by=None, now=now())
+    boards.sweep(now=now())
+    assert asked_to_settle(contribution) == []
 
 
 def test_a_version_is_published_as_it_was_proposed(programme, board, operator):
