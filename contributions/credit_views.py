@@ -1,7 +1,8 @@
 """The list of who did what: a steward names, each person confirms."""
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse
+from django.db.models import QuerySet
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_POST
@@ -38,34 +39,44 @@ def add(request: SignedInRequest, pk: int) -> HttpResponse:
     return redirect(contribution)
 
 
+def _lines() -> QuerySet[Contributor]:
+    return Contributor.objects.select_related("person", "contribution__institution__merged_into")
+
+
+def _page(request: SignedInRequest, contribution: Contribution) -> str:
+    """Return the contribution's address, or nothing for a person who left its institution and sees only the line."""
+    may_see = Contribution.objects.visible_to(request.user).filter(pk=contribution.pk).exists()
+    return contribution.get_absolute_url() if may_see else ""
+
+
 @require_POST
 def remove(request: SignedInRequest, pk: int, contributor_pk: int) -> HttpResponse:
-    """Take a name off the list."""
-    contribution = _visible(request, pk)
-    row = get_object_or_404(contribution.contributors.select_related("contribution__institution"), pk=contributor_pk)
+    """Take a name off the list: one's own, or as a steward."""
+    row = get_object_or_404(_lines(), contribution=pk, pk=contributor_pk)
     if row.person_id != request.user.pk:
-        require_steward(request.user, contribution.institution)
+        require_steward(request.user, _visible(request, pk).institution)
     try:
         credits.remove(row, by=request.user)
         messages.success(request, f"{row.person} is not on the list any more.")
     except DomainError as error:
         tell(request, error)
-    return redirect(contribution)
+    return redirect(_page(request, row.contribution) or "home")
 
 
 def own_line(request: SignedInRequest, pk: int) -> HttpResponse:
-    """Confirm one's own line, with one's roles."""
-    contribution = _visible(request, pk)
-    row = credits.line_of(contribution, request.user)
-    if row is None:
-        raise Http404
+    """Confirm one's own line, with one's roles. It is reached by being its person, not through the contribution."""
+    row = get_object_or_404(_lines(), contribution=pk, person=request.user)
+    contribution = row.contribution
+    page = _page(request, contribution)
     form = OwnLineForm(request.POST if request.method == "POST" else None, initial={"roles": row.roles})
     if form.is_valid() and _confirmed(request, row, form):
-        return redirect(contribution)
+        return redirect(page or request.path)
     proved = orcid.orcid_of(request.user)
     context = {
         "contribution": contribution,
         "contributor": row,
+        "page": page,
+        "is_history": contribution.status in credits.ENDED,
         "form": form,
         "orcid": proved,
         "orcid_url": orcid.url_of(proved) if proved else "",

@@ -14,6 +14,7 @@ from contributions.models import Contribution
 from contributions.rules import require_steward
 from portal.accounts.models import User
 from portal.audit import services as audit
+from portal.audit.people import reference
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import services as institutions
 from portal.notifications.services import notify
@@ -50,7 +51,8 @@ class CreditFixed(DomainError):
 
 def _require_live(contribution: Contribution) -> None:
     if contribution.status in ENDED:
-        raise CreditFixed(f"{contribution} is {contribution.get_status_display().lower()}: its list stays as it is.")
+        # No word of how it ended: who left the institution reads this too, and sees nothing else of it.
+        raise CreditFixed(f"{contribution} credits nobody any more, so its list of contributors stays as it is.")
 
 
 @transaction.atomic
@@ -70,7 +72,8 @@ def add(contribution: Contribution, person: User, *, by: User, now: datetime) ->
         [person],
         type=Type.CONTRIBUTION,
         subject=f"You are named on {contribution}",
-        text="Say what you did, by the CRediT taxonomy, and confirm your line; or take your name off. Nobody else can.",
+        text="Say what you did, by the CRediT taxonomy, and confirm your line, which nobody else can; or take your "
+        "name off. A data steward or principal investigator can take it off too, and then you are told.",
         path=reverse("contributions:own_line", args=[contribution.pk]),
     )
     return row
@@ -97,12 +100,28 @@ def confirm(contributor: Contributor, *, roles: Iterable[str], by: User, now: da
 
 @transaction.atomic
 def remove(contributor: Contributor, *, by: User) -> None:
-    """Take a name off: the person's own, or by a steward."""
-    if contributor.person_id != by.pk:
-        require_steward(by, contributor.contribution.institution)
-    _require_live(contributor.contribution)
+    """Take a name off: one's own at any time; a steward another's, who is told, while the contribution lives."""
+    contribution, person = contributor.contribution, contributor.person
+    if person != by:
+        require_steward(by, contribution.institution)
+        _require_live(contribution)
     audit.record("contributor.removed", contributor, by=by)
     contributor.delete()
+    if person != by:
+        _tell_removed(contribution, person, by=by)
+
+
+def _tell_removed(contribution: Contribution, person: User, *, by: User) -> None:
+    institution = institutions.acting_for(contribution.institution)
+    is_inside = institutions.is_member(person, institution)
+    notify(
+        [person],
+        type=Type.CONTRIBUTION,
+        subject=f"You are no longer named on {contribution}",
+        text=f"{reference(by)} took your line off the list of contributors. If you did part of the work, ask a data "
+        f"steward or principal investigator of {institution} to name you again.",
+        path=(contribution if is_inside else institution).get_absolute_url(),
+    )
 
 
 def _require_own(contributor: Contributor, by: User) -> None:

@@ -312,10 +312,12 @@ def _credit(request: SignedInRequest, contribution: Contribution) -> dict[str, A
     rows = list(credits.shown(contribution, request.user))
     proved = orcid.orcids_of([row.person for row in rows])
     manages = request.user.has_perm("contributions.change_contribution", contribution)
-    may_name = manages and contribution.status not in credits.ENDED
+    is_history = contribution.status in credits.ENDED
+    may_name = manages and not is_history
     return {
         "contributors": [(row, *_orcid(proved.get(row.person_id, ""))) for row in rows],
         "own_line": credits.line_of(contribution, request.user),
+        "credit_is_history": is_history,
         "contributor_form": ContributorForm(contribution=contribution) if may_name else None,
     }
 

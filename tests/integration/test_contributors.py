@@ -9,6 +9,7 @@ from contributions.corpora import services as corpora
 from contributions.models import Contribution, Contributor
 from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
+from portal.institutions import memberships
 from portal.notifications.models import Notification
 from tests import contributing, factories
 
@@ -73,7 +74,9 @@ def test_a_line_that_waits_is_seen_inside_alone(draft, steward, member, board):
     assert list(credits.shown(draft, board[1])) == [done]
 
 
-def test_a_name_comes_off_by_its_owner_or_a_steward_while_the_contribution_lives(draft, steward, member, outsider):
+def test_a_name_comes_off_by_its_owner_always_and_by_a_steward_while_the_contribution_lives(
+    draft, steward, member, outsider
+):
     row = named(draft, member, steward)
     with pytest.raises(NotAllowed):
         credits.remove(row, by=outsider)
@@ -85,6 +88,26 @@ def test_a_name_comes_off_by_its_owner_or_a_steward_while_the_contribution_lives
         with pytest.raises(credits.CreditFixed):
             forbidden()
     assert Contributor.objects.count() == 1
+    credits.remove(row, by=member)
+    assert Contributor.objects.count() == 0
+    assert not member.notifications.filter(subject__startswith="You are no longer named").exists()
+
+
+def test_who_is_taken_off_by_a_steward_is_told(draft, steward, member, investigator):
+    row = confirmed(named(draft, member, steward), "software")
+    assert "A data steward or principal investigator can take it off too" in member.notifications.latest("pk").text
+    credits.remove(row, by=investigator)
+    told = member.notifications.latest("pk")
+    assert (told.subject, told.path) == (f"You are no longer named on {draft}", draft.get_absolute_url())
+    assert told.text.startswith(f"{{person:{investigator.pk}}} took your line off the list of contributors.")
+    row = named(draft, member, steward)
+    leave(member)
+    credits.remove(row, by=steward)
+    assert member.notifications.latest("pk").path == draft.institution.get_absolute_url()
+
+
+def leave(person) -> None:
+    memberships.end_membership(person.memberships.get(), by=person, now=timezone.now())
 
 
 def test_the_database_refuses_a_line_that_cannot_be(draft, steward, member):
@@ -115,6 +138,66 @@ def test_the_pages_of_naming_and_confirming(sign_in, draft, steward, member, out
     row = draft.contributors.get()
     assert sign_in(steward).post(f"{url}contributors/{row.pk}/remove/").status_code == 302
     assert draft.contributors.count() == 0
+
+
+@pytest.mark.parametrize("status", ["rejected", "withdrawn"])
+def test_the_line_of_an_ended_contribution_is_history_and_comes_off(
+    sign_in, institution, steward, member, programme, status
+):
+    base = contributing.registered_base(programme)
+    contribution = contributing.at_status("review", institution, base, by=steward)
+    confirmed(named(contribution, member, steward), "software")
+    named(contribution, steward, steward)
+    if status == "rejected":
+        services.reject(contribution.pk, by=None, reason="Too few patients.", now=timezone.now())
+    else:
+        services.withdraw(contribution, by=steward, reason="Wrong file.", now=timezone.now())
+    client, url = sign_in(member), contribution.get_absolute_url()
+    page = client.get(url).content.decode()
+    assert ("This list is history" in page, page.count("Not credited"), ">Confirmed<" in page) == (True, 2, False)
+    assert "You are named here" not in sign_in(steward).get(url).content.decode()
+    page = client.get(f"{url}contributors/mine/").content.decode()
+    assert ("This line is history" in page, "Confirm my line" in page) == (True, False)
+    assert ("Take my name off" in page, "<dd>Software</dd>" in page) == (True, True)
+    refused = client.post(f"{url}contributors/mine/", {"roles": ["software"]})
+    assert (refused.status_code, "credits nobody any more" in refused.content.decode()) == (422, True)
+    row = contribution.contributors.get(person=member)
+    assert client.post(f"{url}contributors/{row.pk}/remove/").headers["Location"] == url
+    assert [line.person for line in contribution.contributors.all()] == [steward]
+
+
+def test_who_left_the_institution_reaches_the_own_line_and_nothing_else(sign_in, draft, steward, member, outsider):
+    row = named(draft, member, steward)
+    leave(member)
+    client, url = sign_in(member), draft.get_absolute_url()
+    own = f"{url}contributors/mine/"
+    assert client.get(url).status_code == 404
+    page = client.get(own)
+    assert (page.status_code, f"You are named on {draft} of {draft.institution}." in contributing.text(page)) == (
+        200,
+        True,
+    )
+    assert f'href="{url}"' not in page.content.decode()
+    assert draft.base_model.slug not in page.content.decode()
+    answer = client.post(own, {"roles": ["software"]})
+    assert (answer.status_code, answer.headers["Location"]) == (302, own)
+    row.refresh_from_db()
+    assert row.role_labels() == ["Software"]
+    services.withdraw(draft, by=steward, reason="Wrong file.", now=timezone.now())
+    page = contributing.text(client.get(own))
+    assert ("This line is history" in page, "withdrawn" in page.lower(), "Wrong file" in page) == (True, False, False)
+    page = contributing.text(client.post(own, {"roles": ["supervision"]}))
+    assert ("credits nobody any more" in page, "withdrawn" in page.lower()) == (True, False)
+    others = named_on_another(draft, steward)
+    for address in (f"{url}contributors/{others.pk}/remove/", f"/contributions/{others.contribution_id}/contributors/"):
+        assert client.post(address).status_code == 404
+    assert client.post(f"{url}contributors/{row.pk}/remove/").headers["Location"] == "/"
+    assert not Contributor.objects.filter(person=member).exists()
+    assert client.get(own).status_code == 404
+
+
+def named_on_another(draft, steward) -> Contributor:
+    return named(factories.draft_contribution(draft.institution), steward, steward)
 
 
 # Versions and withdrawal
