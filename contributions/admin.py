@@ -2,7 +2,16 @@
 
 from django.contrib import admin
 
-from contributions.models import Attestation, CheckResult, Contribution, ContributionFile, Contributor, Evidence, Hold
+from contributions.models import (
+    Attestation,
+    CheckResult,
+    Contribution,
+    ContributionFile,
+    Contributor,
+    Evidence,
+    Hold,
+    Isolation,
+)
 from portal.admin import ReadOnlyAdmin
 
 
@@ -43,4 +52,10 @@ class ContributorAdmin(ReadOnlyAdmin):
 @admin.register(Hold)
 class HoldAdmin(ReadOnlyAdmin):
     list_display = ["contribution", "placed_at", "released_at"]
+    list_select_related = ["contribution"]
+
+
+@admin.register(Isolation)
+class IsolationAdmin(ReadOnlyAdmin):
+    list_display = ["contribution", "placed_at", "lifted_at", "deletion_ordered_at"]
     list_select_related = ["contribution"]

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from django.db import transaction
 from django.db.models import Q
 
+from contributions import isolation
 from contributions.lifecycle import CLOSED, Status
 from contributions.models import Contribution, ContributionFile, Evidence, Hold
 from contributions.rules import require_steward
@@ -47,7 +48,8 @@ def holds_files(contribution: Contribution) -> bool:
 
 def may_ask(contribution: Contribution) -> bool:
     """Test if its institution can have the files deleted now."""
-    return contribution.status in CLOSED and contribution.deletion_asked_at is None and holds_files(contribution)
+    is_free = contribution.deletion_asked_at is None and isolation.current(contribution) is None
+    return contribution.status in CLOSED and is_free and holds_files(contribution)
 
 
 def after_withdrawal(programme: Programme, kind: str) -> timedelta | None:
@@ -107,7 +109,7 @@ def ask(contribution: Contribution, *, by: User, now: datetime) -> Contribution:
     Have the files of a closed contribution deleted at once, which nobody can undo. A hold puts it off.
 
     Raises:
-        NothingToDelete: it is not closed, or there is nothing left to ask for.
+        NothingToDelete: it is not closed, it is isolated (incidents.py), or there is nothing left to ask for.
     """
     require_steward(by, contribution.institution)
     contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
@@ -124,6 +126,8 @@ def ask(contribution: Contribution, *, by: User, now: datetime) -> Contribution:
 def _why_not(contribution: Contribution) -> str:
     if contribution.deletion_asked_at is not None:
         return f"The deletion of the files of {contribution} was asked for already. Its page says how far it is."
+    if isolation.current(contribution) is not None:
+        return f"{contribution} is isolated. Its page leads to the deletion of the files after the incident."
     if contribution.status in CLOSED:
         return f"No file of {contribution} is in the store: there is nothing to delete."
     state = contribution.get_status_display().lower()

@@ -35,3 +35,9 @@ TRANSITIONS: dict[tuple[Status, Status], str] = {
     (REVIEW, WITHDRAWN): "contribution.withdrawn",
     (APPROVED, WITHDRAWN): "contribution.withdrawn",
 }
+# What the consortium does after an incident, with what is isolated (incidents.py): its institution takes nothing back.
+REMOVALS: dict[tuple[Status, Status], str] = {
+    (SUBMITTED, WITHDRAWN): "contribution.removed",  # one that was being checked is back here once it is isolated
+    (REVIEW, WITHDRAWN): "contribution.removed",
+    (APPROVED, WITHDRAWN): "contribution.removed",
+}

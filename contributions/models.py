@@ -1,6 +1,7 @@
 """What institutions give: contributions, their files, the results of their checks."""
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.urls import reverse
@@ -13,7 +14,9 @@ from portal.accounts.models import User
 from portal.institutions.models import Institution
 from portal.programmes.models import BaseModel, Programme
 
-__all__ = ["Attestation", "CheckResult", "Contribution", "ContributionFile", "Contributor", "Evidence", "Hold"]
+__all__ = [
+    "Attestation", "CheckResult", "Contribution", "ContributionFile", "Contributor", "Evidence", "Hold", "Isolation"
+]  # fmt: skip
 
 
 class ContributionQuerySet(models.QuerySet["Contribution"]):
@@ -66,7 +69,9 @@ class Contribution(models.Model):
     decided_at = models.DateTimeField(null=True, blank=True)
     reason = models.TextField(blank=True, help_text="Why it was rejected or withdrawn.")
     deletion_asked_at = models.DateTimeField(
-        null=True, blank=True, help_text="When its institution asked that its files be deleted at once."
+        null=True,
+        blank=True,
+        help_text="When its institution, or the consortium after an incident, asked that its files be deleted at once.",
     )
     deletion_began_at = models.DateTimeField(
         null=True,
@@ -219,6 +224,56 @@ class Hold(models.Model):
 
     def __str__(self) -> str:
         return f"Hold on {self.contribution}"
+
+
+class IsolationQuerySet(models.QuerySet["Isolation"]):
+    def standing(self) -> "IsolationQuerySet":
+        """Return the isolations that are not lifted."""
+        return self.filter(lifted_at=None)
+
+
+class Isolation(models.Model):
+    """While it is not lifted, nothing uses or shows the contribution: it may hold what must not be sent."""
+
+    contribution = models.ForeignKey(Contribution, on_delete=models.PROTECT, related_name="isolations")
+    reason = models.TextField(help_text="What was found.")
+    file_names = ArrayField(models.CharField(max_length=200), help_text="Of the files that are concerned.")
+    placed_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    placed_at = models.DateTimeField(default=timezone.now)
+    lift_reason = models.TextField(blank=True, help_text="Why it was a mistake.")
+    lifted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    lifted_at = models.DateTimeField(null=True, blank=True)
+    deletion_ordered_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    deletion_ordered_at = models.DateTimeField(null=True, blank=True)
+
+    objects = IsolationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["contribution"], condition=Q(lifted_at__isnull=True), name="one_isolation_at_a_time"
+            ),
+            models.CheckConstraint(condition=~Q(reason=""), name="isolation_has_a_reason"),
+            models.CheckConstraint(condition=~Q(file_names=[]), name="isolation_names_files"),
+            models.CheckConstraint(
+                condition=Q(lifted_at__isnull=True, lifted_by__isnull=True, lift_reason="")
+                | (Q(lifted_at__isnull=False, lifted_by__isnull=False) & ~Q(lift_reason="")),
+                name="isolation_lifted_by_somebody_for_a_reason",
+            ),
+            models.CheckConstraint(
+                condition=Q(deletion_ordered_at__isnull=True, deletion_ordered_by__isnull=True)
+                | Q(deletion_ordered_at__isnull=False, deletion_ordered_by__isnull=False, lifted_at__isnull=True),
+                name="isolation_deletion_ordered_by_somebody_or_lifted",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"Isolation of {self.contribution}"
 
 
 class Attestation(models.Model):

@@ -9,7 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.utils.safestring import SafeString
 
-from contributions import figures, kinds
+from contributions import figures, isolation, kinds
 from contributions.lifecycle import Status
 from contributions.models import CheckResult, Contribution, Evidence
 from portal import storage
@@ -77,9 +77,13 @@ def record_check(contribution: Contribution, *, run_id: int, attempt: int, resul
 
     Args:
         result: number, name, verdict ("pass", "warn" or "fail"), sentence, fix, evidence, duration_seconds.
+
+    Raises:
+        Isolated: the worker stops here.
     """
     result = storable(result)
     number = result.pop("number")
+    isolation.require_none(contribution)
     row, _ = CheckResult.objects.update_or_create(
         run_id=run_id,
         attempt=attempt,
@@ -92,6 +96,7 @@ def record_check(contribution: Contribution, *, run_id: int, attempt: int, resul
 
 def add_evidence(contribution: Contribution, *, run_id: int, attempt: int, name: str, content: bytes) -> Evidence:
     """Keep a file that a check produced in the vault; the same name in the same attempt again replaces it."""
+    isolation.require_none(contribution)
     key = f"evidence/{contribution.pk}/{run_id}-{attempt}/{name}"
     storage.put(storage.VAULT, key, content, content_type=TYPES.get(PurePath(name).suffix, "application/octet-stream"))
     with transaction.atomic():
@@ -110,9 +115,9 @@ def add_evidence(contribution: Contribution, *, run_id: int, attempt: int, name:
 
 
 def latest_results(contribution: Contribution) -> tuple[list[CheckResult], list[Evidence]]:
-    """Return the results of the newest attempt and its evidence; none while the checks are to be made (again)."""
+    """Return the results of the newest attempt and its evidence; none while they are to come, or it is isolated."""
     rows = list(contribution.check_results.all())
-    if not rows or contribution.status == Status.SUBMITTED:
+    if not rows or contribution.status == Status.SUBMITTED or isolation.current(contribution):
         return [], []
     newest = max((row.run_id, row.attempt) for row in rows)
     evidence = contribution.evidence_files.filter(run_id=newest[0], attempt=newest[1])
@@ -120,7 +125,13 @@ def latest_results(contribution: Contribution) -> tuple[list[CheckResult], list[
 
 
 def report_of(contribution: Contribution) -> Report:
-    """Return the newest results in the order of the checks; checks that wait are rows too, unless one failed."""
+    """
+    Return the newest results in the order of the checks; checks that wait are rows too, unless one failed.
+
+    Of what is isolated nothing is shown: the words of a check may quote what should not have been sent.
+    """
+    if isolation.current(contribution) is not None:
+        return Report([], [], "")
     results, evidence = latest_results(contribution)
     named = kinds.of(contribution.kind).checks
     rows = [

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
-from contributions import deletion, lifecycle, uploads
+from contributions import deletion, isolation, lifecycle, uploads
 from contributions.drafts import (
     CannotReplace,
     CardRefused,
@@ -121,6 +121,7 @@ def _move(
     by: User | None,
     now: datetime,
     only_from: Status | None = None,
+    moves: dict[tuple[Status, Status], str] = lifecycle.TRANSITIONS,
     facts: dict[str, Any] | None = None,
     **changes: Any,
 ) -> Contribution:
@@ -131,7 +132,7 @@ def _move(
     """
     contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
     before = Status(contribution.status)
-    table = lifecycle.TRANSITIONS if only_from in {None, before} else {}
+    table = moves if only_from in {None, before} else {}
     name = verb(table, before, target, subject=contribution)
     contribution.status, contribution.status_since = target, now
     for field, value in changes.items():
@@ -198,12 +199,39 @@ def withdraw(contribution: Contribution, *, by: User, reason: str, now: datetime
     return contribution
 
 
+@transaction.atomic
+def remove(contribution_id: int, *, by: User, now: datetime) -> Contribution:
+    """Take an isolated contribution out of use for good, and have its files deleted; called by incidents.py."""
+    reason = "Its files are deleted after an incident: they held, or may have held, what the agreement forbids to send."
+    return _move(
+        contribution_id,
+        Status.WITHDRAWN,
+        moves=lifecycle.REMOVALS,
+        by=by,
+        now=now,
+        reason=reason,
+        deletion_asked_at=now,
+    )
+
+
+def _require_free(contribution_id: int) -> None:
+    """Lock it against an isolation, and raise Isolated where there is one."""
+    isolation.require_none(Contribution.objects.select_for_update().get(pk=contribution_id))
+
+
 # For workers
 
 
 @transaction.atomic
 def begin_validation(contribution_id: int, *, now: datetime) -> Contribution:
-    """Take a submitted contribution for checking. Raises TransitionNotAllowed: withdrawn, or another worker has it."""
+    """
+    Take a submitted contribution for checking.
+
+    Raises:
+        TransitionNotAllowed: withdrawn, or another worker has it.
+        Isolated: nobody reads its files now.
+    """
+    _require_free(contribution_id)
     return _move(contribution_id, Status.VALIDATING, by=None, now=now)
 
 
@@ -265,6 +293,7 @@ def reopen(contribution_id: int, *, reason: str, by: User, now: datetime) -> Con
 
     Raises:
         CannotReopen: the board rejected it, it stands otherwise, or a correction of it has been begun.
+        Isolated: no worker may read its files.
         Duplicate: the same files have come in another contribution since.
     """
     contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
@@ -272,6 +301,7 @@ def reopen(contribution_id: int, *, reason: str, by: User, now: datetime) -> Con
         raise CannotReopen(f"{contribution} was not rejected by its checks, so they are not made again.")
     if contribution.deletion_asked_at is not None or contribution.deletion_began_at is not None:
         raise CannotReopen(f"The institution had the files of {contribution} deleted. It can send them again.")
+    isolation.require_none(contribution)
     standing = Contribution.objects.exclude(status=Status.WITHDRAWN)
     if (successor := standing.filter(supersedes=contribution).first()) is not None:
         raise CannotReopen(f"{successor} has taken its place already.", next_url=successor.get_absolute_url())
@@ -297,7 +327,8 @@ def reopen(contribution_id: int, *, reason: str, by: User, now: datetime) -> Con
 
 @transaction.atomic
 def approve(contribution_id: int, *, by: User | None, now: datetime) -> Contribution:
-    """Approve, as the board decided."""
+    """Approve, as the board decided. Raises Isolated."""
+    _require_free(contribution_id)
     contribution = _move(contribution_id, Status.APPROVED, by=by, now=now, decided_at=now)
     _tell(contribution, "was approved", "The board approved it. It may now enter corpora; where it does is shown here:")
     return contribution

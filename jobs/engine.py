@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 
+from contributions.isolation import Isolated
 from jobs import logs, meter, services, workers
 from jobs.kit.errors import is_out_of_memory
 from jobs.lifecycle import ACTIVE, Code, Status
@@ -195,7 +196,7 @@ def settle(attempt: Attempt, exc: Exception) -> None:
         match exc:
             case InputRefused():
                 services.move(run, Status.FAILED_INPUT, now=now, code=Code.REFUSED, error=str(exc))
-            case TransitionNotAllowed():  # its subject was withdrawn meanwhile
+            case TransitionNotAllowed() | Isolated():  # its subject was withdrawn or isolated meanwhile
                 services.move(run, Status.CANCELLED, now=now, code=Code.SUBJECT_GONE, error=str(exc))
             case GaveWay():
                 services.give_back(run, note=str(exc), code=Code.GAVE_WAY, now=now, at_once=True)

@@ -4,9 +4,9 @@ from typing import Any
 
 from django import forms
 
+from contributions import isolation
 from contributions.corpora.models import DataSet
 from contributions.kinds import OPEN
-from contributions.lifecycle import Status
 from contributions.models import Contribution
 from jobs.models import Run, Worker
 from portal.institutions.models import Institution
@@ -110,7 +110,7 @@ class PretrainForm(forms.Form):
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        approved = Contribution.objects.filter(status=Status.APPROVED, kind__in=OPEN)
+        approved = isolation.usable().filter(kind__in=OPEN)
         self.fields["generators"].queryset = approved.select_related("institution")  # type: ignore[attr-defined]
         if not approved.exists():
             self.fields["generators"].help_text = "The board has approved no generator and no synthetic images yet."

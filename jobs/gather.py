@@ -4,9 +4,8 @@ import json
 import secrets
 from pathlib import Path
 
-from contributions import attestations
+from contributions import attestations, isolation
 from contributions.lifecycle import LIVE
-from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution, ContributionFile, Evidence
 from contributions.reports import accepted_layers
 from jobs import cache
@@ -38,7 +37,7 @@ def generators(contribution: Contribution, scratch: Path) -> Path:
         contribution__kind=Contribution.Kind.WEIGHTS,
         contribution__institution=contribution.institution,
         contribution__base_model=contribution.base_model,
-    )
+    ).exclude(contribution__in=isolation.isolated())
     likely = [*held.filter(sha256=_said_generator(contribution)), *held.order_by("-pk")[:MOST_GENERATORS]]
     for file in {file.sha256: file for file in likely}.values():
         (folder / f"{file.sha256}.safetensors").hardlink_to(cache.fetch(file.storage_key, file.sha256))
@@ -61,7 +60,7 @@ def _others(contribution: Contribution, scratch: Path) -> Path:
     kept = Evidence.objects.filter(
         name=FEATURES,
         contribution__base_model=contribution.base_model,
-        contribution__status=ContributionStatus.APPROVED,
+        contribution__in=isolation.usable(),
     ).exclude(contribution__institution=contribution.institution)
     newest = {row.contribution_id: row for row in kept.select_related("contribution").order_by("pk")}
     for row in list(newest.values())[-MOST_OTHERS:]:

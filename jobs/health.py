@@ -10,7 +10,7 @@ from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from contributions import deletion, holds, uploads
+from contributions import deletion, holds, incidents, uploads
 from jobs import estimates, fixity, workers
 from jobs.lifecycle import ACTIVE, Status
 from jobs.models import Beat, Run, Worker
@@ -249,6 +249,16 @@ def _kept(*, now: datetime) -> Iterator[Finding]:
             % {"contribution": hold.contribution, "day": f"{hold.placed_at:%d %b %Y}"},
             _("Ask whether they are still needed, and release them if they are not."),
             hold.contribution.get_absolute_url(),
+        )
+    late_for = {"placed_at__lt": now - incidents.LOOK_AGAIN_AFTER, "deletion_ordered_at": None}
+    for row in incidents.current().filter(**late_for):
+        yield Finding(
+            "isolation_is_old",
+            "warn",
+            _("%(contribution)s has been isolated since %(day)s.")
+            % {"contribution": row.contribution, "day": f"{row.placed_at:%d %b %Y}"},
+            _("Have its files deleted once the incident is reported, or lift the isolation if it was a mistake."),
+            row.contribution.get_absolute_url(),
         )
 
 

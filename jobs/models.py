@@ -7,6 +7,7 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
+from contributions import isolation
 from contributions.models import Contribution
 from jobs.lifecycle import LIVE, Code, Status
 from portal.accounts import services as accounts
@@ -54,10 +55,10 @@ class Worker(models.Model):
 
 class RunQuerySet(models.QuerySet["Run"]):
     def visible_to(self, user: User) -> "RunQuerySet":
-        """Operators and auditors see every run; others the runs on contributions that they see."""
+        """Operators and auditors see every run; others those on contributions that they see and none isolated."""
         if accounts.is_auditor(user):
             return self.all()
-        mine = Contribution.objects.visible_to(user).values("pk")
+        mine = Contribution.objects.visible_to(user).exclude(pk__in=isolation.isolated()).values("pk")
         return self.filter(kind=Run.Kind.VALIDATE, subject_id__in=mine)
 
 

@@ -4,7 +4,7 @@ import logging
 
 from celery import shared_task
 
-from contributions import deletion, uploads
+from contributions import deletion, isolation, uploads
 from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution
 from governance.board import services as board
@@ -42,7 +42,7 @@ def execute_run(*, run_id: int) -> None:
 def validate_contribution(*, contribution_id: int) -> None:
     """Queue the checks of a submitted contribution. Safe to deliver twice."""
     contribution = Contribution.objects.select_related("institution", "programme", "base_model").get(pk=contribution_id)
-    if contribution.status == ContributionStatus.SUBMITTED:
+    if contribution.status == ContributionStatus.SUBMITTED and isolation.current(contribution) is None:
         queue_check(contribution)
 
 
@@ -129,4 +129,5 @@ def _unchecked() -> list[int]:
     """Return the contributions that wait for checks and that no live run holds; after a fault a person decides."""
     held = Run.objects.filter(kind=Run.Kind.VALIDATE, status__in=[*LIVE, *PARKED]).values("subject_id")
     due = Contribution.objects.filter(status=ContributionStatus.SUBMITTED).exclude(pk__in=held)
+    due = due.exclude(pk__in=isolation.isolated())
     return list(due.values_list("pk", flat=True))

@@ -202,7 +202,7 @@ def status(request: SignedInRequest, pk: int) -> HttpResponse:
 def of_contribution(request: SignedInRequest, pk: int) -> HttpResponse:
     """Answer the fragment of the newest check run of a contribution."""
     contribution = get_object_or_404(Contribution.objects.visible_to(request.user), pk=pk)
-    run = Run.objects.filter(kind=Run.Kind.VALIDATE, subject_id=contribution.pk).first()
+    run = Run.objects.visible_to(request.user).filter(kind=Run.Kind.VALIDATE, subject_id=contribution.pk).first()
     refresh_url = reverse("jobs:of_contribution", args=[contribution.pk])
     if run is None:
         context = {"contribution": contribution, "refresh_url": refresh_url, "is_live": contribution.status in WAITING}

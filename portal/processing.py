@@ -65,6 +65,11 @@ ACTIVITIES: dict[str, Activity] = {
         LEGAL, "The operators who place and release a hold, and whoever its reason names",
         "The institution's people, operators, auditors", "For as long as the contribution is on record.",
     ),
+    "incidents": Activity(
+        "Isolated contributions", "Keeping apart, reporting and deleting what should not have been sent.",
+        LEGAL, "The operators who isolate a contribution, and whoever its reason or the names of its files name",
+        "The institution's people, operators, auditors", "For as long as the contribution is on record.",
+    ),
     "board": Activity(
         "Decisions of the board", "Deciding by members without a conflict of interest, on the record.",
         INTEREST.format("decisions that others can verify"),
@@ -122,6 +127,7 @@ PERSONAL: dict[str, tuple[str, str]] = {
     "agreements.Signature": ("agreements", "signer printed_name authority authentication ip_address user_agent"),
     "contributions.Contribution": ("contributions", "training_card created_by submitted_by reason"),
     "contributions.Hold": ("holds", "reason placed_by release_reason released_by"),
+    "contributions.Isolation": ("incidents", "reason file_names placed_by lift_reason lifted_by deletion_ordered_by"),
     "contributions.Attestation": ("contributions", "added_by"),
     "contributions.Contributor": ("contributions", "person roles"),
     "board.BallotRule": ("board", "set_by"),

@@ -5,7 +5,8 @@ import re
 from rest_framework.permissions import SAFE_METHODS
 
 WIDTH = ["read", "contribute", "manage"]  # each may what those before it may
-CONTRIBUTING = re.compile(r"/api/v1/(contributions(?!/\d+/holds)|device|models/[^/]+/accept)(/|$)")  # what the kit does
+# What the kit does.
+CONTRIBUTING = re.compile(r"/api/v1/(contributions(?!/\d+/(holds|isolations))|device|models/[^/]+/accept)(/|$)")
 
 
 def scope_of(path: str, method: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import transaction
 
-from contributions import reports
+from contributions import isolation, reports
 from contributions.corpora.models import Corpus, CorpusPart, DataSet
 from contributions.lifecycle import Status
 from contributions.models import Contribution
@@ -99,6 +99,7 @@ def add_generator(
     contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
     if contribution.status != Status.APPROVED:
         raise NotApproved(f"{contribution} is {contribution.get_status_display().lower()}; the board must approve it.")
+    isolation.require_none(contribution)
     if contribution.kind == Contribution.Kind.SYNTHETIC:
         image_count = min(image_count, reports.image_count(contribution))
     is_first = not contribution.corpus_parts.exists()  # the contribution is locked, so nobody adds it meanwhile
@@ -140,9 +141,9 @@ def manifest(corpus: Corpus) -> str:
 
 @transaction.atomic
 def freeze(corpus: Corpus, *, by: User | None, now: datetime) -> Corpus:
-    """Freeze the mixture; contributions withdrawn meanwhile leave it."""
+    """Freeze the mixture; contributions withdrawn or isolated meanwhile leave it."""
     corpus = _open_corpus(corpus)
-    gone = corpus.parts.filter(contribution__isnull=False).exclude(contribution__status=Status.APPROVED)
+    gone = corpus.parts.filter(contribution__isnull=False).exclude(contribution__in=isolation.usable())
     left = list(gone.select_related("contribution", "corpus"))
     for part in left:
         assert part.contribution is not None  # as filtered
@@ -156,7 +157,7 @@ def freeze(corpus: Corpus, *, by: User | None, now: datetime) -> Corpus:
 
 
 def require_approved(corpus: Corpus) -> None:
-    """Raise NotApproved where a contribution left the consortium after the freeze: it enters no further training."""
+    """Raise NotApproved where a contribution left the consortium after the freeze, Isolated where one is isolated."""
     gone = corpus.parts.filter(contribution__isnull=False).exclude(contribution__status=Status.APPROVED)
     if names := [str(part.contribution) for part in gone.select_related("contribution")]:
         verb = "is" if len(names) == 1 else "are"
@@ -164,6 +165,8 @@ def require_approved(corpus: Corpus) -> None:
             f"{', '.join(names)}, of which {corpus} holds images, {verb} not approved any more, and so in no further "
             "training. Compose a corpus without what was withdrawn, and train on that."
         )
+    for part in corpus.parts.filter(contribution__in=isolation.isolated()).select_related("contribution"):
+        isolation.require_none(part.contribution)  # type: ignore[arg-type]
 
 
 def credits_of(corpus: Corpus) -> list[str]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from django.db import transaction
 
 from governance.board import conflicts, reviews
-from governance.board.closing import close_if_settled, is_moot
+from governance.board.closing import close_if_settled, is_moot, require_moving
 from governance.board.conflicts import require_declared, require_voter, sync_recusals
 from governance.board.counting import institution_of
 from governance.board.errors import VoteRefused
@@ -50,6 +50,7 @@ def _require_open(motion: Motion, *, now: datetime) -> None:
         raise VoteRefused(f"The ballot on {motion} is closed, or not open yet.")
     if is_moot(motion):
         raise VoteRefused(f"{motion} has become moot: its subject was taken back, returned or sent anew. Do not vote.")
+    require_moving(motion)
 
 
 def _said(motion: Motion, choice: str, reason: str, conditions: Sequence[str]) -> tuple[str, str, list[str]]:

@@ -3,8 +3,9 @@
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Max, Q, QuerySet
 
+from contributions import isolation
 from governance.board import conditions
 from governance.board.conflicts import sync_recusals
 from governance.board.counting import chairs, count, electorate
@@ -32,6 +33,8 @@ REMIND_BEFORE = (timedelta(days=3), timedelta(days=1))
 
 def close_if_settled(motion: Motion, *, now: datetime) -> Motion:
     """Close a locked motion when its outcome is certain, or its time has come; carry out what was decided."""
+    if rests(motion):
+        return motion
     result = count(motion, now=now).result
     if result is Result.CARRIED:
         settle(motion, Status.CARRIED, now=now)
@@ -138,6 +141,7 @@ def decide_tie(motion: Motion, *, choice: str, reason: str, by: User, now: datet
         raise NotAllowed("A tie is decided by the chair, unless recused.")
     if motion.status != Status.TIED:
         raise VoteRefused(f"{motion} is {motion.get_status_display().lower()}: there is no tie to decide.")
+    require_moving(motion)
     if choice not in {"for", "against"} or not reason.strip():
         raise VoteRefused("Say for or against, and why: the reason goes on record.")
     CastingVote.objects.create(motion=motion, chair=by, choice=choice, reason=reason.strip(), cast_at=now)
@@ -202,7 +206,7 @@ def due(*, now: datetime) -> list[int]:
 def close_due(motion_id: int, *, now: datetime) -> None:
     """Close a motion whose time has come; called by the sweep."""
     motion = Motion.objects.select_for_update(of=("self",)).filter(_is_due(now), pk=motion_id).first()
-    if motion is None or is_moot(motion):
+    if motion is None or is_moot(motion) or rests(motion) or _gets_its_time_back(motion, now=now):
         return
     sync_recusals(motion, now=now)  # a merger may have made somebody a party since the ballot was cast
     if motion.status == Status.TIED:
@@ -214,6 +218,7 @@ def close_due(motion_id: int, *, now: datetime) -> None:
 def remind(*, now: datetime) -> None:
     """Remind who has not voted, three days and one day before the ballot closes; each motion once at each."""
     soon = Motion.objects.filter(status=Status.OPEN, closes_at__lte=now + REMIND_BEFORE[0], closes_at__gt=now)
+    soon = soon.exclude(kind=Kind.APPROVE_CONTRIBUTION, contribution__in=isolation.isolated())  # it rests
     keys = {_reminder_key(motion, now): motion for motion in soon.order_by("closes_at")}
     told = notifications.told(keys)
     for key, motion in keys.items():
@@ -246,6 +251,39 @@ def _ask(motion: Motion, *, key: str = "") -> int:
         key=key,
     )
     return people.count()
+
+
+# At rest: nobody sees what a contribution holds while it is isolated, so nobody judges it.
+
+
+def rests(motion: Motion) -> bool:
+    """Test if the contribution that is to be approved is isolated: then nobody votes, and nothing closes."""
+    subject = motion.contribution if motion.kind == Kind.APPROVE_CONTRIBUTION else None
+    return subject is not None and isolation.current(subject) is not None
+
+
+def require_moving(motion: Motion) -> None:
+    """Raise VoteRefused while the motion rests."""
+    if rests(motion):
+        raise VoteRefused(
+            f"{motion.contribution} is isolated because of what it may hold, so {motion} rests. It goes on when that "
+            "is lifted, and is taken back when the files are deleted."
+        )
+
+
+def _gets_its_time_back(motion: Motion, *, now: datetime) -> bool:
+    """Keep a ballot that rested open for a week after that, as one without a quorum; test if that was due."""
+    assert motion.closes_at is not None  # it is due
+    if motion.kind != Kind.APPROVE_CONTRIBUTION or motion.contribution is None:
+        return False
+    ended = motion.contribution.isolations.aggregate(last=Max("lifted_at"))["last"]
+    if ended is None or ended + EXTENSION <= motion.closes_at:
+        return False
+    motion.closes_at = ended + EXTENSION
+    motion.save(update_fields=["closes_at"])
+    audit.record("motion.extended", motion, by=None, closes_at=motion.closes_at.isoformat())
+    announce(f"motion-{motion.pk}")
+    return True
 
 
 # Moot: an open motion that asks what nobody has to answer any more.

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
-from governance.board.closing import is_secretary, return_for_changes
+from governance.board.closing import is_secretary, require_moving, return_for_changes
 from governance.board.conflicts import require_declared, require_voter, sync_recusals
 from governance.board.counting import electorate
 from governance.board.errors import NotPossibleNow, VoteRefused
@@ -136,6 +136,7 @@ def submit(
     review = motion.reviews.current().filter(reviewer=by, submitted_at__isnull=True).first()
     if review is None or motion.status != Status.REVIEWING:
         raise NotPossibleNow("There is no review of yours that waits.")
+    require_moving(motion)
     _require_complete(answers, recommendation, note)
     review.answers, review.recommendation, review.note = answers, recommendation, note.strip()
     review.submitted_at = now

@@ -19,6 +19,7 @@ TABLES: dict[str, Mapping[tuple[Any, Any], str]] = {
     "Institution": institutions.TRANSITIONS,
     "Agreement": agreements.TRANSITIONS,
     "Contribution": contributions.TRANSITIONS,
+    "Contribution, after an incident": contributions.REMOVALS,
     "Motion": board.TRANSITIONS,
     "Release": releases.TRANSITIONS,
     "Run": jobs.TRANSITIONS,
