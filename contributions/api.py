@@ -8,7 +8,7 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from contributions import attestations, deletion, holds, services
+from contributions import attestations, deletion, holds, incidents, services
 from contributions.models import Attestation, Contribution, ContributionFile
 from contributions.serializers import (
     AnnouncementSerializer,
@@ -17,6 +17,7 @@ from contributions.serializers import (
     ContributionSerializer,
     ContributionSummarySerializer,
     DraftSerializer,
+    IsolateSerializer,
     PartsSerializer,
     ReasonSerializer,
     SignedPartsSerializer,
@@ -169,6 +170,63 @@ def release(request: Request, pk: int, hold_pk: int) -> Response:
 
 @operation(
     "POST",
+    "isolate_contribution",
+    "Isolate a contribution that may hold what must not be sent, with what was found. For operators.",
+    group=GROUP,
+    takes=IsolateSerializer,
+    answers=ContributionSerializer,
+)
+@api_view(["POST"])
+def isolate(request: Request, pk: int) -> Response:
+    """Isolate a contribution."""
+    row, by = _contribution(request, pk), person_of(request)
+    incidents.require_may_act(by, row)
+    given = valid(IsolateSerializer(data=request.data))
+    concerned = list(row.files.filter(pk__in=given["files"]))
+    if len(concerned) != len(set(given["files"])):
+        raise Http404
+    incidents.isolate(row, reason=given["reason"], files=concerned, by=by, now=timezone.now())
+    return _answer(_contribution(request, pk), request)
+
+
+@operation(
+    "POST",
+    "lift_contribution_isolation",
+    "Lift an isolation that was a mistake, with a reason. For operators.",
+    group=GROUP,
+    takes=ReasonSerializer,
+    answers=ContributionSerializer,
+)
+@api_view(["POST"])
+def lift(request: Request, pk: int, isolation_pk: int) -> Response:
+    """Lift an isolation."""
+    row, by = _contribution(request, pk), person_of(request)
+    incidents.require_may_act(by, row)
+    standing = get_object_or_404(row.isolations, pk=isolation_pk)
+    incidents.lift(standing, **valid(ReasonSerializer(data=request.data)), by=by, now=timezone.now())
+    return _answer(row, request)
+
+
+@operation(
+    "POST",
+    "delete_isolated_contribution_files",
+    "Have the files of an isolated contribution deleted after the incident. It cannot be undone.",
+    group=GROUP,
+    answers=ContributionSerializer,
+    description="For operators and the institution's stewards, once both have what they need to report it. What was in "
+    "use is taken out of it.",
+)
+@api_view(["POST"])
+def delete_isolated_files(request: Request, pk: int, isolation_pk: int) -> Response:
+    """Have the files of an isolated contribution deleted."""
+    row, by = _contribution(request, pk), person_of(request)
+    incidents.require_may_delete(by, row)
+    incidents.delete_files(get_object_or_404(row.isolations, pk=isolation_pk), by=by, now=timezone.now())
+    return _answer(_contribution(request, pk), request)
+
+
+@operation(
+    "POST",
     "replace_contribution",
     "Begin the corrected contribution of a rejected or withdrawn one.",
     group=GROUP,
@@ -268,6 +326,13 @@ urlpatterns = [
     path("contributions/<int:pk>/withdraw", withdraw, name="contribution_withdraw"),
     path("contributions/<int:pk>/holds", hold, name="contribution_hold"),
     path("contributions/<int:pk>/holds/<int:hold_pk>/release", release, name="contribution_release"),
+    path("contributions/<int:pk>/isolations", isolate, name="contribution_isolate"),
+    path("contributions/<int:pk>/isolations/<int:isolation_pk>/lift", lift, name="contribution_lift"),
+    path(
+        "contributions/<int:pk>/isolations/<int:isolation_pk>/delete-files",
+        delete_isolated_files,
+        name="contribution_delete_isolated_files",
+    ),
     path("contributions/<int:pk>/delete-files", delete_files, name="contribution_delete_files"),
     path("contributions/<int:pk>/replace", replace, name="contribution_replace"),
     path("contributions/<int:pk>/attestations/<slug:kind>", attest, name="contribution_attestation"),

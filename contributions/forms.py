@@ -5,9 +5,9 @@ from typing import Any, cast
 
 from django import forms
 
-from contributions import attestations, cards, credits, kinds
+from contributions import attestations, cards, credits, incidents, kinds
 from contributions.credit_models import CreditRole
-from contributions.models import Contribution
+from contributions.models import Contribution, ContributionFile
 from contributions.rules import institutions_to_act_for
 from portal.accounts.models import User
 from portal.programmes.models import BaseModel, Programme
@@ -74,6 +74,34 @@ class ReleaseForm(forms.Form):
     reason = forms.CharField(
         max_length=2000,
         label="Why are the files needed no longer?",
+        help_text="The institution is told, and it stays on record.",
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+
+
+class IsolateForm(forms.Form):
+    """What was found, and where."""
+
+    reason = forms.CharField(
+        max_length=2000,
+        label="What was found?",
+        help_text="What the files hold that may not be sent, without repeating it. The institution's people read it; "
+        "the board does not, and it is in no mail.",
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+    concerned = forms.ModelMultipleChoiceField(
+        ContributionFile.objects.none(), label="In which files?", widget=forms.CheckboxSelectMultiple
+    )
+
+    def __init__(self, *args: Any, contribution: Contribution, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        cast(forms.ModelChoiceField, self.fields["concerned"]).queryset = incidents.present(contribution)
+
+
+class LiftForm(forms.Form):
+    reason = forms.CharField(
+        max_length=2000,
+        label="Why was it a mistake?",
         help_text="The institution is told, and it stays on record.",
         widget=forms.Textarea(attrs={"rows": 3}),
     )

@@ -1,5 +1,7 @@
 """Pages for operators: hold the files of a contribution back from deletion, and release them."""
 
+from typing import Any
+
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -51,3 +53,16 @@ def release(request: SignedInRequest, pk: int, hold_pk: int) -> HttpResponse:
         "is_due": due_at is not None and due_at <= timezone.now(),
     }
     return render(request, "contributions/contribution_release.html", context)
+
+
+def of_page(request: SignedInRequest, contribution: Contribution) -> dict[str, Any]:
+    """Return what holds the files back, what did before, and what the reader may do and read of it."""
+    may_act, hold = holds.may_act(request.user, contribution), deletion.current_hold(contribution)
+    may_read = holds.may_read(request.user, contribution)
+    return {
+        "hold": hold,
+        "may_read_hold": may_read,
+        "may_hold": may_act and holds.may_place(contribution),
+        "may_release": may_act and hold is not None,
+        "past_holds": contribution.holds.exclude(released_at=None) if may_read else [],
+    }

@@ -8,8 +8,8 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from contributions import actions, deletion, holds, services
-from contributions.models import CheckResult, Contribution, ContributionFile, Hold
+from contributions import actions, deletion, holds, incidents, isolation, services
+from contributions.models import CheckResult, Contribution, ContributionFile, Hold, Isolation
 from portal.institutions import services as institutions
 from portal.institutions.models import Institution
 from portal.openapi import ActionSerializer
@@ -82,6 +82,14 @@ class ReasonSerializer(serializers.Serializer):
     reason = serializers.CharField(max_length=2000, help_text="One sentence; it stays on record.")
 
 
+class IsolateSerializer(ReasonSerializer):
+    """What POST /contributions/<id>/isolations takes."""
+
+    files = serializers.ListField(
+        child=serializers.IntegerField(), allow_empty=False, max_length=10_000, help_text="The ids of those concerned."
+    )
+
+
 class SignedPartSerializer(serializers.Serializer):
     """Where to PUT one part, and with which headers, within the time given."""
 
@@ -132,6 +140,26 @@ class HoldSerializer(serializers.ModelSerializer):
         return hold.reason if holds.may_read(self.context["request"].user, hold.contribution) else None
 
 
+class IsolationSerializer(serializers.ModelSerializer):
+    """Since when it is isolated, and what was found in which files: null for who may not read it."""
+
+    reason = serializers.SerializerMethodField()
+    file_names = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Isolation
+        fields = ["id", "placed_at", "reason", "file_names", "deletion_ordered_at"]
+
+    def get_reason(self, row: Isolation) -> str | None:
+        return row.reason if self._may_read(row) else None
+
+    def get_file_names(self, row: Isolation) -> list[str] | None:
+        return row.file_names if self._may_read(row) else None
+
+    def _may_read(self, row: Isolation) -> bool:
+        return holds.may_read(self.context["request"].user, row.contribution)
+
+
 class ContributionSummarySerializer(serializers.ModelSerializer):
     """A contribution in a list."""
 
@@ -150,23 +178,28 @@ class ContributionSummarySerializer(serializers.ModelSerializer):
 class ContributionSerializer(ContributionSummarySerializer):
     """A contribution whole, with the results of the newest checks and what the person may do."""
 
-    files = FileSerializer(many=True, read_only=True)
+    files = serializers.SerializerMethodField(help_text="Empty, while it is isolated, for who may not read why.")
     attestations: serializers.SlugRelatedField = serializers.SlugRelatedField(
         "kind", many=True, read_only=True, help_text="Kinds of signed statements that are here."
     )
-    checks = serializers.SerializerMethodField(help_text="Results of the newest checks.")
+    checks = serializers.SerializerMethodField(help_text="Results of the newest checks; none while it is isolated.")
     deletion_due_at = serializers.SerializerMethodField(
         help_text="From when on its files are deleted, unless they are held back; null where nothing says so."
     )
     hold = serializers.SerializerMethodField(help_text="What holds its files back from deletion, or null.")
+    isolation = serializers.SerializerMethodField(help_text="Why nothing uses it or shows what is in it, or null.")
     available_actions = serializers.SerializerMethodField()
 
     class Meta(ContributionSummarySerializer.Meta):
         fields = [
             *ContributionSummarySerializer.Meta.fields,
             "training_card", "manifest_sha256", "reason", "files", "attestations",
-            "checks", "deletion_due_at", "hold", "available_actions",
+            "checks", "deletion_due_at", "hold", "isolation", "available_actions",
         ]  # fmt: skip
+
+    @extend_schema_field(FileSerializer(many=True))
+    def get_files(self, contribution: Contribution) -> Any:
+        return FileSerializer(incidents.shown_files(contribution, self.context["request"].user), many=True).data
 
     @extend_schema_field(CheckResultSerializer(many=True))
     def get_checks(self, contribution: Contribution) -> Any:
@@ -180,6 +213,11 @@ class ContributionSerializer(ContributionSummarySerializer):
     def get_hold(self, contribution: Contribution) -> Any:
         hold = deletion.current_hold(contribution)
         return HoldSerializer(hold, context=self.context).data if hold else None
+
+    @extend_schema_field(IsolationSerializer(allow_null=True))
+    def get_isolation(self, contribution: Contribution) -> Any:
+        row = isolation.current(contribution)
+        return IsolationSerializer(row, context=self.context).data if row else None
 
     @extend_schema_field(ActionSerializer(many=True))
     def get_available_actions(self, contribution: Contribution) -> Any:

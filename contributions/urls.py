@@ -1,6 +1,6 @@
 from django.urls import path
 
-from contributions import credit_views, hold_views, views
+from contributions import credit_views, hold_views, incident_views, views
 
 app_name = "contributions"
 urlpatterns = [
@@ -22,6 +22,9 @@ urlpatterns = [
     path("<int:pk>/delete-files/", views.delete_files, name="delete_files"),
     path("<int:pk>/hold/", hold_views.place, name="hold"),
     path("<int:pk>/holds/<int:hold_pk>/release/", hold_views.release, name="release"),
+    path("<int:pk>/isolate/", incident_views.isolate, name="isolate"),
+    path("<int:pk>/isolations/<int:isolation_pk>/lift/", incident_views.lift, name="lift"),
+    path("<int:pk>/isolations/<int:isolation_pk>/delete-files/", incident_views.delete_files, name="incident_delete"),
     path("<int:pk>/replace/", views.replace, name="replace"),
     path("<int:pk>/evidence/<int:evidence_pk>/", views.evidence, name="evidence"),
 ]

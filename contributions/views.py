@@ -10,7 +10,20 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET, require_POST
 
-from contributions import attestations, cards, credits, deletion, holds, kinds, services, uploads, versions
+from contributions import (
+    attestations,
+    cards,
+    credits,
+    deletion,
+    hold_views,
+    incident_views,
+    incidents,
+    isolation,
+    kinds,
+    services,
+    uploads,
+    versions,
+)
 from contributions.forms import (
     AttestationForm,
     CardFileForm,
@@ -20,7 +33,7 @@ from contributions.forms import (
     NewForm,
     WithdrawForm,
 )
-from contributions.lifecycle import Status
+from contributions.lifecycle import LIVE, Status
 from contributions.models import Contribution
 from contributions.readiness import may_contribute
 from contributions.reports import report_of
@@ -250,8 +263,10 @@ def _review(
 
 def _live(contribution: Contribution) -> dict[str, Any]:
     """Return what the part of the page that follows the checks shows."""
-    report = report_of(contribution)
+    report, isolated = report_of(contribution), isolation.current(contribution)
     who, next_step = WHEREABOUTS[Status(contribution.status)]
+    if isolated and contribution.status in LIVE:
+        who, next_step = "The consortium", "It is isolated: nothing goes on until that is lifted or its files go."
     ours = who == "Your institution"
     acting, moved = institutions.acting_for(contribution.institution), moved_to(contribution)
     return {
@@ -260,9 +275,10 @@ def _live(contribution: Contribution) -> dict[str, Any]:
         "who": acting.name if ours else who,
         "next_step": f"Begin anew for {moved}, or withdraw it." if moved else next_step,
         "moved_to": moved,
-        "is_busy": contribution.status in {Status.SUBMITTED, Status.VALIDATING},
+        "is_busy": contribution.status in {Status.SUBMITTED, Status.VALIDATING} and not isolated,
         "is_final": contribution.status in {Status.REJECTED, Status.WITHDRAWN},
-        "seen": f"{contribution.status}-{report.version}",
+        "isolation": isolated,
+        "seen": f"{contribution.status}-{report.version}-{isolated and isolated.pk}",
     }
 
 
@@ -272,16 +288,17 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
     contribution = _contribution(request, pk)
     context = {
         **_live(contribution),
-        "files": contribution.files.all(),
+        "files": incidents.shown_files(contribution, request.user),
         "kind": kinds.of(contribution.kind),
         "card": cards.read_back(contribution.training_card),
         "actions": services.available_actions(contribution, request.user),
         "obstacles": _obstacles(contribution),
         "outlook": deletion.outlook(contribution, now=timezone.now()),
-        **_holds(request, contribution),
+        **hold_views.of_page(request, contribution),
+        **incident_views.of_page(request, contribution),
         "successor": Contribution.objects.filter(supersedes=contribution).first(),
         **versions.use_of(contribution, request.user),
-        "changes": versions.changes(contribution.supersedes, contribution) if contribution.supersedes else [],
+        "changes": _changes(contribution),
         **_credit(request, contribution),
         "timeline": versions.history(contribution),
     }
@@ -294,17 +311,12 @@ def _obstacles(contribution: Contribution) -> list[DomainError]:
     return services.obstacles(contribution) if is_sendable else []
 
 
-def _holds(request: SignedInRequest, contribution: Contribution) -> dict[str, Any]:
-    """Return what holds the files back, what did before, and what the reader may do and read of it."""
-    may_act, hold = holds.may_act(request.user, contribution), deletion.current_hold(contribution)
-    may_read = holds.may_read(request.user, contribution)
-    return {
-        "hold": hold,
-        "may_read_hold": may_read,
-        "may_hold": may_act and holds.may_place(contribution),
-        "may_release": may_act and hold is not None,
-        "past_holds": contribution.holds.exclude(released_at=None) if may_read else [],
-    }
+def _changes(contribution: Contribution) -> list[versions.Change]:
+    """Return what a correction changed; nothing of what is isolated is shown."""
+    before = contribution.supersedes
+    if before is None or isolation.current(before) or isolation.current(contribution):
+        return []
+    return versions.changes(before, contribution)
 
 
 def _credit(request: SignedInRequest, contribution: Contribution) -> dict[str, Any]:
@@ -341,7 +353,9 @@ def status(request: SignedInRequest, pk: int) -> HttpResponse:
 @require_GET
 def evidence(request: SignedInRequest, pk: int, evidence_pk: int) -> HttpResponse:
     """Show a picture that a check made of a contribution's samples. Nothing else is served from here."""
-    row = get_object_or_404(_contribution(request, pk).evidence_files, pk=evidence_pk)
+    contribution = _contribution(request, pk)
+    row = get_object_or_404(contribution.evidence_files, pk=evidence_pk)
+    isolation.require_none(contribution)
     if not row.name.endswith(".png"):
         raise Http404
     response = HttpResponse(storage.get(storage.VAULT, row.storage_key), content_type="image/png")

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from contributions import holds, uploads
+from contributions import holds, incidents, uploads
 from jobs import fixity, leftovers
 from jobs.lifecycle import LIVE
 from jobs.models import Inspection, Run
@@ -48,6 +48,7 @@ def show(request: SignedInRequest) -> HttpResponse:
         "removable": sum(row["count"] - row["removed"] for row in left if row["is_removable"]),
         "rooms": uploads.rooms(),
         "holds": holds.current(),
+        "isolations": incidents.current(),
         "may_act": accounts.has_role(request.user, "operator"),
     }
     return render(request, "jobs/_storage.html" if request.htmx else "jobs/storage.html", context)

@@ -141,16 +141,17 @@ def _forms(request: SignedInRequest, motion: Motion) -> dict[str, Any]:
     """Return the forms that the person may fill in now."""
     user = request.user
     votes_here = services.can_vote(user, motion)
+    goes_on = votes_here and not services.rests(motion)
     mine = motion.votes.filter(voter=user).order_by("-number")
-    review = motion.reviews.waiting().filter(reviewer=user).first() if votes_here else None
+    review = motion.reviews.waiting().filter(reviewer=user).first() if goes_on else None
     is_chair = motion.status == Status.TIED and services.chairs(motion).filter(pk=user.pk).exists()
     return {
         "my_vote": mine.first(),
         "my_older_votes": mine[1:],
-        "may_vote": motion.status == Status.OPEN and votes_here,
+        "may_vote": motion.status == Status.OPEN and goes_on,
         "may_step_aside": motion.status in {Status.REVIEWING, Status.OPEN} and votes_here,
         "my_review": review,
-        "may_decide_tie": is_chair and votes_here,
+        "may_decide_tie": is_chair and goes_on,
         "may_assign": motion.status == Status.REVIEWING and services.is_secretary(user, motion),
         "may_return": _may_return(user, motion),
         "vote_form": _own("vote", VoteForm, request=request, motion=motion),

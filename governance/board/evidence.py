@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from contributions import cards as training_cards
+from contributions import isolation
 from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution
 from contributions.reports import report_of
@@ -50,13 +51,15 @@ def _contribution(motion: Motion, now: datetime) -> Facts:
     approved = Contribution.objects.filter(status=ContributionStatus.APPROVED, programme=contribution.programme)
     others = approved.exclude(pk=contribution.pk)
     subregion = contribution.institution.subregion
+    isolated = isolation.current(contribution)
     return {
+        "isolation": isolated,
         "place": countries().get(contribution.institution.country),
         "from_region": others.filter(institution__subregion=subregion).count(),
         "region_counts": Counter(others.values_list("institution__subregion", flat=True)),
         "report": report_of(contribution),
         "card": training_cards.read_back(contribution.training_card),
-        "files": contribution.files.all(),
+        "files": [] if isolated else contribution.files.all(),  # a name may tell it
         "agreements": _agreements(contribution, now),
     }
 
