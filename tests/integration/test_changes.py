@@ -211,6 +211,7 @@ def world(worlds, people, clients, institution, sign_in) -> SimpleNamespace:
     found.persona = found.persons.get
     review: Review = motion.reviews.earliest("pk")
     found.draft_site = found.sendable = draft_site.slug
+    found.sent_file = ContributionFile.objects.get(contribution=found.submitted).pk
     found.active = institution.signing_requests.get(status="active").pk
     found.text_sha256 = SigningRequest.objects.get(pk=found.case).text_sha256
     found.investigator = people["investigator"].name

@@ -6,7 +6,7 @@ from datetime import timedelta
 from allauth.usersessions.models import UserSession
 from django.utils import timezone
 
-from contributions import credits, holds
+from contributions import credits, holds, incidents
 from contributions import services as contributions
 from governance.benchmarks import services as benchmarks
 from governance.board import meetings
@@ -98,6 +98,7 @@ def site_objects(institution: Institution) -> dict[str, object]:
     file = factories.upload(draft, b"more bytes %d" % number)
     submitted = factories.submitted_contribution(institution, b"third bytes %d" % number)
     tasks.validate_contribution(contribution_id=submitted.pk)
+    isolated = factories.submitted_contribution(institution, b"fourth bytes %d" % number)
     invitation, secret = memberships.invite(
         institution, email=f"new-{number}@example.org", role=Role.MEMBER, by=steward, now=now
     )
@@ -130,6 +131,10 @@ def site_objects(institution: Institution) -> dict[str, object]:
         "worker": factories.worker(f"gpu@{institution.slug}/1").pk,
         "submitted": submitted.pk,
         "hold": holds.place(submitted, reason="A court asked.", by=operator, now=now).pk,
+        "isolated": isolated.pk,
+        "isolation": incidents.isolate(
+            isolated, reason="A name was found.", files=list(isolated.files.all()), by=operator, now=now
+        ).pk,
         "secret": secret,
         "invitation": invitation.pk,
         "membership": Membership.objects.get(user=member, institution=institution).pk,
