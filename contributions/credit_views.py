@@ -1,5 +1,7 @@
 """The list of who did what: a steward names, each person confirms."""
 
+from typing import Any
+
 from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import HttpResponse
@@ -20,6 +22,26 @@ from portal.errors import DomainError, tell
 def _visible(request: SignedInRequest, pk: int) -> Contribution:
     rows = Contribution.objects.visible_to(request.user).select_related("institution")
     return get_object_or_404(rows, pk=pk)
+
+
+def of_page(request: SignedInRequest, contribution: Contribution) -> dict[str, Any]:
+    """Return who is named, with the iDs that they proved, and whom the reader may name."""
+    rows = list(credits.shown(contribution, request.user))
+    proved = orcid.orcids_of([row.person for row in rows])
+    manages = request.user.has_perm("contributions.change_contribution", contribution)
+    is_history = contribution.status in credits.ENDED
+    may_name = manages and not is_history
+    return {
+        "contributors": [(row, *_orcid(proved.get(row.person_id, ""))) for row in rows],
+        "own_line": credits.line_of(contribution, request.user),
+        "credit_is_history": is_history,
+        "contributor_form": ContributorForm(contribution=contribution) if may_name else None,
+    }
+
+
+def _orcid(proved: str) -> tuple[str, str]:
+    """Return an iD and its address; both empty where none is proved."""
+    return proved, orcid.url_of(proved) if proved else ""
 
 
 @require_POST

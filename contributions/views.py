@@ -13,7 +13,7 @@ from django.views.decorators.http import require_GET, require_POST
 from contributions import (
     attestations,
     cards,
-    credits,
+    credit_views,
     deletion,
     hold_views,
     incident_views,
@@ -28,7 +28,6 @@ from contributions.forms import (
     AttestationForm,
     CardFileForm,
     CardForm,
-    ContributorForm,
     DetailsForm,
     NewForm,
     WithdrawForm,
@@ -39,7 +38,6 @@ from contributions.readiness import may_contribute
 from contributions.reports import report_of
 from contributions.rules import institutions_to_act_for, moved_to, require_not_moved, require_steward
 from portal import storage
-from portal.accounts import orcid
 from portal.accounts.requests import SignedInRequest
 from portal.errors import DomainError, note
 from portal.institutions import advice
@@ -299,7 +297,7 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
         "successor": Contribution.objects.filter(supersedes=contribution).first(),
         **versions.use_of(contribution, request.user),
         "changes": _changes(contribution),
-        **_credit(request, contribution),
+        **credit_views.of_page(request, contribution),
         "timeline": versions.history(contribution),
     }
     return render(request, "contributions/contribution_show.html", context)
@@ -317,26 +315,6 @@ def _changes(contribution: Contribution) -> list[versions.Change]:
     if before is None or isolation.current(before) or isolation.current(contribution):
         return []
     return versions.changes(before, contribution)
-
-
-def _credit(request: SignedInRequest, contribution: Contribution) -> dict[str, Any]:
-    """Return who is named, with the iDs that they proved, and whom the reader may name."""
-    rows = list(credits.shown(contribution, request.user))
-    proved = orcid.orcids_of([row.person for row in rows])
-    manages = request.user.has_perm("contributions.change_contribution", contribution)
-    is_history = contribution.status in credits.ENDED
-    may_name = manages and not is_history
-    return {
-        "contributors": [(row, *_orcid(proved.get(row.person_id, ""))) for row in rows],
-        "own_line": credits.line_of(contribution, request.user),
-        "credit_is_history": is_history,
-        "contributor_form": ContributorForm(contribution=contribution) if may_name else None,
-    }
-
-
-def _orcid(proved: str) -> tuple[str, str]:
-    """Return an iD and its address; both empty where none is proved."""
-    return proved, orcid.url_of(proved) if proved else ""
 
 
 @require_GET
