@@ -73,6 +73,9 @@ class Contribution(models.Model):
         blank=True,
         help_text="When its institution, or the consortium after an incident, asked that its files be deleted at once.",
     )
+    stalled_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since when its checks, stopped by a fault, wait for an operator."
+    )
     deletion_began_at = models.DateTimeField(
         null=True,
         blank=True,
@@ -112,6 +115,9 @@ class Contribution(models.Model):
             models.CheckConstraint(
                 condition=Q(deletion_began_at__isnull=True) | Q(status__in=CLOSED),
                 name="contribution_deletion_begins_once_closed",
+            ),
+            models.CheckConstraint(
+                condition=Q(stalled_at__isnull=True) | Q(status="submitted"), name="contribution_stalls_in_the_queue"
             ),
             models.CheckConstraint(
                 condition=Q(kind="images") | Q(base_model__isnull=False), name="contribution_names_its_base"

@@ -65,6 +65,7 @@ __all__ = [
     "replace",
     "requeue",
     "sign_parts",
+    "stall",
     "submit",
     "withdraw",
 ]
@@ -134,10 +135,10 @@ def _move(
     before = Status(contribution.status)
     table = moves if only_from in {None, before} else {}
     name = verb(table, before, target, subject=contribution)
-    contribution.status, contribution.status_since = target, now
+    contribution.status, contribution.status_since, contribution.stalled_at = target, now, None
     for field, value in changes.items():
         setattr(contribution, field, value)
-    contribution.save(update_fields=["status", "status_since", *changes])
+    contribution.save(update_fields=["status", "status_since", "stalled_at", *changes])
     audit.record(name, contribution, by=by, before=before, **(facts or {}))
     announce(f"contribution-{contribution.pk}")
     return contribution
@@ -239,6 +240,19 @@ def begin_validation(contribution_id: int, *, now: datetime) -> Contribution:
 def requeue(contribution_id: int, *, now: datetime) -> Contribution:
     """Give back a contribution whose worker was lost."""
     return _move(contribution_id, Status.SUBMITTED, only_from=Status.VALIDATING, by=None, now=now)
+
+
+@transaction.atomic
+def stall(contribution_id: int, *, now: datetime) -> Contribution:
+    """Give back a contribution whose checks failed too often by a fault: an operator decides when they go on."""
+    given = {"only_from": Status.VALIDATING, "by": None, "now": now}
+    contribution = _move(contribution_id, Status.SUBMITTED, stalled_at=now, **given)
+    _tell(
+        contribution,
+        "waits for an operator",
+        "Its checks stopped, through no fault of yours. An operator sees to it; nothing is asked of you. It is here:",
+    )
+    return contribution
 
 
 @transaction.atomic

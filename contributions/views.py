@@ -263,6 +263,11 @@ def _live(contribution: Contribution) -> dict[str, Any]:
     """Return what the part of the page that follows the checks shows."""
     report, isolated = report_of(contribution), isolation.current(contribution)
     who, next_step = WHEREABOUTS[Status(contribution.status)]
+    if contribution.stalled_at:
+        who, next_step = (
+            "An operator",
+            "The checks go on once a fault of the platform is mended. Nothing is asked of you.",
+        )
     if isolated and contribution.status in LIVE:
         who, next_step = "The consortium", "It is isolated: nothing goes on until that is lifted or its files go."
     ours = who == "Your institution"

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -271,11 +271,12 @@ def give_back(run: Run, *, note: str, now: datetime, code: str = Code.FAULT, at_
     held = Run.objects.select_for_update().filter(pk=run.pk, attempt=run.attempt, status__in=ACTIVE).first()
     if held is None:
         return None
-    release_subject(held, now=now)
+    faults = held.faults + (code not in NO_FAULT)
+    is_last = faults >= MAX_FAULTS and held.cancel_requested_at is None
+    _release_subject(held, now=now, release=contributions.stall if is_last else contributions.requeue)
     if held.cancel_requested_at is not None:
         return _move(held, Status.CANCELLED, now=now, code=Code.ASKED)
-    faults = held.faults + (code not in NO_FAULT)
-    if faults >= MAX_FAULTS:
+    if is_last:
         error = f"Stopped after {faults} faults: {note} This is not your fault; an operator can start it again."
         return _move(held, Status.FAILED_PLATFORM, now=now, note=note, code=code, error=error, faults=faults)
     waits: dict[str, Any] = {
@@ -295,14 +296,14 @@ def give_back(run: Run, *, note: str, now: datetime, code: str = Code.FAULT, at_
 def time_out(run: Run, *, code: str, error: str, now: datetime) -> None:
     """End an attempt that took too long or stood still; what it worked on is free again, and a person decides."""
     with fenced(run) as held:
-        release_subject(held, now=now)
+        _release_subject(held, now=now, release=contributions.stall)
         _move(held, Status.TIMED_OUT, now=now, code=code, error=error)
 
 
-def release_subject(run: Run, *, now: datetime) -> None:
+def _release_subject(run: Run, *, now: datetime, release: Callable[..., Contribution]) -> None:
     """Put the contribution that a lost check held back in its queue."""
     if run.kind == Run.Kind.VALIDATE and Contribution.objects.filter(pk=run.subject_id, status="validating").exists():
-        contributions.requeue(run.subject_id, now=now)
+        release(run.subject_id, now=now)
 
 
 @transaction.atomic

@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pytest
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 from safetensors.numpy import load_file, save
 
@@ -13,10 +14,12 @@ from contributions import services
 from contributions.models import Contribution
 from governance.board.models import Motion
 from jobs import engine, tasks, validate
+from jobs import services as runs
 from jobs.kit import generator
 from jobs.models import Run
 from portal import storage
 from portal.audit.models import AuditEvent
+from portal.notifications.models import Notification
 from portal.programmes import services as programmes
 from portal.programmes.models import Programme
 from tests import factories, tiny_sd
@@ -210,3 +213,37 @@ def test_what_is_withdrawn_while_it_is_checked_goes_no_further(institution, stew
     assert Motion.objects.filter(contribution=contribution).count() == 0
     file = contribution.files.get()
     assert (file.vault_version, storage.size(storage.VAULT, file.storage_key)) == ("", None)
+
+
+def test_after_three_faults_an_operator_has_it_and_the_institution_is_told(
+    institution, steward, operator, sign_in, monkeypatch
+):
+    def broken(attempt, row, scratch) -> str:
+        raise engine.PlatformFault("The disk is broken.")
+
+    contribution, real = factories.submitted_contribution(institution, honest()), validate._check_files
+    monkeypatch.setattr(validate, "_check_files", broken)
+    tasks.validate_contribution(contribution_id=contribution.pk)
+    for _ in range(runs.MAX_FAULTS):
+        assert Contribution.objects.get(pk=contribution.pk).stalled_at is None
+        Run.objects.update(not_before=None)
+        engine.execute(work=tasks.WORK)
+    contribution.refresh_from_db()
+    run = Run.objects.get(subject_id=contribution.pk)
+    assert (run.status, contribution.status, contribution.stalled_at is None) == ("failed_platform", "submitted", False)
+    page = sign_in(steward).get(contribution.get_absolute_url()).text
+    assert "An operator" in page
+    assert "The checks stopped, through no fault of yours." in page
+    assert Notification.objects.filter(recipient=steward, subject=f"{contribution} waits for an operator").count() == 1
+
+    monkeypatch.setattr(validate, "_check_files", real)
+    runs.retry(run, reason="The disk is mended.", by=operator, now=timezone.now())
+    engine.execute(work=tasks.WORK)
+    contribution.refresh_from_db()
+    assert (contribution.status, contribution.stalled_at) == ("review", None)
+
+
+def test_only_what_waits_for_its_checks_has_stalled(institution):
+    contribution = factories.draft_contribution(institution)
+    with pytest.raises(IntegrityError, match="contribution_stalls_in_the_queue"), transaction.atomic():
+        Contribution.objects.filter(pk=contribution.pk).update(stalled_at=timezone.now())
