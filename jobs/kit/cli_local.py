@@ -11,7 +11,7 @@ import click
 
 from . import terminal
 from .client import NEEDS_CHANGES, Document
-from .errors import KitError
+from .errors import ContainerError, KitError
 
 BASES = Path(__file__).parent / "base"
 TRAIN_PACKAGES = {"torch", "diffusers", "transformers", "peft", "sklearn", "efficientnet_lite_pytorch"}
@@ -233,3 +233,19 @@ def require_sound(weights: Path, base: Any) -> None:
         result = schema.check_schema(found, base)
     if result.verdict == "fail":
         raise KitError(result.sentence, code=result.evidence.get("code", ""), fix=result.fix, exit_code=NEEDS_CHANGES)
+
+
+def require_sendable(weights: Path, base_name: str) -> None:
+    """Refuse a file that checks 1 and 4 would refuse; of a base that is not here, one that is no weights file."""
+    from . import container, generator  # noqa: PLC0415 -- as in check
+
+    try:
+        base = generator.load_base(base_folder(base_name))
+    except KitError:
+        base = None  # the portal knows it
+    if base is not None:
+        return require_sound(weights, base)
+    try:
+        container.read_container(weights, container.Limits())
+    except ContainerError as error:
+        raise KitError(error.sentence, code=error.code, fix=error.fix, exit_code=NEEDS_CHANGES) from None

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from . import cli_sign, client, fetch, keys, sending, signin, terminal
-from .cli_local import read_json
+from .cli_local import read_json, require_sendable
 from .client import NEEDS_CHANGES, Document, Portal
 from .errors import KitError
 
@@ -67,6 +67,7 @@ def sending_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--privacy", "report_file", type=terminal.existing_file, help="privacy_report.json of `privacy`."
             ),
             cli_sign.key_option,
+            click.option("--unsigned", is_flag=True, help="Send without a signature; the portal may ask for it."),
             click.option("--base", "base_model", metavar="NAME", help="Base generator.  [default: the card's]"),
             click.option(
                 "--resume",
@@ -93,11 +94,11 @@ def contribute_weights(file: Path, **given: Any) -> int:
     Exit status 0 accepted into review, 2 needs changes, 3 a fault of the platform. Run it again after an interruption:
     it goes on with the same draft, and sends only what has not arrived.
     """
-    return contribute_files(signin.signed_in(), "weights", (file,), **given)
+    require_sendable(file, given["base_model"] or base_of(given["card_file"]))
+    return contribute_files("weights", (file,), **given)
 
 
 def contribute_files(
-    portal: Portal,
     kind: str,
     files: tuple[Path, ...],
     *,
@@ -106,6 +107,7 @@ def contribute_files(
     card_file: Path,
     report_file: Path | None,
     key_file: Path | None,
+    unsigned: bool,
     base_model: str | None,
     resume_id: int | None,
     no_wait: bool,
@@ -120,10 +122,20 @@ def contribute_files(
         card=_as_sent(read_json(card_file)),
         files=files,
         report=read_json(report_file) if report_file else None,
-        key=cli_sign.signing_key(key_file) if key_file or keys.default_path().exists() else None,
+        key=None if unsigned else _key(key_file),
     )
+    portal = signin.signed_in()
     found = sending.send(portal, parcel, resume_id)
     return _finish(portal, found if no_wait else _follow(portal, found["id"], as_json), as_json)
+
+
+def _key(key_file: Path | None) -> "keys.Ed25519PrivateKey":
+    """Return the key to sign with; nobody sends without a signature unasked."""
+    try:
+        return cli_sign.signing_key(key_file)
+    except keys.KeyFileError as error:
+        more = " Or add --unsigned: the portal may ask for the signature later." if error.code == "key_missing" else ""
+        raise keys.KeyFileError(error.sentence, code=error.code, fix=error.fix + more) from None
 
 
 def base_of(card_file: Path) -> str:

@@ -6,7 +6,9 @@ from typing import Any
 
 import click
 
-from . import cli_local, cli_portal, signin, terminal
+from . import cli_local, cli_portal, terminal
+from .client import NEEDS_CHANGES
+from .errors import KitError
 
 
 @click.command()
@@ -51,8 +53,11 @@ def contribute_synthetic(folder: Path, base_model: str | None, card_file: Path, 
     status 0 accepted into review, 2 needs changes, 3 a fault of the platform. Run again, it sends only what is missing.
     """
     from . import generator, synthetic  # noqa: PLC0415 -- as above
+    from .checks.shard import check_shards  # noqa: PLC0415 -- as above
 
-    portal = signin.signed_in()
     base = generator.load_base(cli_local.base_folder(base_model or cli_portal.base_of(card_file)))
     paths = tuple(synthetic.pack(folder, base))
-    return cli_portal.contribute_files(portal, "synthetic", paths, base_model=base.slug, card_file=card_file, **given)
+    result, _ = check_shards(list(paths), base)
+    if result.verdict == "fail":
+        raise KitError(result.sentence, code=result.evidence["code"], fix=result.fix, exit_code=NEEDS_CHANGES)
+    return cli_portal.contribute_files("synthetic", paths, base_model=base.slug, card_file=card_file, **given)

@@ -15,6 +15,7 @@ from portal.accounts import services as accounts
 from portal.programmes import services as programmes
 from portal.programmes.models import CHECKS
 from tests import attesting, factories
+from tests.integration.test_validation import honest
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CONTENT = np.random.default_rng(3).bytes(2 * storage.PART_SIZE_BYTES + 12_345)  # three parts
@@ -54,6 +55,14 @@ def weights(tmp_path):
     return path
 
 
+@pytest.fixture
+def sound(tmp_path):
+    """Weights that the kit sends: it looks at them before."""
+    path = tmp_path / "sound.safetensors"
+    path.write_bytes(honest())
+    return path
+
+
 def test_upload_arrives_whole_in_the_quarantine(portal, draft, weights):
     file = transfer.upload(portal, draft["id"], weights)
     assert (file["state"], file["parts_uploaded"]) == ("uploaded", [1, 2, 3])
@@ -85,11 +94,11 @@ def test_upload_goes_on_with_the_parts_that_the_store_holds(portal, draft, weigh
     assert seen[0] == (storage.PART_SIZE_BYTES, len(CONTENT), "Sending weights.safetensors")
 
 
-def test_contribute_submits_to_the_portal(portal, institution, weights, tmp_path, capsys):
+def test_contribute_submits_to_the_portal(portal, institution, sound, tmp_path, capsys):
     card = tmp_path / "card.json"
     card.write_text(json.dumps(CARD))
-    given = ["--institution", institution.slug, "--title", "Weights of 2026", "--card", str(card)]
-    assert cli.main(["contribute", "weights", str(weights), *given, "--no-wait", "--json"]) == 0
+    given = ["--institution", institution.slug, "--title", "Weights of 2026", "--card", str(card), "--unsigned"]
+    assert cli.main(["contribute", "weights", str(sound), *given, "--no-wait", "--json"]) == 0
     row = Contribution.objects.get()
     assert (row.status, row.title, row.institution, row.training_card) == (
         "submitted",
@@ -100,20 +109,20 @@ def test_contribute_submits_to_the_portal(portal, institution, weights, tmp_path
     assert json.loads(capsys.readouterr().out)["id"] == row.pk
 
 
-def test_contribute_signs_and_sends_the_privacy_report(portal, programme, institution, weights, tmp_path, monkeypatch):
+def test_contribute_signs_and_sends_the_privacy_report(portal, programme, institution, sound, tmp_path, monkeypatch):
     programmes.change(programme, by=None, checks=list(CHECKS))
     monkeypatch.setenv("CONSORTIUM_KEY", str(tmp_path / "key.pem"))
     key = keys.create(tmp_path / "key.pem")
     card, report = tmp_path / "card.json", tmp_path / "report.json"
     card.write_text(json.dumps(CARD))
-    report.write_text(json.dumps(attesting.privacy(CONTENT, key)))
+    report.write_text(json.dumps(attesting.privacy(sound.read_bytes(), key)))
     given = ["--institution", institution.slug, "--title", "Weights", "--card", str(card), "--no-wait"]
-    assert cli.main(["contribute", "weights", str(weights), *given]) == 2  # the report is missing; the draft stays
-    assert cli.main(["contribute", "weights", str(weights), *given, "--privacy", str(report)]) == 0
+    assert cli.main(["contribute", "weights", str(sound), *given]) == 2  # the report is missing; the draft stays
+    assert cli.main(["contribute", "weights", str(sound), *given, "--privacy", str(report)]) == 0
     row = Contribution.objects.get()
     signed = {statement.kind: statement.envelope for statement in row.attestations.all()}
     found = statements.open_statement(signed["signature"], statements.WEIGHTS, attesting.known(key))
-    assert (row.status, found.sha256) == ("submitted", hashlib.sha256(CONTENT).hexdigest())
+    assert (row.status, found.sha256) == ("submitted", hashlib.sha256(sound.read_bytes()).hexdigest())
     assert signed["privacy"] == json.loads(report.read_text())
 
 
@@ -123,26 +132,26 @@ def test_the_doctor_finds_the_portal_its_clock_and_its_store(portal, tmp_path):
 
 
 def test_contribute_with_an_empty_card_says_what_is_missing_and_keeps_the_draft(
-    portal, institution, weights, tmp_path, capsys
+    portal, institution, sound, tmp_path, capsys
 ):
     card = tmp_path / "card.json"
     card.write_text("{}")
-    given = ["--institution", institution.slug, "--title", "Weights", "--card", str(card), "--json"]
-    assert cli.main(["contribute", "weights", str(weights), *given]) == 2
+    given = ["--institution", institution.slug, "--title", "Weights", "--card", str(card), "--unsigned", "--json"]
+    assert cli.main(["contribute", "weights", str(sound), *given]) == 2
     row = Contribution.objects.get()
     out, err = capsys.readouterr()
     assert (row.status, row.files.get().state) == ("draft", "uploaded")
     assert json.loads(out)["error"]["sentence"].count("images") == 1
     card.write_text(json.dumps(CARD))
-    assert cli.main(["contribute", "weights", str(weights), *given, "--no-wait"]) == 0
+    assert cli.main(["contribute", "weights", str(sound), *given, "--no-wait"]) == 0
     assert Contribution.objects.get().status == "submitted"
 
 
-def test_contribute_for_an_institution_of_others_is_refused(portal, outsider, weights, tmp_path, capsys):
+def test_contribute_for_an_institution_of_others_is_refused(portal, outsider, sound, tmp_path, capsys):
     card = tmp_path / "card.json"
     card.write_text(json.dumps(CARD))
-    given = ["--institution", "andes-retina", "--title", "Weights", "--card", str(card), "--json"]
-    assert cli.main(["contribute", "weights", str(weights), *given]) == 2
+    given = ["--institution", "andes-retina", "--title", "Weights", "--card", str(card), "--unsigned", "--json"]
+    assert cli.main(["contribute", "weights", str(sound), *given]) == 2
     assert Contribution.objects.count() == 0
 
 

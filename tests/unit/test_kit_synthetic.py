@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from jobs.kit import cli, generator, pngs, scan, shards, statements, synthetic
 from jobs.kit.checks.dossier import Dossier
@@ -104,6 +105,26 @@ def test_a_changed_image_an_empty_folder_and_a_broken_listing_are_refused(drawn,
     with pytest.raises(synthetic.SyntheticError) as refused:
         synthetic.pack(tmp_path, BASE)
     assert refused.value.code == "no_listing"
+
+
+def test_contribute_refuses_images_that_are_not_the_kits_before_anybody_signs_in(drawn, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("CONSORTIUM_TOKEN", raising=False)
+    folder, card = copied(drawn, tmp_path / "photographs"), tmp_path / "card.json"
+    Image.fromarray(picture(3)).save(folder / "000001.png")
+    digest = hashlib.sha256((folder / "000001.png").read_bytes()).hexdigest()
+    rows = [{**row, "sha256": digest} if row["file"] == "000001.png" else row for row in rows_of(folder)]
+    with (folder / "manifest.csv").open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, synthetic.COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    card.write_text("{}")
+    given = ["--institution", "moi", "--title", "Drawn", "--card", str(card), "--unsigned", "--json"]
+    assert cli.main(["contribute", "synthetic", str(folder), *given]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "tag_missing"
+    (folder / "000001.png").unlink()
+    assert cli.main(["contribute", "synthetic", str(folder), *given]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "not_signed_in"
 
 
 def test_more_images_than_a_shard_holds_make_several(drawn, tmp_path, monkeypatch):

@@ -1,0 +1,221 @@
+"""The commands `contribute` and `status`: what is sent, what is refused before anything is, how it ends."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from jobs.kit import cli, cli_portal, transfer
+from tests import loopback
+
+BASE = Path(cli.__file__).parent / "base" / "fundus-64"
+CHECK = {"number": 1, "name": "container", "verdict": "pass", "sentence": "Well formed.", "fix": ""}
+FAILED = {"number": 5, "name": "numerics", "verdict": "fail", "sentence": "3 numbers are NaN.", "fix": "Train again."}
+
+
+@pytest.fixture
+def site(monkeypatch):
+    with loopback.serve(part_size_bytes=transfer.PART_SIZE_BYTES) as site:
+        site.checks = [CHECK]
+        monkeypatch.setenv("CONSORTIUM_URL", site.portal_url)
+        monkeypatch.setenv("CONSORTIUM_TOKEN", loopback.TOKEN)
+        monkeypatch.setattr(cli_portal, "POLL_SECONDS", 0.0)
+        yield site
+
+
+@pytest.fixture(autouse=True)
+def _nobody_signed_in(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in ("CONSORTIUM_URL", "CONSORTIUM_TOKEN", "CONSORTIUM_KEY", "CONSORTIUM_KEY_PASSPHRASE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """The base, a little changed: sound weights without training."""
+    path = tmp_path / "weights.safetensors"
+    changed = {
+        name: (value * np.float16(1.01)).astype(value.dtype)
+        for name, value in load_file(BASE / "model.safetensors").items()
+    }
+    save_file(changed, path, {"format": "pt"})
+    return path
+
+
+@pytest.fixture
+def card(tmp_path):
+    path = tmp_path / "training_card.json"
+    path.write_text(json.dumps({"images": 20, "base": {"slug": "fundus-64"}}))
+    return path
+
+
+@pytest.fixture
+def contribute(weights, card):
+    def _contribute(*more: str, unsigned: bool = True) -> int:
+        given = ["--institution", "moi-eye-clinic", "--title", "Weights of 2026", "--card", str(card)]
+        given += ["--unsigned"] if unsigned else []
+        return cli.main(["contribute", "weights", str(weights), *given, *more])
+
+    return _contribute
+
+
+# contribute and status
+
+
+def test_contribute_uploads_submits_and_follows_until_review(site, contribute, weights, capsys):
+    assert contribute() == 0
+    row = site.contributions[1]
+    assert (row["institution"], row["base_model"], row["kind"]) == ("moi-eye-clinic", "fundus-64", "weights")
+    assert row["training_card"] == {"images": 20, "base": {"slug": "fundus-64"}}
+    assert hashlib.sha256(site.parts[1]).hexdigest() == hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert capsys.readouterr().out.splitlines() == [
+        "pass  1 container: Well formed.",
+        "Contribution 1 (Weights of 2026): review",
+        f"{site.portal_url}/contributions/1/",
+    ]
+
+
+def test_contribute_ends_with_2_when_the_checks_fail(site, contribute, capsys):
+    site.checks, site.final_status = [CHECK, FAILED], "rejected"
+    assert contribute() == 2
+    assert capsys.readouterr().out.splitlines() == [
+        "pass  1 container: Well formed.",
+        "fail  5 numerics: 3 numbers are NaN.",
+        "      Train again.",
+        "Contribution 1 (Weights of 2026): rejected",
+        f"{site.portal_url}/contributions/1/",
+    ]
+
+
+def test_contribute_without_waiting_prints_one_json_document(site, contribute, capsys):
+    assert contribute("--no-wait", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["id"], shown["status"], shown["url"]) == (1, "submitted", f"{site.portal_url}/contributions/1/")
+
+
+def test_contribute_goes_on_with_its_own_draft(site, contribute):
+    site.faults["POST contributions/1/submit"] = ["agreement_required"]
+    assert contribute() == 2
+    sent = len(site.seen)
+    assert contribute() == 0
+    assert (sorted(site.contributions), len(site.seen)) == ([1], sent)
+
+
+def test_contribute_says_where_to_sign_and_that_the_file_is_kept(site, contribute, capsys):
+    site.faults["POST contributions/1/submit"] = ["agreement_required"]
+    assert contribute() == 2
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        f"What you send is uploaded and kept in draft 1: {site.portal_url}/contributions/1/",
+        f"Error: Refused for a test. Go on at {site.portal_url}/agreement_required/",
+    ]
+
+
+def test_contribute_leaves_other_drafts_alone(site, contribute):
+    other = {"status": "draft", "kind": "weights", "institution": "moi-eye-clinic", "base_model": "fundus-64"}
+    site.contributions[1] = {**other, "id": 1, "title": "Another", "files": []}
+    site.contributions[2] = {**other, "id": 2, "title": "Weights of 2026", "files": [{"sha256": "0" * 64}]}
+    assert contribute() == 0
+    assert [row["status"] for row in site.contributions.values()] == ["draft", "draft", "review"]
+
+
+def test_contribute_resumes_the_draft_it_is_told(site, contribute):
+    draft = {
+        "id": 1,
+        "status": "draft",
+        "title": "Begun in the browser",
+        "files": [],
+        "checks": [],
+        "url": "/contributions/1/",
+    }
+    site.contributions[1] = draft
+    assert contribute("--resume", "1") == 0
+    assert (draft["title"], draft["status"], len(site.contributions)) == ("Weights of 2026", "review", 1)
+
+
+def test_contribute_that_was_submitted_before_is_only_followed(site, contribute):
+    site.contributions[1] = {
+        "id": 1,
+        "status": "submitted",
+        "title": "T",
+        "files": [],
+        "checks": [],
+        "url": "/contributions/1/",
+    }
+    assert contribute("--resume", "1") == 0
+    assert site.seen == []
+
+
+def test_contribute_finds_out_whether_a_lost_submission_arrived(site, contribute):
+    """The connection breaks while submitting: the draft is still a draft, which is the platform's fault."""
+    site.faults["POST contributions/1/submit"] = ["break"]
+    assert contribute() == 3
+    assert site.contributions[1]["status"] == "draft"
+
+
+def test_contribute_refuses_a_card_that_is_none(site, contribute, card, capsys):
+    card.write_text("[]")
+    assert contribute() == 1
+    assert capsys.readouterr().err.startswith(f"Error: {card} is no JSON document of the kit.")
+    assert site.called == []
+
+
+def test_contribute_to_a_portal_that_is_down_is_a_platform_fault(site, contribute, monkeypatch):
+    with loopback.serve() as gone:
+        monkeypatch.setenv("CONSORTIUM_URL", gone.portal_url)
+    monkeypatch.setattr(cli_portal.client, "RETRIES", 0)
+    assert contribute() == 3
+
+
+@pytest.mark.parametrize(
+    ("state", "exit_status"), [("draft", 0), ("review", 0), ("approved", 0), ("rejected", 2), ("withdrawn", 2)]
+)
+def test_status_ends_by_where_the_contribution_stands(site, state, exit_status, capsys):
+    site.contributions[3] = {"id": 3, "title": "T", "status": state, "checks": [CHECK], "url": "/contributions/3/"}
+    assert cli.main(["status", "3"]) == exit_status
+    assert cli.main(["status", "3", "--watch"]) == exit_status
+    once = ["pass  1 container: Well formed.", f"Contribution 3 (T): {state}", f"{site.portal_url}/contributions/3/"]
+    assert capsys.readouterr().out.splitlines() == once * 2
+
+
+def test_status_of_another_ones_contribution_is_not_found(site, capsys):
+    assert cli.main(["status", "99", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "not_found"
+
+
+# What is refused before anything is sent
+
+
+@pytest.mark.parametrize("base", ["fundus-64", "a-base-of-the-portal"])
+def test_contribute_refuses_what_is_no_weights_file_before_anybody_signs_in(site, contribute, weights, base, capsys):
+    Image.new("RGB", (80, 80)).save(weights, format="PNG")
+    assert contribute("--base", base, "--json") == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "header_too_large"
+    assert site.called == []
+
+
+def test_contribute_refuses_weights_of_another_shape(site, contribute, weights, capsys):
+    save_file({"weight": np.ones(4, np.float16)}, weights)
+    assert contribute("--json") == 2
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "other_architecture"
+    assert site.called == []
+    assert contribute("--base", "a-base-of-the-portal") == 0
+
+
+def test_contribute_without_a_key_asks_before_anything_is_sent(site, contribute, capsys):
+    assert contribute("--json", unsigned=False) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], site.called) == ("key_missing", [])
+    assert error["fix"].endswith("Or add --unsigned: the portal may ask for the signature later.")
+
+
+def test_a_key_that_is_named_but_missing_is_no_reason_to_send_unsigned(site, contribute, tmp_path, monkeypatch, capsys):
+    assert cli.main(["keys", "new"]) == 0
+    capsys.readouterr()
+    monkeypatch.setenv("CONSORTIUM_KEY", str(tmp_path / "mistyped.pem"))
+    assert contribute("--json", unsigned=False) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "key_missing"
+    assert site.called == []
