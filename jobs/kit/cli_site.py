@@ -44,20 +44,25 @@ def doctor(folder: Path, as_json: bool) -> int:
     help="Share of the photographs kept out of training, by patient: the privacy report needs them.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--no-patients", is_flag=True, help="labels.csv has no patient_group, and nobody can add it.")
 @terminal.as_json_option
-def prepare(folder: Path, out_dir: Path, held_out: float, seed: int, as_json: bool) -> None:
+def prepare(folder: Path, out_dir: Path, held_out: float, seed: int, no_patients: bool, as_json: bool) -> None:
     """Crop, grade and split the photographs in FOLDER for `fit` and `privacy`. Nothing leaves this machine."""
     from . import prepare as preparation  # noqa: PLC0415 -- numpy takes a moment; --help does without
 
-    if (out_dir / "labels.csv").exists():
-        raise KitError(f"{out_dir} is prepared already.", code="out_not_empty", fix="Choose another --out.")
     with terminal.Bars() as on_progress:
-        counts = preparation.prepare(folder, out_dir, held_out=held_out, seed=seed, on_progress=on_progress)
+        counts = preparation.prepare(
+            folder, out_dir, held_out=held_out, seed=seed, without_patients=no_patients, on_progress=on_progress
+        )
     if as_json:
         return terminal.print_json({"out": str(out_dir), **counts})
     click.echo(f"{counts['photographs']} photographs of {counts['patients'] or 'unknown'} patients: {_split(counts)}.")
+    click.echo(f"Graded for diabetic retinopathy: {counts['graded']}.")
     click.echo("Quality: " + ", ".join(f"{count} {grade}" for grade, count in sorted(counts["quality"].items())) + ".")
     click.echo(f"Left out: {counts['copies_removed']} copies, {counts['unreadable']} unreadable (see index.csv).")
+    if counts["passed_over"]:
+        listed = ", ".join(f"{count} {kind}" for kind, count in counts["passed_over"].items())
+        terminal.say(f"Passed over, for they are no JPEG, PNG or TIFF file of this very folder: {listed}.")
     if counts["without_pseudonym"]:
         terminal.say(
             f"{counts['without_pseudonym']} photographs have no patient_group and were split one by one: two "

@@ -72,7 +72,7 @@ def fit(
     Fine-tune the base generator on a folder of photographs.
 
     Args:
-        folder: see images.read_folder(); rows of labels.csv with a split other than "train" are left out.
+        folder: see images.read_folder(); what images.sides() holds out is left out.
         out_dir: receives weights.safetensors (names, shapes and dtype of the base), training_card.json and, at each
             checkpoint, samples-STEP.png; state.safetensors lies there while the run lasts, and a run that was stopped
             goes on from it.
@@ -88,7 +88,7 @@ def fit(
     out_dir = Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    listed = [p for p in images.read_folder(folder) if p.labels.get("split", "train") in {"", "train"}]
+    listed, _ = images.sides(images.read_folder(folder))
     photographs = images.without_duplicates(listed)
     if len(photographs) < 2:
         raise ImagesError("Fine-tuning needs at least 2 different photographs.", code="too_few_images")

@@ -1,8 +1,8 @@
 """Read a folder of fundus photographs: labels, crop to the round field, resize."""
 
-import csv
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from . import labels
 from .errors import ImagesError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
@@ -27,12 +28,12 @@ class Photograph:
     @property
     def dr_grade(self) -> int | None:
         """Return the diabetic retinopathy grade 0-4 (ICDR, Wilkinson et al. 2003), or None when not graded."""
-        text = self.labels.get("dr_grade", "").strip()
-        return int(text) if text in {"0", "1", "2", "3", "4"} else None
+        found = labels.GRADE.fullmatch(self.labels.get("dr_grade", ""))
+        return int(found[1]) if found else None
 
     @property
     def patient(self) -> str:
-        return self.labels.get("patient_group", "").strip()
+        return self.labels.get("patient_group", "")
 
 
 def read_folder(folder: Path | str, *, split: str | None = None) -> list[Photograph]:
@@ -41,15 +42,15 @@ def read_folder(folder: Path | str, *, split: str | None = None) -> list[Photogr
 
     Args:
         folder: holds the images, or a subfolder `images` with them; `labels.csv` (columns file, dr_grade, ...)
-            lies in it or beside it.
+            lies in it or beside it; see labels.read().
         split: when given, only the rows of labels.csv whose column `split` equals it.
     Raises:
-        ImagesError: no folder, no image, a label without its image.
+        ImagesError: no folder, no image, a label without its image, labels.csv is malformed.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ImagesError(f"There is no folder {folder}.", code="folder_missing", fix="Give the path of your images.")
-    image_dir = folder / "images" if (folder / "images").is_dir() else folder
+    image_dir = _image_dir(folder)
     labels_path = next((p for p in (folder / "labels.csv", image_dir.parent / "labels.csv") if p.is_file()), None)
     if labels_path is None:
         photographs = [Photograph(path) for path in _image_files(image_dir)]
@@ -66,6 +67,41 @@ def read_folder(folder: Path | str, *, split: str | None = None) -> list[Photogr
     return photographs
 
 
+def passed_over(folder: Path | str) -> dict[str, int]:
+    """Count what read_folder() does not look at, by suffix; hidden files and tables are no photographs."""
+    rest = [
+        path
+        for path in _image_dir(Path(folder)).iterdir()
+        if not path.name.startswith(".") and path.suffix.lower() not in {*SUFFIXES, ".csv"}
+    ]
+    kinds = ("subfolder" if p.is_dir() else p.suffix.lower() or "without suffix" for p in rest)
+    return dict(sorted(Counter(kinds).items()))
+
+
+def sides(photographs: Iterable[Photograph]) -> tuple[list[Photograph], list[Photograph]]:
+    """
+    Return those to train on and those held out; where labels.csv has no column split, all are to train on.
+
+    Raises:
+        ImagesError: labels.csv has the column, and does not say it of each.
+    """
+    rows = list(photographs)
+    if not any("split" in row.labels for row in rows):
+        return rows, []
+    unsaid = [row.path.name for row in rows if not row.labels.get("split")]
+    if unsaid:
+        raise ImagesError(
+            f"{len(unsaid)} photographs have no split in labels.csv, the first is {unsaid[0]}.",
+            code="not_prepared",
+            fix="Prepare the folder again with `consortium prepare`, or say train or held_out of each.",
+        )
+    return [p for p in rows if p.labels["split"] == "train"], [p for p in rows if p.labels["split"] != "train"]
+
+
+def _image_dir(folder: Path) -> Path:
+    return folder / "images" if (folder / "images").is_dir() else folder
+
+
 def _image_files(image_dir: Path) -> list[Path]:
     return sorted(p for p in image_dir.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
 
@@ -73,17 +109,7 @@ def _image_files(image_dir: Path) -> list[Path]:
 def _labelled(image_dir: Path, labels_path: Path) -> list[Photograph]:
     """Join labels.csv with the files; images without a row stay, unlabelled."""
     files = {path.name: path for path in _image_files(image_dir)}
-    rows: dict[str, dict[str, str]] = {}
-    with labels_path.open(newline="", encoding="utf-8-sig") as lines:
-        reader = csv.DictReader(lines)
-        if "file" not in (reader.fieldnames or []):
-            raise ImagesError(
-                f"{labels_path} has no column named file.",
-                code="labels_invalid",
-                fix="Its first line must read: file,dr_grade",
-            )
-        for row in reader:
-            rows[row["file"]] = {k: v or "" for k, v in row.items() if isinstance(k, str)}
+    rows = labels.read(labels_path)
     missing = sorted(set(rows) - set(files))
     if missing:
         raise ImagesError(

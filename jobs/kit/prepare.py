@@ -7,8 +7,9 @@ photograph became which, and never leaves.
 
 import csv
 import hashlib
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,22 +25,24 @@ from .errors import ImagesError
 SIDE = 512  # pixels: a derivative that every encoder here can be fed from (BENCHMARKS.md section 4)
 GRADED_AT = 256  # pixels at which the quality is measured
 NEAR_BITS = 4  # of 64: hashes closer than this show the same picture
+AT_ONCE = 64  # photographs in memory
 HELD_OUT = "held_out"
 COLUMNS = ["file", "split", "quality", "patient_group", "dr_grade", "camera", "sha256"]
 KEPT = {"patient_group", "dr_grade", "camera"}  # of the labels that came with the folder
+WRITTEN = ("index.csv", "labels.csv", "images")  # labels before images: half of these are refused, by name
 
 Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """One photograph after reading: `square` (SIDE, SIDE, 3), its file's hash, its quality; `error` where it failed."""
+    """One photograph after reading: its file's hash, `square` (SIDE, SIDE, 3), `bits` of its perceptual hash (64,)."""
 
     source: images.Photograph
-    sha256: str = ""
-    square: NDArray[np.uint8] | None = None
-    quality: str = ""
-    error: str = ""
+    sha256: str
+    square: NDArray[np.uint8]
+    bits: NDArray[np.bool_]
+    quality: str
 
 
 def prepare(
@@ -48,58 +51,134 @@ def prepare(
     *,
     held_out: float = 0.2,
     seed: int = 0,
+    without_patients: bool = False,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """
     Write OUT/images, OUT/labels.csv (for fit and privacy) and OUT/index.csv; return the counts as JSON values.
 
+    Until all is there it stands in OUT.partial, which goes when this is interrupted.
+
     Args:
         folder: see images.read_folder(); the column patient_group of labels.csv holds the site's pseudonyms.
         held_out: share of the photographs, above 0 and below 1, whose patients are kept out of training.
         seed: of that choice: the same patients for the same seed, also when photographs are added later.
+        without_patients: labels.csv may lack the column patient_group.
     Raises:
-        ImagesError: no photograph is left, or all are of one patient.
+        ImagesError: OUT is not apart from the photographs or holds some already, no photograph is left, all are of one
+            patient, or labels.csv does not tell patients apart.
     """
-    out_dir = Path(out_dir)
-    (out_dir / "images").mkdir(parents=True, exist_ok=True)
-    read = _read_all(images.read_folder(folder), on_progress)
-    usable = [row for row in read if row.square is not None]
-    kept, removed = _without_copies(usable)
-    splits = split_by_patient([row.source.patient or row.sha256 for row in kept], held_out=held_out, seed=seed)
-    rows = [_write(row, number, split, out_dir) for number, (row, split) in enumerate(zip(kept, splits, strict=True))]
-    _table(out_dir / "labels.csv", COLUMNS, rows)
-    index = [{"file": row["file"], "original": str(p.source.path)} for row, p in zip(rows, kept, strict=True)]
-    left_out = [*((row, row.error) for row in read if row.error), *((row, "copy") for row in removed)]
-    index += [{"file": why, "original": str(row.source.path)} for row, why in left_out]
-    _table(out_dir / "index.csv", ["file", "original"], index)
+    folder, out_dir = Path(folder), Path(out_dir)
+    _require_apart(folder, out_dir)
+    photographs = images.read_folder(folder)
+    _require_patients(photographs, without_patients)
+    partial = out_dir.resolve().with_name(f"{out_dir.resolve().name}.partial")
+    _require_own(partial)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        (partial / "images").mkdir(parents=True)
+        counts = _write_all(photographs, partial, held_out=held_out, seed=seed, on_progress=on_progress)
+        out_dir.mkdir(parents=True, exist_ok=True)
+        for name in WRITTEN:
+            _put(partial / name, out_dir / name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return {**counts, "passed_over": images.passed_over(folder)}
+
+
+def _require_apart(folder: Path, out_dir: Path) -> None:
+    """Refuse to write among the photographs, or among what was prepared before."""
+    source, target = folder.resolve(), out_dir.resolve()
+    if source in (target, *target.parents) or target in source.parents:
+        raise ImagesError(
+            f"{out_dir} and the photographs in {folder} are not apart.",
+            code="out_not_apart",
+            fix="Choose an --out beside that folder: photographs are never written over.",
+        )
+    if (out_dir / "labels.csv").exists():
+        raise ImagesError(f"{out_dir} is prepared already.", code="out_not_empty", fix="Choose another --out.")
+    if (out_dir / "images").exists() and any((out_dir / "images").iterdir()):
+        raise ImagesError(f"{out_dir}/images holds files already.", code="out_not_empty", fix="Choose another --out.")
+
+
+def _require_patients(photographs: list[images.Photograph], without_patients: bool) -> None:
+    labelled = [row.labels for row in photographs if row.labels]
+    if labelled and not without_patients and not any("patient_group" in labels for labels in labelled):
+        raise ImagesError(
+            "labels.csv has no column patient_group, so photographs of one patient could be on both sides.",
+            code="no_patients",
+            fix="Add the column, with a pseudonym for each patient, or --no-patients where nobody knows.",
+        )
+
+
+def _require_own(partial: Path) -> None:
+    """Refuse a folder in the place of ours that a run of ours did not leave."""
+    if partial.exists() and {path.name for path in partial.iterdir()} - set(WRITTEN):
+        raise ImagesError(f"{partial} is in the way.", code="out_not_empty", fix="Move it, or choose another --out.")
+
+
+def _put(source: Path, target: Path) -> None:
+    if target.is_dir():
+        target.rmdir()  # an empty folder images
+    shutil.move(source, target)  # a folder that was there may be a volume of its own
+
+
+def _write_all(
+    photographs: list[images.Photograph], out_dir: Path, *, held_out: float, seed: int, on_progress: Progress | None
+) -> dict[str, Any]:
+    """Write the prepared folder, each photograph as it is read; return the counts."""
+    bits = np.zeros((len(photographs), copies.HASH_SIDE**2), dtype=bool)  # of those kept, in the first rows
+    digests: set[str] = set()
+    rows: list[dict[str, str]] = []
+    left_out: list[dict[str, str]] = []
+    patients: list[str] = []
+    for done, (photograph, found) in enumerate(_read_all(photographs), start=1):
+        original = str(photograph.path)
+        if isinstance(found, ImagesError):
+            left_out.append({"file": found.code, "original": original})
+        elif found.sha256 in digests or ((bits[: len(rows)] != found.bits).sum(axis=1) < NEAR_BITS).any():
+            left_out.append({"file": "copy", "original": original})
+        else:
+            bits[len(rows)] = found.bits
+            digests.add(found.sha256)
+            patients.append(photograph.patient or found.sha256)
+            rows.append(_write(found, len(rows), out_dir) | {"original": original})
+        if on_progress is not None:
+            on_progress(done, len(photographs), "Reading photographs")
+    if not rows:
+        why = f"The first, {photographs[0].path.name}: {left_out[0]['file'].replace('_', ' ')}."
+        raise ImagesError("No photograph in the folder can be read.", code="folder_empty", fix=why)
+    splits = split_by_patient(patients, held_out=held_out, seed=seed)
+    _table(out_dir / "index.csv", ["file", "original"], [*rows, *left_out])
+    _table(out_dir / "labels.csv", COLUMNS, [{**row, "split": s} for row, s in zip(rows, splits, strict=True)])
+    removed = sum(row["file"] == "copy" for row in left_out)
     return {
         "photographs": len(rows),
         "patients": len({row["patient_group"] for row in rows if row["patient_group"]}) or None,
+        "graded": sum(bool(row.get("dr_grade")) for row in rows),
         "split": dict(Counter(splits)),
         "quality": dict(Counter(row["quality"] for row in rows)),
-        "copies_removed": len(removed),
-        "unreadable": sum(bool(row.error) for row in read),
+        "copies_removed": removed,
+        "unreadable": len(left_out) - removed,
         "without_pseudonym": sum(not row["patient_group"] for row in rows),
     }
 
 
-def _read_all(photographs: list[images.Photograph], on_progress: Progress | None) -> list[Prepared]:
-    found = []
+def _read_all(photographs: list[images.Photograph]) -> Iterator[tuple[images.Photograph, Prepared | ImagesError]]:
+    """Yield each photograph with what reading it gave, in order, few of them in memory."""
     with ThreadPoolExecutor() as threads:  # Pillow decodes without the interpreter's lock
-        for row in threads.map(_read, photographs):
-            found.append(row)
-            if on_progress is not None:
-                on_progress(len(found), len(photographs), "Reading photographs")
-    return found
+        for start in range(0, len(photographs), AT_ONCE):
+            some = photographs[start : start + AT_ONCE]
+            yield from zip(some, threads.map(_read, some), strict=True)
 
 
-def _read(photograph: images.Photograph) -> Prepared:
+def _read(photograph: images.Photograph) -> Prepared | ImagesError:
     try:
         square = images.load_square(photograph.path, SIDE)
     except ImagesError as error:
-        return Prepared(photograph, error=error.code)
+        return error
     digest = hashlib.sha256(photograph.path.read_bytes()).hexdigest()
-    return Prepared(photograph, digest, square, quality(square))
+    return Prepared(photograph, digest, square, copies.perceptual_hash(square[None])[0], quality(square))
 
 
 def quality(square: NDArray[np.uint8]) -> str:
@@ -128,22 +207,6 @@ def sharpness(grey: NDArray[np.float64]) -> float:
     return float(np.abs(around / 4 - grey[1:-1, 1:-1])[inside].mean())
 
 
-def _without_copies(rows: list[Prepared]) -> tuple[list[Prepared], list[Prepared]]:
-    """Keep the first of each group that shows the same picture: equal files, or hashes closer than NEAR_BITS."""
-    if not rows:
-        raise ImagesError("No photograph in the folder can be read.", code="folder_empty", fix="See index.csv for why.")
-    bits = copies.perceptual_hash(np.stack([row.square for row in rows if row.square is not None]))
-    kept: list[int] = []
-    digests: set[str] = set()
-    for number, row in enumerate(rows):
-        near = len(kept) and ((bits[kept] != bits[number]).sum(axis=1) < NEAR_BITS).any()
-        if row.sha256 not in digests and not near:
-            kept.append(number)
-            digests.add(row.sha256)
-    chosen = set(kept)
-    return [rows[n] for n in kept], [row for n, row in enumerate(rows) if n not in chosen]
-
-
 def split_by_patient(patients: list[str], *, held_out: float, seed: int) -> list[str]:
     """
     Return "train" or "held_out" for each photograph, all of a patient's alike.
@@ -170,17 +233,17 @@ def split_by_patient(patients: list[str], *, held_out: float, seed: int) -> list
     return [HELD_OUT if name in out else "train" for name in patients]
 
 
-def _write(row: Prepared, number: int, split: str, out_dir: Path) -> dict[str, str]:
+def _write(row: Prepared, number: int, out_dir: Path) -> dict[str, str]:
     path = out_dir / "images" / f"{number:06d}.png"
-    assert row.square is not None
     Image.fromarray(row.square).save(path, compress_level=1)  # no metadata of the original comes along
     labels = {name: value for name, value in row.source.labels.items() if name in KEPT}
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"file": path.name, "split": split, "quality": row.quality, "sha256": digest, "patient_group": "", **labels}
+    return {"file": path.name, "quality": row.quality, "sha256": digest, "patient_group": "", **labels}
 
 
 def _table(path: Path, columns: list[str], rows: Iterable[dict[str, str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as lines:
-        writer = csv.DictWriter(lines, columns, restval="")
+    # A name that is no text (Latin-1 on a disk of UTF-8) goes back to the bytes that it came from.
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as lines:
+        writer = csv.DictWriter(lines, columns, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)

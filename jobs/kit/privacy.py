@@ -99,9 +99,7 @@ def sides(
     folder: Path | str, size: int, *, seed: int = 0, most: int = MOST_IMAGES, on_progress: Progress | None = None
 ) -> tuple[Side, Side]:
     """Read the training and the held-out photographs of a folder, at most `most` of each."""
-    rows = images.without_duplicates(images.read_folder(folder))
-    train = [row for row in rows if row.labels.get("split", "train") in {"", "train"}]
-    held_out = [row for row in rows if row.labels.get("split", "train") not in {"", "train"}]
+    train, held_out = images.sides(images.without_duplicates(images.read_folder(folder)))
     _require_apart(train, held_out)
     return (
         _side(_drawn(train, most, seed), size, on_progress),

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jobs.kit.errors import ImagesError
-from jobs.kit.images import crop_to_field, load_square, load_squares, read_folder, without_duplicates
+from jobs.kit.images import crop_to_field, load_square, load_squares, read_folder, sides, without_duplicates
 
 
 def photograph(path, *, width=90, height=60, field=(20, 10, 70, 50), value=150):
@@ -27,11 +27,76 @@ def test_a_folder_with_labels_and_splits(tmp_path):
     (tmp_path / "images").mkdir()
     for name in ("a.png", "b.png", "c.png"):
         photograph(tmp_path / "images" / name)
-    lines = "file,dr_grade,patient_group,split\na.png,3,p1,train\nb.png,,p2,test\nc.png,9,p2,train\n"
+    lines = "file,dr_grade,patient_group,split\na.png,3,p1,train\nb.png,,p2,test\nc.png,4.0,p2,train\n"
     (tmp_path / "labels.csv").write_text(lines)
-    assert [(p.dr_grade, p.patient) for p in read_folder(tmp_path)] == [(3, "p1"), (None, "p2"), (None, "p2")]
+    assert [(p.dr_grade, p.patient) for p in read_folder(tmp_path)] == [(3, "p1"), (None, "p2"), (4, "p2")]
     assert [p.path.name for p in read_folder(tmp_path, split="train")] == ["a.png", "c.png"]
     assert len(without_duplicates(read_folder(tmp_path))) == 1  # the three files are equal byte for byte
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"file,dr_grade\na.png,9\n", "Row 2 of {} gives a.png the grade '9'."),
+        (b"file,dr_grade\na.png,2\nb.png,mild\n", "Row 3 of {} gives b.png the grade 'mild'."),
+        (b"file,patient_group\na.png,p1\na.png,p2\n", "Row 3 of {} names a.png a second time."),
+        (b"file,patient_group\n,p1\n", "Row 2 of {} names no file."),
+        (b"file,camera,patient_group\na.png,CR-2, AF,p1\n", "Row 2 of {} has more cells than the first line."),
+        (b"file,patient_group,Patient_Group\na.png,1,2\n", "{} names a column twice."),
+        (b"name\na.png\n", "{} has no column named file."),
+        (b"", "{} has no column named file."),
+        (
+            b"file,patient_group\na.png,P1\nb.png,p1\n",
+            "{} has the pseudonyms P1 and p1, which differ in capitals alone.",
+        ),
+    ],
+)
+def test_faults_of_labels_are_named(tmp_path, content, sentence):
+    for name in ("a.png", "b.png"):
+        photograph(tmp_path / name)
+    path = tmp_path / "labels.csv"
+    path.write_bytes(content)
+    with pytest.raises(ImagesError) as caught:
+        read_folder(tmp_path)
+    assert (caught.value.code, caught.value.sentence) == ("labels_invalid", sentence.format(path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfFile;Patient_Group;dr_grade\r\na.png;p1;2\r\n",
+        b"file\tpatient_group\tdr_grade\na.png\tp1\t2.0\n",
+        b" File , patient_group , dr_grade ,,\n a.png , p1 ,2 ,,\n,,,,\n",
+    ],
+)
+def test_what_spreadsheets_write_is_read(tmp_path, content):
+    photograph(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_bytes(content)
+    assert [(p.patient, p.dr_grade) for p in read_folder(tmp_path)] == [("p1", 2)]
+
+
+@pytest.mark.parametrize("content", ["file\nM\xfcller.png\n".encode("latin-1"), "file\na.png\n".encode("utf-16"),
+                                     b'file,patient_group\n"a.png,p1\n'])  # fmt: skip
+def test_labels_that_are_no_utf8_or_no_csv_say_how_to_save_them(tmp_path, content):
+    photograph(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(ImagesError) as caught:
+        read_folder(tmp_path)
+    assert caught.value.code == "labels_invalid"
+    assert caught.value.fix.startswith("Save it as CSV in UTF-8, with the first line file,patient_group,dr_grade")
+
+
+def test_a_split_is_of_every_photograph_or_of_none(tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        photograph(tmp_path / name)
+    assert [len(side) for side in sides(read_folder(tmp_path))] == [3, 0]
+    for rows in ("a.png,train\nb.png,\nc.png,held_out\n", "a.png,train\nc.png,held_out\n"):
+        (tmp_path / "labels.csv").write_text(f"file,split\n{rows}")
+        with pytest.raises(ImagesError, match=r"the first is b\.png") as caught:
+            sides(read_folder(tmp_path))
+        assert caught.value.code == "not_prepared"
+    (tmp_path / "labels.csv").write_text("file,split\na.png,train\nb.png,held_out\nc.png,held_out\n")
+    assert [[p.path.name for p in side] for side in sides(read_folder(tmp_path))] == [["a.png"], ["b.png", "c.png"]]
 
 
 def test_it_says_what_is_wrong_with_a_folder(tmp_path):
@@ -43,8 +108,6 @@ def test_it_says_what_is_wrong_with_a_folder(tmp_path):
     assert code(read_folder, tmp_path / "absent") == "folder_missing"
     assert code(read_folder, tmp_path) == "folder_empty"
     photograph(tmp_path / "a.png")
-    (tmp_path / "labels.csv").write_text("name\na.png\n")
-    assert code(read_folder, tmp_path) == "labels_invalid"
     (tmp_path / "labels.csv").write_text("file\nz.png\n")
     assert code(read_folder, tmp_path) == "labels_without_image"
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff no picture")

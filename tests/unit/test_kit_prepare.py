@@ -1,6 +1,7 @@
 """Preparing a folder: patients stay on one side, copies go, quality is told, nothing of the original stays."""
 
 import csv
+import os
 
 import numpy as np
 import pytest
@@ -20,6 +21,9 @@ def folder(tmp_path_factory):
     (images / "zz-copy.jpg").write_bytes(first.read_bytes())
     Image.open(first).save(images / "zz-again.jpg", quality=60)
     (images / "zz-broken.jpg").write_bytes(b"no image")
+    (images / "zz-scan.dcm").write_bytes(b"DICM")
+    (images / "left").mkdir()
+    (images / ".DS_Store").touch()
     return folder
 
 
@@ -27,6 +31,12 @@ def folder(tmp_path_factory):
 def prepared(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("prepared")
     return out, prepare.prepare(folder, out, held_out=0.25, seed=1)
+
+
+def refused(*given):
+    with pytest.raises(ImagesError) as caught:
+        prepare.prepare(*given)
+    return caught.value.code
 
 
 def rows_of(path):
@@ -40,6 +50,7 @@ def test_it_counts_what_it_did(prepared):
     assert counts["split"]["train"] + counts["split"]["held_out"] == 16
     assert counts["split"]["held_out"] >= 4
     assert sum(counts["quality"].values()) == 16
+    assert (counts["graded"], counts["passed_over"]) == (16, {".dcm": 1, "subfolder": 1})
 
 
 def test_no_patient_is_on_both_sides(prepared):
@@ -53,7 +64,7 @@ def test_no_patient_is_on_both_sides(prepared):
 def test_the_index_names_every_photograph_that_came(folder, prepared):
     out, _ = prepared
     index = {row["original"].rpartition("/")[2]: row["file"] for row in rows_of(out / "index.csv")}
-    assert set(index) == {path.name for path in (folder / "images").iterdir()}
+    assert set(index) == {path.name for path in (folder / "images").glob("*.jpg")}
     assert (index["zz-copy.jpg"], index["zz-again.jpg"], index["zz-broken.jpg"]) == (
         "copy", "copy", "image_unreadable"
     )  # fmt: skip
@@ -93,7 +104,62 @@ def test_quality_is_told_from_sharpness_and_exposure():
 
 
 def test_an_unreadable_folder_is_refused(tmp_path):
-    (tmp_path / "a.jpg").write_bytes(b"no image")
-    with pytest.raises(ImagesError) as caught:
-        prepare.prepare(tmp_path, tmp_path / "out")
-    assert caught.value.code == "folder_empty"
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "a.jpg").write_bytes(b"no image")
+    assert refused(tmp_path / "site", tmp_path / "out") == "folder_empty"
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+@pytest.mark.parametrize("out", ["site", "site/images", "site/prepared", "."])
+def test_photographs_are_never_written_over(tmp_path, out):
+    site = write_sample(tmp_path / "site", 4, seed=4, size=96)
+    before = {path: path.stat().st_mtime_ns for path in site.rglob("*")}
+    assert refused(site, tmp_path / out) == "out_not_apart"
+    assert {path: path.stat().st_mtime_ns for path in site.rglob("*")} == before
+
+
+def test_a_folder_that_holds_images_is_not_added_to(tmp_path):
+    site = write_sample(tmp_path / "site", 4, seed=4, size=96)
+    (tmp_path / "out" / "images").mkdir(parents=True)
+    (tmp_path / "out" / "images" / "mine.png").touch()
+    assert refused(site, tmp_path / "out") == "out_not_empty"
+    (tmp_path / "other.partial").mkdir()
+    (tmp_path / "other.partial" / "thesis.tex").touch()
+    assert refused(site, tmp_path / "other") == "out_not_empty"
+    assert (tmp_path / "other.partial" / "thesis.tex").exists()
+
+
+def test_an_interruption_leaves_nothing_that_looks_whole(tmp_path):
+    site = write_sample(tmp_path / "site", 6, seed=4, size=96)
+    (tmp_path / "out.partial" / "images").mkdir(parents=True)  # of a run that was killed
+    (tmp_path / "out.partial" / "images" / "000099.png").touch()
+
+    def stop(done, total, text):
+        if done == 3:
+            assert (tmp_path / "out.partial" / "images" / "000001.png").exists()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare.prepare(site, tmp_path / "out", on_progress=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+    counts = prepare.prepare(site, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["images", "index.csv", "labels.csv"]
+    assert len(list((tmp_path / "out" / "images").iterdir())) == counts["photographs"] == 6
+
+
+def test_labels_without_patients_are_asked_about(tmp_path):
+    site = write_sample(tmp_path / "site", 4, seed=4, size=96)
+    names = sorted(path.name for path in (site / "images").iterdir())
+    (site / "labels.csv").write_text("file,dr_grade\n" + "".join(f"{name},1.0\n" for name in names))
+    assert refused(site, tmp_path / "out") == "no_patients"
+    counts = prepare.prepare(site, tmp_path / "out", without_patients=True)
+    assert (counts["without_pseudonym"], counts["graded"]) == (4, 4)
+
+
+def test_a_name_that_is_no_text_is_in_the_index_too(tmp_path):
+    site = write_sample(tmp_path / "site", 4, seed=4, size=96)
+    (site / "labels.csv").unlink()
+    first = sorted((site / "images").iterdir())[0]
+    os.rename(first, os.fsencode(first.parent) + b"/aa-M\xfcller.jpg")
+    assert prepare.prepare(site, tmp_path / "out")["photographs"] == 4
+    assert b"aa-M\xfcller.jpg" in (tmp_path / "out" / "index.csv").read_bytes()
