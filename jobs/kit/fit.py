@@ -3,6 +3,8 @@
 import hashlib
 import json
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -100,6 +102,7 @@ def fit(
         squares,
         classes_of(photographs),
         config,
+        base_sha256=base.sha256,
         state_path=out_dir / "state.safetensors",
         on_progress=on_progress,
         on_checkpoint=lambda state: save_samples(state, base, out_dir / f"samples-{state.step:06d}.png"),
@@ -125,6 +128,7 @@ def train(
     classes: np.ndarray,
     config: FitConfig,
     *,
+    base_sha256: str = "",
     state_path: Path,
     on_progress: Progress | None = None,
     on_checkpoint: Callable[[TrainingState], None] | None = None,
@@ -140,20 +144,46 @@ def train(
     device = choose_device(config.device)
     scheduler = generator.make_scheduler(scheduler_settings)
     labels = torch.from_numpy(classes)
-    run = _run_identity(config, squares, classes)
+    run = _run_identity(config, squares, classes, base_sha256)
     state = _restore(_fresh_state(model.to(device), config), state_path, run)
     state.model.train()
-    while state.step < config.steps:
-        chosen = _draw(len(squares), config, state.rng)
-        loss = _loss(state, scheduler, squares[chosen.numpy()], labels[chosen], config) if len(chosen) else None
-        _update(state, loss, config)
-        if on_progress is not None:
-            on_progress(state.step, config.steps, f"Training, loss {state.loss:.4f}")
-        if state.step % config.checkpoint_every == 0 and state.step < config.steps:
-            _save_state(state, state_path, run)
-            if on_checkpoint is not None:
-                on_checkpoint(state)
+    with _stops_between_steps() as is_stopped:
+        while state.step < config.steps:
+            chosen = _draw(len(squares), config, state.rng)
+            loss = _loss(state, scheduler, squares[chosen.numpy()], labels[chosen], config) if len(chosen) else None
+            _update(state, loss, config)
+            if on_progress is not None:
+                on_progress(state.step, config.steps, f"Training, loss {state.loss:.4f}")
+            stopped, is_due = is_stopped(), state.step % config.checkpoint_every == 0
+            if (stopped or is_due) and state.step < config.steps:
+                _save_state(state, state_path, run)
+                if stopped:
+                    raise KeyboardInterrupt
+                if on_checkpoint is not None:
+                    on_checkpoint(state)
     return state
+
+
+@contextmanager
+def _stops_between_steps() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait for the end of the step, when the state is whole and can be saved; a second one does not wait."""
+    asked = False
+
+    def note(*_: Any) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False  # a thread, or a job of the background: no Ctrl-C comes here
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _loss(
@@ -295,10 +325,10 @@ def _fast_bfloat16(device: str) -> bool:
     return device == "cuda" or bool(supported())
 
 
-def _run_identity(config: FitConfig, squares: np.ndarray, classes: np.ndarray) -> str:
-    """Name what must be equal for a stopped run to go on: settings, images and classes."""
+def _run_identity(config: FitConfig, squares: np.ndarray, classes: np.ndarray, base_sha256: str) -> str:
+    """Name what must be equal for a stopped run to go on: settings, base, images and classes."""
     digest = hashlib.sha256(squares.tobytes() + classes.tobytes()).hexdigest()
-    return json.dumps(asdict(config) | {"images_sha256": digest}, sort_keys=True)
+    return json.dumps(asdict(config) | {"base_sha256": base_sha256, "images_sha256": digest}, sort_keys=True)
 
 
 def _fresh_state(model: "Network", config: FitConfig) -> TrainingState:
@@ -338,15 +368,20 @@ def _save_state(state: TrainingState, path: Path, run: str) -> None:
 def _restore(state: TrainingState, path: Path, run: str) -> TrainingState:
     """Continue from a stopped run's state file, when there is one."""
     import torch  # noqa: PLC0415 -- slow import
-    from safetensors import safe_open  # noqa: PLC0415 -- slow import
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 -- slow import
 
     if not path.exists():
         return state
-    with safe_open(path, framework="pt") as saved:
+    try:
+        opened = safe_open(path, framework="pt")
+    except SafetensorError as error:
+        fix = "Remove it to start again."
+        raise TrainingError(f"{path} is damaged ({error}).", code="state_damaged", fix=fix) from None
+    with opened as saved:
         facts = saved.metadata()
         if facts.get("run") != run:
             raise TrainingError(
-                f"{path} belongs to a run with other settings or photographs.",
+                f"{path} belongs to a run with other settings, photographs or base.",
                 code="state_differs",
                 fix="Remove it to start again, or use the settings of that run.",
             )

@@ -5,6 +5,8 @@ Two families share everything here: `pixels` (pixels.py), trained whole, and `la
 diffusion model with an adapter. A network of either has noise_shape, any_class, encode(), decode(), predict(), facts().
 """
 
+import functools
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -283,13 +285,32 @@ def save_tensors(tensors: "dict[str, torch.Tensor]", path: Path | str, metadata:
 
 
 def load(base: Base, path: Path | str | None = None) -> "Network":
-    """Return the network of a base generator with the weights in `path`, or as the base is; see load_weights()."""
+    """
+    Return the network of a base generator with the weights in `path`, or as the base is; see load_weights().
+
+    Raises:
+        SchemaError: keys or shapes differ, or model.safetensors is not the file that config.json names.
+    """
+    if base.is_adapter or path is None:
+        _require_whole(base.weights, base.sha256)
     if base.is_adapter:
         from .latent import LatentNetwork  # noqa: PLC0415 -- slow import
 
         network: Network = LatentNetwork(base)
         return load_weights(network, path) if path else network
     return load_weights(build(base.config["architecture"]), path or base.weights)
+
+
+@functools.cache  # gigabytes, where the base is latent
+def _require_whole(weights: Path, sha256: str) -> None:
+    with weights.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+            return
+    raise SchemaError(
+        f"{weights} is not the base generator that config.json beside it names: its SHA-256 differs.",
+        code="base_damaged",
+        fix="Fetch the base again, or install the kit again.",
+    )
 
 
 def load_weights(model: "Network", path: Path | str) -> "Network":

@@ -94,10 +94,8 @@ def draw(
     listing = out_dir / LISTING
     digest = scan.sha256_of(weights)
     rows = _listed(listing) if listing.exists() else []
-    if rows and (rows[0]["generator_sha256"], int(rows[0]["seed"])) != (digest, seed):
-        raise SyntheticError(
-            f"{out_dir} holds images of another generator or seed.", code="out_not_empty", fix="Choose another --out."
-        )
+    if rows:
+        _require_the_same(rows[0], out_dir, base, seed=seed, digest=digest)
     date = rows[0]["date"] if rows else date
     with listing.open("a", encoding="utf-8", newline="") as lines:
         writer = csv.DictWriter(lines, COLUMNS)
@@ -110,6 +108,22 @@ def draw(
             if on_progress is not None:
                 on_progress(numbers[-1] + 1, count, "Drawing images")
     return max(0, count - len(rows))
+
+
+def _require_the_same(first: dict[str, str], out_dir: Path, base: Base, *, seed: int, digest: str) -> None:
+    """Refuse to go on where a row would not be like those that are there; the date is that of the first."""
+    if (first["generator_sha256"], int(first["seed"])) != (digest, seed):
+        raise SyntheticError(
+            f"{out_dir} holds images of another generator or seed.", code="out_not_empty", fix="Choose another --out."
+        )
+    now = {"base": base.slug, "steps": str(int(base.config["sampling_steps"])), "kit_version": __version__}
+    for name, value in now.items():
+        if first[name] != value:
+            raise SyntheticError(
+                f"{out_dir} was begun with {name} {first[name]}, and this is {value}: the images would not be alike.",
+                code="out_differs",
+                fix="Go on with the version of the kit and the base that it was begun with, or choose another --out.",
+            )
 
 
 def _batch(

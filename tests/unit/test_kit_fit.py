@@ -1,6 +1,7 @@
 """Fine-tuning changes the weights, repeats, goes on where it was stopped, and stops on a loss that is not finite."""
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from jobs.kit import __version__, fit, generator
 from jobs.kit.checks.container import check_container
 from jobs.kit.checks.numerics import check_numerics
 from jobs.kit.checks.schema import check_schema
-from jobs.kit.errors import ImagesError, TrainingError
+from jobs.kit.errors import ImagesError, SchemaError, TrainingError
 from jobs.kit.fit import FitConfig
 from jobs.kit.phantom import write_sample
 
@@ -88,6 +89,56 @@ def test_a_stopped_run_goes_on_to_the_same_weights(folder, fitted, tmp_path):
     assert [done for text, done in seen if text == "Training"] == [3, 4]
     assert (tmp_path / "weights.safetensors").read_bytes() == (fitted[0] / "weights.safetensors").read_bytes()
     assert not (tmp_path / "state.safetensors").exists()
+
+
+def test_ctrl_c_waits_for_the_step_and_keeps_it(folder, fitted, tmp_path):
+    def press(done, total, text):
+        if text.startswith("Training") and done == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker of the tests ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit.fit(folder, BASE_DIR, tmp_path, QUICK, press)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    seen = []
+    fit.fit(folder, BASE_DIR, tmp_path, QUICK, lambda done, total, text: seen.append((text.split(",")[0], done)))
+    assert [done for text, done in seen if text == "Training"] == [2, 3, 4]
+    assert (tmp_path / "weights.safetensors").read_bytes() == (fitted[0] / "weights.safetensors").read_bytes()
+
+
+def test_a_damaged_state_says_so(folder, tmp_path):
+    (tmp_path / "state.safetensors").write_bytes(b"\x10\0\0")
+    with pytest.raises(TrainingError) as caught:
+        fit.fit(folder, BASE_DIR, tmp_path, QUICK)
+    assert (caught.value.code, caught.value.fix) == ("state_damaged", "Remove it to start again.")
+
+
+def test_a_base_is_part_of_what_a_run_is():
+    pixels, classes = np.zeros((1, 2, 2, 3), np.uint8), np.zeros(1, np.int64)
+    assert fit._run_identity(QUICK, pixels, classes, "a") != fit._run_identity(QUICK, pixels, classes, "b")
+
+
+def test_a_base_whose_model_is_not_the_one_of_its_config_is_refused(folder, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((BASE_DIR / name).read_bytes())
+    content = bytearray((tmp_path / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(SchemaError) as caught:
+        fit.fit(folder, tmp_path, tmp_path / "out", QUICK)
+    assert caught.value.code == "base_damaged"
+
+
+def test_photographs_of_a_folder_that_was_prepared_by_half_are_refused(folder, tmp_path):
+    half = write_sample(tmp_path / "half", 4, seed=2, size=64)
+    lines = (half / "labels.csv").read_text().splitlines(keepends=True)
+    (half / "labels.csv").write_text("".join(lines[:-1]))
+    with pytest.raises(ImagesError) as caught:
+        fit.fit(half, BASE_DIR, tmp_path / "out", QUICK)
+    assert caught.value.code == "not_prepared"
 
 
 def test_a_state_of_other_settings_is_refused(folder, tmp_path):

@@ -69,6 +69,19 @@ def test_images_of_another_generator_are_not_mixed_in(drawn, weights):
     assert (refused.value.code, len(rows_of(drawn))) == ("out_not_empty", COUNT)
 
 
+@pytest.mark.parametrize("name", ["steps", "kit_version", "base"])
+def test_images_drawn_otherwise_are_not_mixed_in(drawn, weights, tmp_path, name):
+    folder = copied(drawn, tmp_path / "begun")
+    rows = [{**row, name: "7"} for row in rows_of(drawn)]
+    with (folder / "manifest.csv").open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, synthetic.COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(synthetic.SyntheticError, match=f"begun with {name} 7") as refused:
+        synthetic.draw(None, BASE, weights, folder, count=COUNT + 1, seed=40, date="2026-11-27")
+    assert (refused.value.code, len(rows_of(folder))) == ("out_differs", COUNT)
+
+
 def test_packing_gives_the_same_bytes_and_the_name_that_the_portal_computes(drawn):
     paths = synthetic.pack(drawn, BASE)
     listed = synthetic.hashed(paths)
