@@ -1,7 +1,7 @@
 """
 The portal as the kit sees it: each call of its API. Who is signed in is signin.py's.
 
-Proxies come from HTTPS_PROXY, HTTP_PROXY and NO_PROXY, a private certificate authority from SSL_CERT_FILE or
+Proxies come from HTTPS_PROXY, HTTP_PROXY and NO_PROXY, a private certificate authority from SSL_CERT_FILE, else from
 REQUESTS_CA_BUNDLE. Tokens and presigned addresses never reach a message, a log or an exception's text.
 """
 
@@ -67,7 +67,12 @@ def http(url: str) -> urllib3.PoolManager:
     proxies = getproxies()
     direct = is_loopback(url) or proxy_bypass(parts.netloc.rpartition("@")[2])
     proxy = "" if direct else proxies.get(parts.scheme) or proxies.get("all") or ""
-    return _connections(proxy, os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or "")
+    return _connections(proxy, certificates())
+
+
+def certificates() -> str:
+    """Return the file of a private certificate authority, empty without one; an image may bring REQUESTS_CA_BUNDLE."""
+    return os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE") or ""
 
 
 def is_loopback(url: str) -> bool:
@@ -90,6 +95,8 @@ def _connections(proxy: str, certificates: str) -> urllib3.PoolManager:
                 code="certificates_missing",
                 fix="Correct REQUESTS_CA_BUNDLE or SSL_CERT_FILE.",
             )
+        if os.path.isfile(certificates):
+            _require_pem(certificates)
         settings["ca_cert_dir" if os.path.isdir(certificates) else "ca_certs"] = certificates
     if not proxy:
         return urllib3.PoolManager(**settings)
@@ -104,6 +111,17 @@ def _connections(proxy: str, certificates: str) -> urllib3.PoolManager:
     return urllib3.ProxyManager(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", **settings)
 
 
+def _require_pem(certificates: str) -> None:
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(certificates)
+    except ssl.SSLError:
+        raise KitError(
+            f"{certificates} holds no certificate in PEM.",
+            code="certificates_unusable",
+            fix=f"A .cer or .der file is turned into PEM by: openssl x509 -inform der -in {certificates} -out ca.pem",
+        ) from None
+
+
 def unreachable(url: str, error: Exception) -> Unreachable:
     """Return the sentence for a failed connection; of the address it tells the host only."""
     cause = getattr(error, "reason", None) or error
@@ -111,7 +129,8 @@ def unreachable(url: str, error: Exception) -> Unreachable:
     if isinstance(cause, urllib3.exceptions.ProxyError):
         what, fix = "the proxy did not let us through", "Check HTTPS_PROXY and NO_PROXY."
     elif isinstance(cause, urllib3.exceptions.SSLError | ssl.SSLError):
-        what = "its certificate is not trusted here"
+        used = certificates()
+        what = f"its certificate is not trusted by {used}" if used else "its certificate is not trusted here"
         fix = "If your hospital inspects traffic, set SSL_CERT_FILE to the file of its certificate authority."
     elif isinstance(cause, urllib3.exceptions.NameResolutionError):
         what, fix = "the name is not known", "Check the address, the VPN and HTTPS_PROXY."
@@ -228,9 +247,15 @@ class Portal:
         next_url = str(body.get("next_url") or "")
         next_url = self.absolute(next_url) if next_url else ""
         code = str(body.get("code") or f"http_{status}")
+        location = response.headers.get("Location", "")
+        elsewhere = urlsplit(urljoin(self.url, location)).hostname if 300 <= status < 400 and location else None
+        if elsewhere not in (None, urlsplit(self.url).hostname):
+            sentence = f"{self.url} was not reached: a proxy, or who stands there now, points to {elsewhere}."
+            fix = "Sign in to the proxy, or ask IT to open the portal's address; if the portal moved, log in there."
+            return PortalError(sentence, status=status, code="redirected", fix=fix, exit_code=PLATFORM_FAULT)
         fault = status >= 500 or status in {408, 429}
         exit_code = PLATFORM_FAULT if fault else 1 if status == 401 else NEEDS_CHANGES
-        fix = self._way_on(status, next_url, response.headers.get("Location", ""))
+        fix = self._way_on(status, next_url, location)
         return PortalError(sentence, status=status, code=code, next_url=next_url, fix=fix, exit_code=exit_code)
 
     def _way_on(self, status: int, next_url: str, location: str) -> str:

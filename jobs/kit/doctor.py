@@ -76,7 +76,7 @@ def _network(portal: Portal | None) -> Iterator[Finding]:
     proxies = {kind: urlsplit(url).netloc.rpartition("@")[2] for kind, url in getproxies().items() if kind != "no"}
     listed = ", ".join(f"{kind} through {host}" for kind, host in sorted(proxies.items()))
     yield Finding("proxy", NOTE, f"{listed}." if listed else "None is set.")
-    certificates = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
+    certificates = client.certificates()
     yield Finding("certificates", NOTE, f"Those in {certificates}." if certificates else "Those that Python brings.")
     if portal is None:
         yield Finding("portal", UNKNOWN, "Not looked at: run `consortium login --url https://…` first.")

@@ -3,8 +3,15 @@
 import logging
 import ssl
 import stat
+from datetime import datetime
 
 import pytest
+import urllib3
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from jobs.kit import client, signin
 from jobs.kit.client import Portal, PortalError, Unreachable
@@ -168,11 +175,42 @@ def test_socks_proxy_is_refused_with_a_reason(monkeypatch):
     assert caught.value.code == "proxy_unusable"
 
 
+def authority() -> str:
+    """Return a certificate of a hospital's own."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "IT")])
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(datetime(2026, 1, 1)).not_valid_after(datetime(2036, 1, 1))
+    return made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+def test_a_proxy_that_points_elsewhere_is_named(portal):
+    def answered(location):
+        return portal.problem(urllib3.HTTPResponse(b"moved", status=302, headers={"Location": location}))
+
+    error = answered("https://login.proxy.hospital/?url=secret")
+    assert (error.code, error.exit_code) == ("redirected", 3)
+    assert error.sentence == (
+        f"{portal.url} was not reached: a proxy, or who stands there now, points to login.proxy.hospital."
+    )
+    assert answered("/elsewhere").code == "http_302"
+
+
 def test_certificate_file_of_the_environment_is_used(monkeypatch, tmp_path):
     bundle = tmp_path / "hospital.pem"
-    bundle.write_text("")
+    bundle.write_text(authority())
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "of the image.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
     assert client.http("https://portal.example.org").connection_pool_kw["ca_certs"] == str(bundle)
+    error = client.unreachable("https://portal.example.org/x", ssl.SSLError("self-signed certificate"))
+    assert error.sentence == f"portal.example.org cannot be reached: its certificate is not trusted by {bundle}."
+    der = tmp_path / "hospital.cer"
+    der.write_bytes(ssl.PEM_cert_to_DER_cert(bundle.read_text()))
+    monkeypatch.setenv("SSL_CERT_FILE", str(der))
+    with pytest.raises(KitError) as caught:
+        client.http("https://portal.example.org")
+    assert (caught.value.code, caught.value.sentence) == (
+        "certificates_unusable", f"{der} holds no certificate in PEM."
+    )  # fmt: skip
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
     with pytest.raises(KitError) as caught:
         client.http("https://portal.example.org")
