@@ -6,7 +6,11 @@ Results go to standard output (with --json as one document), everything else to 
 try again; 64 the command was typed wrongly (EX_USAGE of sysexits.h); 130 interrupted.
 """
 
+import errno
 import os
+import re
+import socket
+import ssl
 import sys
 
 import click
@@ -27,11 +31,22 @@ from .errors import KitError
 
 WRONG_USAGE = 64
 INTERRUPTED = 130
+GO_ON = {  # after Ctrl-C
+    "fit": "Run the same command with --resume: it goes on from the last step that was saved.",
+    "prepare": "Nothing is prepared yet; the same command begins anew.",
+    "privacy": "Nothing is written yet; the same command begins anew.",
+    "check": "The same command begins anew.",
+}
+OF_THE_NETWORK = (ConnectionError, TimeoutError, ssl.SSLError, socket.gaierror)
+UNREACHED = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status; errors are sentences, never tracebacks."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in arguments
     try:
         return commands.main(arguments, "consortium", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:
@@ -39,22 +54,48 @@ def main(arguments: list[str] | None = None) -> int:
         return WRONG_USAGE
     except click.ClickException as error:
         error.show()
-        return WRONG_USAGE
+        return _end(KitError(error.format_message(), code="usage", exit_code=WRONG_USAGE), as_json)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Stopped. Run the same command again to go on.", err=True)
-        return INTERRUPTED
+        fix = GO_ON.get(arguments[0] if arguments else "", "Run the same command again to go on.")
+        click.echo(f"Stopped. {fix}", err=True)
+        return _end(KitError("Stopped.", code="interrupted", fix=fix, exit_code=INTERRUPTED), as_json)
     except KitError as error:
-        return _fail(error, "--json" in arguments)
+        return _fail(error, as_json)
     except Exception as error:
         if os.environ.get("CONSORTIUM_DEBUG"):
             raise
+        if (refused := _refused_by_the_disk(error)) is not None:
+            return _fail(refused, as_json)
         sentence = f"Something unexpected happened ({type(error).__name__}: {error})."
         fix = "Set CONSORTIUM_DEBUG=1 and run it again to see where, and tell the consortium."
-        return _fail(KitError(sentence, code="unexpected", fix=fix, exit_code=PLATFORM_FAULT), "--json" in arguments)
+        return _fail(KitError(sentence, code="unexpected", fix=fix, exit_code=PLATFORM_FAULT), as_json)
+
+
+def _refused_by_the_disk(error: Exception) -> KitError | None:
+    """Return the error for a file that cannot be read or written here; None for all others, the network's too."""
+    number, path = getattr(error, "errno", None), getattr(error, "filename", None)
+    if found := re.search(r'\(os error (\d+)\)(?: at path "(.*)")?', str(error)):  # as the safetensors library says it
+        number, path = int(found[1]), found[2] and os.path.dirname(found[2])  # the file itself has a passing name
+    if not isinstance(number, int) or number not in errno.errorcode:
+        return None
+    if number in UNREACHED or isinstance(error, OF_THE_NETWORK):
+        return None
+    if number in NO_ROOM:
+        code, fix = "no_room", "Make room there, then run it again."
+    elif number in NOT_ALLOWED:
+        code, fix = "not_allowed", "Choose a folder that you may use, or ask whoever looks after this machine."
+    else:
+        code, fix = "file_unusable", "Check the path and the disk, then run it again."
+    where = os.fsdecode(path) if isinstance(path, str | bytes) else "A file or folder"
+    return KitError(f"{where} cannot be used: {os.strerror(number)}.", code=code, fix=fix)
 
 
 def _fail(error: KitError, as_json: bool) -> int:
     click.echo(f"Error: {error}", err=True)
+    return _end(error, as_json)
+
+
+def _end(error: KitError, as_json: bool) -> int:
     if as_json:
         facts = {"code": error.code, "sentence": error.sentence, "fix": error.fix}
         terminal.print_json({"error": {**facts, "next_url": getattr(error, "next_url", "")}})

@@ -110,7 +110,10 @@ def fit(
         return terminal.print_json({"weights": str(weights), "card": str(card_file), "training_card": card})
     click.echo(f"Trained on {card['images']} photographs for {card['steps']} steps; final loss {card['final_loss']}.")
     click.echo(f"{weights}\n{card_file}")
-    terminal.say(f"Next: consortium check {weights}")
+    report = out_dir / "privacy_report.json"
+    terminal.say(f"Next: open {card_file} and add what the folder cannot tell (demographics; see README.md), then")
+    terminal.say(f"  consortium privacy {folder} --weights {weights} --card {card_file}")
+    terminal.say(f"  consortium check {weights} --card {card_file} --privacy {report}")
 
 
 def _require_fresh(out_dir: Path, resume: bool) -> None:
@@ -202,9 +205,13 @@ def _check_folder(
 def read_json(path: Path) -> Document:
     """Read a document that the kit wrote; the name of the file is in the error."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        document = None
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        fix = "Correct what stands there: a comma too many, a quote too few, or a bracket."
+        where = f"line {error.lineno}, column {error.colno}"
+        raise KitError(f"{path} is no JSON at {where} ({error.msg}).", code="document_invalid", fix=fix) from None
+    except UnicodeDecodeError:
+        raise KitError(f"{path} is no text in UTF-8.", code="document_invalid", fix="Save it in UTF-8.") from None
     if not isinstance(document, dict):
         fix = "Give the file as the kit wrote it: training_card.json, privacy_report.json or a .signed.json."
         raise KitError(f"{path} is no JSON document of the kit.", code="document_invalid", fix=fix)

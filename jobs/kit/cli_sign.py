@@ -72,6 +72,8 @@ def sign(file: Path, base_name: str, key_file: Path | None, target: Path | None,
     from . import generator, scan, sending, shards, synthetic  # noqa: PLC0415 -- numpy takes a moment; --help does without
 
     key = signing_key(key_file)
+    if target:
+        terminal.require_writable(target)
     if file.is_dir():
         listed = synthetic.hashed(synthetic.pack(file, generator.load_base(base_folder(base_name))))
         sha256 = shards.digest_of(listed)
@@ -132,6 +134,7 @@ def privacy(
     """
     key = signing_key(key_file)  # before an hour of work, not after it
     target = target or (images_dir or weights.parent) / "privacy_report.json"
+    terminal.require_writable(target)
     base_dir = base_folder(base_name)
     with train_extra(), terminal.Bars() as on_progress:
         from . import fit, generator  # noqa: PLC0415 -- slow imports

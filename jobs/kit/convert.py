@@ -43,6 +43,8 @@ def convert(source: Path, target: Path) -> dict[str, Any]:
     if target.exists():
         raise ConvertError(f"{target} exists already.", code="target_exists", fix="Choose another --out.")
     partial = target.with_name(f".{target.name}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial.touch()  # refused here, not in the child, where the folder may not be written to
     package = __package__ or "consortium_kit"
     command = [sys.executable, "-m", f"{package}.convert", str(source.resolve()), str(partial.resolve())]
     try:
@@ -147,7 +149,11 @@ def main() -> int:
         from safetensors.torch import save_file  # noqa: PLC0415 -- after the limits
 
         tensors, facts = read_weights(source)
-        save_file(tensors, target, metadata={"format": "pt"})
+        try:
+            save_file(tensors, target, metadata={"format": "pt"})
+        except Exception as error:  # the library's own, and the system's
+            fix = "See that there is room and that you may write there."
+            raise ConvertError(f"The weights cannot be written ({error}).", code="not_written", fix=fix) from None
     except ConvertError as error:
         facts = {"error": {"sentence": error.sentence, "code": error.code, "fix": error.fix}}
     print(json.dumps(facts))

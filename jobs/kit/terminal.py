@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -27,6 +28,14 @@ def print_json(document: object) -> None:
 
 def say(text: str) -> None:
     click.echo(text, err=True)
+
+
+def require_writable(path: Path) -> None:
+    """Make the folder of a file to come and try writing there: before an hour of work, not after it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        return path.open("r+b").close()
+    tempfile.TemporaryFile(dir=path.parent).close()
 
 
 class Bars:

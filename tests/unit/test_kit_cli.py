@@ -1,8 +1,11 @@
 """The command `consortium`: what it prints, what it writes, how it ends."""
 
 import csv
+import errno
 import hashlib
 import json
+import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -11,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from jobs.kit import cli, cli_portal, transfer
+from jobs.kit import cli, cli_portal, prepare, transfer
 from tests import loopback
 
 BASE = Path(cli.__file__).parent / "base" / "fundus-64"
@@ -82,6 +86,45 @@ def test_wrong_usage_ends_with_64_and_a_hint(typed, capsys):
     assert capsys.readouterr().err.startswith("Usage: consortium")
 
 
+def test_wrong_usage_is_json_where_json_was_asked(capsys):
+    assert cli.main(["fit", "--json"]) == 64
+    out, err = capsys.readouterr()
+    error = json.loads(out)["error"]
+    assert (error["code"], error["sentence"]) == ("usage", "Missing argument 'FOLDER'.")
+    assert err.startswith("Usage: consortium")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "", "/data/x"), "no_room", "/data/x cannot be used: No space left on device."),
+        (PermissionError(errno.EACCES, "", "/data/x"), "not_allowed", "/data/x cannot be used: Permission denied."),
+        (OSError(errno.EIO, ""), "file_unusable", "A file or folder cannot be used: Input/output error."),
+        (SafetensorError('I/O error: (os error 28) at path "/data/.tmp1"'), "no_room",
+         "/data cannot be used: No space left on device."),
+    ],
+)  # fmt: skip
+def test_what_the_disk_refuses_is_not_the_platforms_fault(monkeypatch, error, code, sentence, capsys):
+    def refuse(**_):
+        raise error
+
+    monkeypatch.setattr(cli_portal.signin, "signed_in", refuse)
+    assert cli.main(["models", "--json"]) == 1
+    shown = json.loads(capsys.readouterr().out)["error"]
+    assert (shown["code"], shown["sentence"]) == (code, sentence)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(errno.ECONNRESET, ""), socket.gaierror(-2, "unknown name"),
+                                   ssl.SSLError(1, "no certificate"), OSError(errno.ENETUNREACH, "")])  # fmt: skip
+def test_what_the_network_refuses_is_no_file(monkeypatch, error, capsys):
+    def refuse(**_):
+        raise error
+
+    monkeypatch.setattr(cli_portal.signin, "signed_in", refuse)
+    assert cli.main(["models", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "unexpected"
+
+
 def test_unexpected_errors_are_a_sentence(monkeypatch, capsys):
     monkeypatch.setattr(cli_portal.signin, "signed_in", lambda **_: 1 / 0)
     assert cli.main(["models"]) == 3
@@ -100,6 +143,18 @@ def test_interruption_says_how_to_go_on(monkeypatch, capsys):
     monkeypatch.setattr(cli_portal.signin, "signed_in", interrupt)
     assert cli.main(["models"]) == 130
     assert capsys.readouterr().err.strip() == "Stopped. Run the same command again to go on."
+    assert cli.main(["models", "--json"]) == 130
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["fix"]) == ("interrupted", "Run the same command again to go on.")
+
+
+def test_interruption_of_a_command_that_begins_anew_says_so(tmp_path, monkeypatch, capsys):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prepare, "prepare", interrupt)
+    assert cli.main(["prepare", str(tmp_path), "--out", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err.strip() == "Stopped. Nothing is prepared yet; the same command begins anew."
 
 
 def test_errors_are_json_where_json_was_asked(capsys):

@@ -69,6 +69,13 @@ def test_check_takes_the_documents_that_go_with_the_file(tmp_path, capsys):
     status, report = answer(capsys, "check", str(BASE / "model.safetensors"), *typed)
     codes = {row["number"]: row["evidence"].get("code") for row in report["checks"]}
     assert (status, codes) == (2, {1: None, 2: "keys_not_known", 4: None, 5: "is_the_base"})
+    paths["card"].write_bytes(b"\xef\xbb\xbf" + json.dumps(CARD).encode())  # as Windows writes it
+    assert answer(capsys, "check", str(BASE / "model.safetensors"), *typed)[0] == 2
+    paths["card"].write_text('{\n "images": 20,\n}')
+    refused = answer(capsys, "check", str(BASE / "model.safetensors"), *typed)[1]["error"]
+    assert (refused["code"], refused["sentence"].partition(" is no JSON ")[2][:24]) == (
+        "document_invalid", "at line 3, column 1 (Exp"
+    )  # fmt: skip
     paths["card"].write_text("[]")
     status, refused = answer(capsys, "check", str(BASE / "model.safetensors"), *typed)
     assert (status, refused["error"]["code"]) == (1, "document_invalid")
@@ -96,6 +103,18 @@ def test_privacy_asks_for_the_key_before_an_hour_of_work(tmp_path, weights, caps
     site = write_sample(tmp_path / "site", 3, size=64)
     status, refused = answer(capsys, "privacy", str(site), "--weights", str(weights))
     assert (status, refused["error"]["code"]) == (1, "key_missing")
+
+
+def test_evidence_is_not_measured_for_a_place_that_cannot_be_written(tmp_path, weights, capsys):
+    assert cli.main(["keys", "new"]) == 0
+    capsys.readouterr()
+    site = write_sample(tmp_path / "site", 3, size=64)
+    (tmp_path / "file").touch()
+    for typed in (["privacy", str(site), "--weights", str(weights)], ["sign", str(weights)]):
+        status, refused = answer(capsys, *typed, "--out", str(tmp_path / "file" / "report.json"))
+        assert (status, refused["error"]["code"]) == (1, "file_unusable")
+    assert answer(capsys, "sign", str(weights), "--out", str(tmp_path / "new" / "signed.json"))[0] == 0
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["signed.json"]
 
 
 def test_privacy_refuses_a_file_that_is_no_weights_file_before_anything_reads_it(tmp_path, weights, capsys):

@@ -44,6 +44,19 @@ def test_every_known_layout_is_converted(tmp_path, content, layout):
 
 
 @pytest.mark.slow
+def test_a_folder_for_what_comes_out_is_made(tmp_path):
+    torch.save(weights(), tmp_path / "model.pth")
+    convert.convert(tmp_path / "model.pth", tmp_path / "new" / "out.safetensors")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["out.safetensors"]
+
+
+def test_a_place_that_cannot_be_written_is_the_systems_own_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        convert.convert(tmp_path / "model.pth", tmp_path / "file" / "out.safetensors")
+
+
+@pytest.mark.slow
 def test_tensors_that_share_their_memory_are_written_apart_and_numbers_left_out(tmp_path):
     shared = torch.ones(4, 4)
     facts, found = converted(tmp_path, {"a": shared, "b": shared.t(), "steps": torch.tensor(5)})
