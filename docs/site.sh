@@ -3,6 +3,7 @@
 #
 #   sh docs/site.sh PHOTOGRAPHS WORK [STEPS]
 #
+# Run again after an interruption, it goes on: what is done in WORK is not done twice.
 # CONSORTIUM names the command where it is not on the path, for instance ".venv/bin/python -m jobs.kit".
 set -eu
 photographs=$1
@@ -12,6 +13,7 @@ kit=${CONSORTIUM:-consortium}
 export CONSORTIUM_KEY="$work/signing-key.pem"
 weights=$work/fit/weights.safetensors
 card=$work/fit/training_card.json
+report=$work/fit/privacy_report.json
 began=$(date +%s)
 
 timed() {
@@ -22,11 +24,11 @@ timed() {
 
 mkdir -p "$work"
 test -e "$CONSORTIUM_KEY" || $kit keys new
-timed prepare "$photographs" --out "$work/prepared"
-timed fit "$work/prepared" --out "$work/fit" --steps "$steps"
-timed privacy "$work/prepared" --weights "$weights" --card "$card"
+test -e "$work/prepared/labels.csv" || timed prepare "$photographs" --out "$work/prepared"
+test -e "$weights" || timed fit "$work/prepared" --out "$work/fit" --steps "$steps" --resume
+test "$report" -nt "$weights" || timed privacy "$work/prepared" --weights "$weights" --card "$card"
 timed sign "$weights"
 # What the folder cannot tell is the site's to answer before it sends the card.
-sed -i.bak '1s/{/{ "demographics": "unknown",/' "$card" && rm "$card.bak"
-timed check "$weights" --card "$card" --signature "$weights.signed.json" --privacy "$work/fit/privacy_report.json"
+grep -q '"demographics"' "$card" || { sed -i.bak '1s/{/{ "demographics": "unknown",/' "$card" && rm "$card.bak"; }
+timed check "$weights" --card "$card" --signature "$weights.signed.json" --privacy "$report"
 echo "== all: $(($(date +%s) - began)) s" >&2
