@@ -93,7 +93,7 @@ def _agreement(attempt: Attempt, contribution: Contribution) -> str:
     """Check 3: the institution may still contribute; return why not, or an empty string. No byte is read before."""
     decision, acting = may_contribute(contribution), institutions.acting_for(contribution.institution)
     sentence = decision.reason or f"The agreement of {contribution.institution} is in force."
-    fix = f"Bring the agreement of {acting} in force, then start a corrected contribution."
+    fix = f"Bring an agreement of {acting} for this kind in force, then start a corrected contribution."
     result = {
         "number": 3, "name": "agreement", "verdict": "pass" if decision.allowed else "fail", "sentence": sentence,
         "fix": "" if decision.allowed else fix,

@@ -11,6 +11,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
+class Answer(StrEnum):
+    """Whether terms of use permit a purpose; the strictest first."""
+
+    NO = "no"
+    ASK = "ask"  # only a person can tell
+    YES = "yes"
+
+
 class Purpose(StrEnum):
     """What the programme may want to do with a contribution."""
 
@@ -117,30 +125,26 @@ def conflicts(codes: Collection[str]) -> list[str]:
     return found + [f"{one} and {other} cannot both be true. Leave one out." for one, other in pairs]
 
 
-def permits(codes: Collection[str], purpose: str) -> tuple[bool, str]:
-    """
-    Test if terms of use permit a purpose, and say why in a sentence.
-
-    What cannot be told from the codes is not permitted: a person decides it.
-    """
+def permits(codes: Collection[str], purpose: str) -> tuple[Answer, str]:
+    """Answer whether terms of use permit a purpose, and say why in a sentence."""
     wanted = Purpose(purpose)
     words = WORDS[wanted]
     if problems := conflicts(codes):
-        return False, f"These terms of use do not fit together, so they permit nothing. {problems[0]}"
+        return Answer.NO, f"These terms of use do not fit together, so they permit nothing. {problems[0]}"
     permission = next(short for short in codes if TERMS[short].is_permission)
     opened = OPENS[permission] | ({Purpose.CLINICAL_CARE} if "CC" in codes else frozenset())
     if wanted not in opened:
-        return False, f"{_named(permission)} does not cover {words}."
+        return Answer.NO, f"{_named(permission)} does not cover {words}."
     if closing := [short for short in TERMS if short in codes and wanted in CLOSES.get(short, ())]:
-        return False, f"{_named(closing[0])} rules out {words}."
+        return Answer.NO, f"{_named(closing[0])} rules out {words}."
     if open_questions := [short for short in TERMS if short in codes and short in NEEDS_A_PERSON]:
         return (
-            False,
+            Answer.ASK,
             f"A person has to decide on {words}: {_named(open_questions[0])} is more than a machine can check.",
         )
     if permission == "DS":
-        return True, f"{_named(permission)} covers {words}, for the disease that the institution named."
-    return True, f"{_named(permission)} covers {words}."
+        return Answer.YES, f"{_named(permission)} covers {words}, for the disease that the institution named."
+    return Answer.YES, f"{_named(permission)} covers {words}."
 
 
 def described(codes: Collection[str]) -> list[str]:

@@ -7,7 +7,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from portal.accounts.proofs import ProofForm
-from portal.agreements import duo, services
+from portal.agreements import duo, services, terms
 from portal.agreements.cases import AUTOMATIC
 from portal.agreements.models import AgreementVersion, Party, SigningRequest
 from portal.agreements.rendering import Value, variables_of
@@ -15,11 +15,6 @@ from portal.institutions import services as institutions
 from portal.institutions.lifecycle import Status
 from portal.institutions.models import Institution, Membership
 
-KINDS = {
-    "weights": _("generator weights"),
-    "synthetic": _("synthetic images made by the institution"),
-    "images": _("de-identified photographs"),
-}
 PURPOSES = "Training, evaluation and publication of models within the programme, for non-commercial research"
 # What the form asks for each variable: label, help, why.
 WORDS = {
@@ -78,7 +73,7 @@ class PrepareForm(forms.Form):
             people = institutions.people(self.institution, Membership.Role.PRINCIPAL_INVESTIGATOR).order_by("name")
             field = forms.ChoiceField(choices=[(person.name, person.name) for person in people], **given)
         elif name == "kinds":
-            kinds = [(kind, KINDS[kind]) for kind in version.agreement.covers]
+            kinds = [(kind, _(terms.KINDS[kind])) for kind in version.agreement.covers]
             field = forms.MultipleChoiceField(choices=kinds, widget=forms.CheckboxSelectMultiple, **given)
         elif name == "use_codes":
             codes = [(short, f"{short}: {term.plain}") for short, term in duo.TERMS.items()]
@@ -94,9 +89,10 @@ class PrepareForm(forms.Form):
         """Return what was given last time, else what the profile says."""
         given = self.before.variables.get(name) if self.before else None
         if name == "kinds":
-            return [kind for kind, words in KINDS.items() if given is None or str(words) in given]
+            signed = terms.kinds_of(self.before) if self.before else None
+            return list(terms.KINDS) if signed is None else list(signed)
         if name == "use_codes":
-            return [row.split(" ")[0] for row in given] if given else ["HMB", "NCU"]
+            return (terms.codes_of(self.before) if self.before else []) or ["HMB", "NCU"]
         profile = {
             "institution": self.institution.name,
             "ethics_reference": self.institution.ethics_reference,
@@ -130,7 +126,7 @@ class PrepareForm(forms.Form):
         """Return the values as they are written into the text."""
         values: dict[str, Value] = {name: self.cleaned_data[name] for name in self.names}
         if "kinds" in values:
-            values["kinds"] = [str(KINDS[kind]) for kind in values["kinds"]]
+            values["kinds"] = [terms.KINDS[kind] for kind in values["kinds"]]
         if "use_codes" in values:
             values["use_codes"] = duo.described(values["use_codes"])
         return values

@@ -10,6 +10,7 @@ from django.db import models
 from django.urls import reverse
 
 from portal.accounts.models import User
+from portal.agreements import terms
 from portal.agreements.lifecycle import OPEN, Status
 from portal.agreements.models import Agreement, AgreementVersion, CoveredInstitution, Side, SigningRequest
 from portal.errors import DomainError
@@ -87,6 +88,7 @@ class Standing:
     Where one institution stands under one agreement on one day.
 
     `due_on` is the last day on time (to sign again, or of validity), `blocked_on` the first day on which work stops.
+    `kinds` are those that the cases in force name, None where one of them limits none.
     """
 
     state: State
@@ -94,6 +96,7 @@ class Standing:
     due_on: date | None = None
     blocked_on: date | None = None
     reason: str = ""
+    kinds: frozenset[str] | None = None
 
     @property
     def in_force(self) -> bool:
@@ -178,7 +181,7 @@ def _cases_by_party(
         SigningRequest.objects.filter(agreement__in=agreements)
         .exclude(status__in=[Status.DECLINED, Status.WITHDRAWN, Status.SUPERSEDED])
         .select_related("agreement_version__agreement__programme", "institution")
-        .defer("text", "variables", "agreement_version__text", "agreement_version__side_notes")
+        .defer("text", "agreement_version__text", "agreement_version__side_notes")
         .order_by("pk")
     )
     keys = [party.pk for party in parties]
@@ -225,7 +228,13 @@ def _standing(
         state, due_on, blocked_on, case = judgements[-1]
     else:
         return Standing(State.NONE, reason=_reason(State.NONE, party, agreement))
-    return Standing(state, case, due_on, blocked_on, _reason(state, party, agreement, due_on, blocked_on, case))
+    kinds = _kinds([row[3] for row in living if row[0] in IN_FORCE])
+    return Standing(state, case, due_on, blocked_on, _reason(state, party, agreement, due_on, blocked_on, case), kinds)
+
+
+def _kinds(cases: list[SigningRequest]) -> frozenset[str] | None:
+    named = [terms.kinds_of(case) for case in cases]
+    return None if None in named else frozenset().union(*filter(None, named))
 
 
 def _judged(
@@ -256,13 +265,16 @@ def _reason(
     blocked_on: date | None = None,
     case: SigningRequest | None = None,
 ) -> str:
-    title = agreement.title[0].lower() + agreement.title[1:]
     words = {
         "due_on": f"{due_on:%-d %B %Y}" if due_on else "",
         "blocked_on": f"{blocked_on:%-d %B %Y}" if blocked_on else "",
         "by": _by(case, party) if case else "",
     }
-    return REASON_OF[state].format(institution=party, title=title, **words)
+    return REASON_OF[state].format(institution=party, title=_title(agreement), **words)
+
+
+def _title(agreement: Agreement) -> str:
+    return agreement.title[0].lower() + agreement.title[1:]
 
 
 def _by(case: SigningRequest, party: Institution) -> str:
@@ -299,21 +311,34 @@ def may(
     for row in rows.order_by("programme", "pk"):
         if KIND_OF[Action(action)] in row.covers:
             by_programme[row.programme_id].append(row)
-    decisions = [_decided(institution, needed, now=now) for needed in by_programme.values()]
+    decisions = [_decided(institution, needed, action, now=now) for needed in by_programme.values()]
     nothing = Decision(
         False, "agreement_required", "No agreement for this has been published yet.", reverse("agreements:list")
     )
     return next((row for row in decisions if row.allowed), decisions[0] if decisions else nothing)
 
 
-def _decided(institution: Institution, needed: list[Agreement], *, now: datetime) -> Decision:
-    """Return yes where every agreement needed is in force, else the first that is not."""
+def _decided(institution: Institution, needed: list[Agreement], action: str, *, now: datetime) -> Decision:
+    """Return yes where every agreement needed is in force and signed for the kind, else the first that is not."""
     places = standings([institution], needed, now=now)
     for agreement in needed:
         place = places[institution.pk, agreement.pk]
         if not place.in_force:
             return Decision(False, CODE_OF[place.state], place.reason, next_url(institution, agreement, place))
+        # Who signed for synthetic images alone downloads a base model too: the images are drawn from it.
+        if action != Action.DOWNLOAD and place.kinds is not None and KIND_OF[Action(action)] not in place.kinds:
+            return _not_signed_for(institution, agreement, place.kinds, KIND_OF[Action(action)])
     return Decision(True)
+
+
+def _not_signed_for(party: Institution, agreement: Agreement, signed: frozenset[str], wanted: str) -> Decision:
+    names = [words for kind, words in terms.KINDS.items() if kind in signed]
+    reason = (
+        f"{party} signed the {_title(agreement)} for {' and '.join(names) or 'no kind that is known here'}, not for "
+        f"{terms.KINDS[wanted]}. Prepare it again with this kind and have it signed; everything you have begun is kept."
+    )
+    url = reverse("agreements:prepare", args=[party.slug, agreement.programme.slug, agreement.slug])
+    return Decision(False, "kind_not_signed", reason, url)
 
 
 def require(institution: Institution, action: str, *, programme: Programme | None = None, now: datetime) -> None:

@@ -179,6 +179,67 @@ def test_a_covered_hospital_counts_only_once_it_has_confirmed(agreement):
     assert standing(covered, agreement).state == "draft"
 
 
+# The kinds that were signed for
+
+KINDS_TEXT = "# Data-use agreement\n\n{{ kinds }}\n"
+WEIGHTS, SYNTHETIC = "generator weights", "synthetic images made by the institution"
+
+
+def sign_for(institution, agreement, *kinds):
+    """Have the institution sign a text that names these kinds."""
+    if services.newest_of(agreement).text != KINDS_TEXT:
+        services.publish(agreement, text=KINDS_TEXT, change_note="Names kinds.", by=None, now=timezone.now())
+    return factories.signed_case(factories.sent_case(institution, agreement, variables={"kinds": kinds}))
+
+
+@pytest.mark.parametrize(
+    ("signed", "allowed"),
+    [
+        ([WEIGHTS], {"weights"}),
+        ([SYNTHETIC, "de-identified photographs"], {"synthetic", "images"}),
+        (["synthetic"], {"synthetic"}),  # by its slug
+        ([f"{WEIGHTS}; {SYNTHETIC}"], {"weights", "synthetic"}),  # as the text parts them
+        (["whatever we like"], set()),
+    ],
+)
+def test_only_kinds_that_were_signed_for_may_be_sent(institution, agreement, signed, allowed):
+    sign_for(institution, agreement, *signed)
+    found = {kind: decision(institution, action) for kind, action in services.ACTION_OF_KIND.items()}
+    assert found == {
+        kind: (True, "") if kind in allowed else (False, "kind_not_signed") for kind in services.ACTION_OF_KIND
+    }
+    assert decision(institution, Action.DOWNLOAD) == (True, "")  # images are drawn from a base model too
+
+
+def test_the_refusal_says_what_was_signed_and_where_to_sign_again(institution, agreement):
+    sign_for(institution, agreement, SYNTHETIC)
+    found = services.may(institution, Action.CONTRIBUTE_WEIGHTS, now=timezone.now())
+    assert found.reason == (
+        f"{institution} signed the data-use agreement for {SYNTHETIC}, not for {WEIGHTS}. Prepare it again with this "
+        "kind and have it signed; everything you have begun is kept."
+    )
+    assert found.next_url == f"/agreements/prepare/{institution.slug}/retina/data-use-agreement/"
+    sign_for(institution, agreement, SYNTHETIC, WEIGHTS)
+    assert decision(institution) == (True, "")
+
+
+def test_a_text_that_names_no_kinds_limits_none(institution):
+    assert "kinds" not in institution.signing_requests.get().variables
+    assert [decision(institution, action) for action in Action] == [(True, "")] * len(Action)
+
+
+def test_what_covers_a_hospital_adds_to_what_it_signed_itself(institution, agreement):
+    signs = factories.admitted_institution("Volta Teaching Hospital")
+    sign_for(institution, agreement, WEIGHTS)
+    case = factories.draft_case(signs, agreement, variables={"kinds": [SYNTHETIC]}, covered=[institution])
+    services.confirm_cover(case.covered.get(), by=factories.person_of(institution), now=timezone.now())
+    assert decision(institution, Action.CONTRIBUTE_SYNTHETIC) == (False, "kind_not_signed")
+    factories.person_of(signs, factories.Role.SIGNING_OFFICIAL)
+    factories.signed_case(services.send(case, by=factories.person_of(signs), now=timezone.now()))
+    assert decision(institution, Action.CONTRIBUTE_SYNTHETIC) == decision(institution) == (True, "")
+    assert decision(signs) == (False, "kind_not_signed")
+
+
 # Every door asks
 
 
@@ -209,6 +270,38 @@ def test_new_uploads_stop_and_what_is_there_stays(institution, steward, board, b
     file.refresh_from_db()
     assert file.state == "uploaded"
     contributions.remove_file(other, by=steward)  # taking away is always possible
+
+
+def test_a_kind_that_was_not_signed_for_passes_no_door(institution, steward, board, agreement, sign_in):
+    contribution = factories.draft_contribution(institution)
+    factories.upload(contribution, b"bytes")
+    second = factories.draft_contribution(institution, title="Second")
+    sign_for(institution, agreement, SYNTHETIC)
+    for step in (lambda: factories.upload(second, b"more"), lambda: submit(contribution, steward)):
+        with pytest.raises(services.AgreementRequired, match="signed the data-use agreement for synthetic") as refusal:
+            step()
+        assert refusal.value.code == "kind_not_signed"
+    page = sign_in(steward).get(f"/contributions/{second.pk}/files/").text
+    assert f"not for {WEIGHTS}" in page
+    assert f'href="/agreements/prepare/{institution.slug}/retina/data-use-agreement/"' in page
+    sign_for(institution, agreement, SYNTHETIC, WEIGHTS)
+    assert submit(contribution, steward).status == "submitted"
+
+
+def submit(contribution, steward):
+    return contributions.submit(contribution, by=steward, now=timezone.now())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_worker_refuses_a_kind_that_was_not_signed_for(institution, board, agreement):
+    contribution = factories.submitted_contribution(institution)
+    sign_for(institution, agreement, SYNTHETIC)
+    tasks.validate_contribution(contribution_id=contribution.pk)
+    tasks.execute_run(run_id=Run.objects.get(subject_id=contribution.pk).pk)
+    contribution.refresh_from_db()
+    found = contribution.check_results.get()
+    assert (found.number, found.verdict, found.evidence) == (3, "fail", {"code": "kind_not_signed"})
+    assert (contribution.status, f"not for {WEIGHTS}" in contribution.reason) == ("rejected", True)
 
 
 @pytest.mark.django_db(transaction=True)
