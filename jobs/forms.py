@@ -4,11 +4,12 @@ from typing import Any
 
 from django import forms
 
-from contributions import isolation
+from contributions import isolation, uses
 from contributions.corpora.models import DataSet
 from contributions.kinds import OPEN
 from contributions.models import Contribution
 from jobs.models import Run, Worker
+from portal.agreements.duo import Answer, Purpose
 from portal.institutions.models import Institution
 from portal.programmes.models import Programme
 
@@ -79,14 +80,29 @@ class MaintenanceForm(forms.Form):
     )
 
 
+class GeneratorsField(forms.ModelMultipleChoiceField):
+    """Contributions, each with what a person has to decide about it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.remarks: dict[int, str] = {}
+
+    def label_from_instance(self, obj: Any) -> str:
+        return ". ".join(filter(None, [str(obj), self.remarks.get(obj.pk)]))
+
+
 class PretrainForm(forms.Form):
-    """What to train on, and for how long."""
+    """
+    What to train on, and for how long: data sets and contributions of one programme.
+
+    `not_offered` are the contributions that may not be trained on, with the reason.
+    """
 
     name = forms.CharField(max_length=100, help_text="Of the candidate, on the leaderboard.")
     dataset = forms.ModelChoiceField(
-        DataSet.objects.all(), empty_label=None, label="Real photographs", help_text="Only the training split is used."
+        DataSet.objects.none(), empty_label=None, label="Real photographs", help_text="Only the training split is used."
     )
-    generators = forms.ModelMultipleChoiceField(
+    generators = GeneratorsField(
         Contribution.objects.none(),
         required=False,
         widget=forms.CheckboxSelectMultiple,
@@ -108,9 +124,16 @@ class PretrainForm(forms.Form):
         help_text="Each computes a part of every batch, on a GPU of its own; without GPUs they share the cores.",
     )
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        approved = isolation.usable().filter(kind__in=OPEN)
-        self.fields["generators"].queryset = approved.select_related("institution")  # type: ignore[attr-defined]
-        if not approved.exists():
-            self.fields["generators"].help_text = "The board has approved no generator and no synthetic images yet."
+    def __init__(self, *args: Any, programme: Programme | None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        approved = isolation.usable().filter(kind__in=OPEN, programme=programme)
+        answers = uses.answers(approved, Purpose.TRAINING)
+        self.not_offered = [(row, why) for row, answer, why in answers if answer == Answer.NO]
+        usable = approved.exclude(pk__in=[row.pk for row, why in self.not_offered])
+        self.fields["dataset"].queryset = DataSet.objects.filter(programme=programme)  # type: ignore[attr-defined]
+        generators = self.fields["generators"]
+        assert isinstance(generators, GeneratorsField)
+        generators.queryset = usable
+        generators.remarks = {row.pk: why for row, answer, why in answers if answer == Answer.ASK}
+        if not answers:
+            generators.help_text = "The board has approved no generator and no synthetic images yet."

@@ -17,6 +17,7 @@ from PIL import Image
 from contributions.corpora import services as corpora
 from contributions.corpora.models import Corpus, CorpusPart
 from contributions.models import Contribution
+from contributions.uses import TermsExclude
 from governance.releases import services as releases
 from governance.releases.models import Candidate
 from jobs import cache, sandbox, services
@@ -41,8 +42,8 @@ def pretrain(attempt: Attempt) -> None:
     if corpus.frozen_at is None:
         raise InputRefused(f"{corpus} is not frozen. Freeze it, then start the training again.")
     try:
-        corpora.require_approved(corpus)
-    except corpora.NotApproved as exc:
+        corpora.require_trainable(corpus)
+    except (corpora.NotApproved, TermsExclude) as exc:
         raise InputRefused(str(exc)) from exc
     images = np.concatenate([_images_of(attempt, part) for part in corpus.parts.all()])
     attempt.log(f"{len(images)} images of {IMAGE_SIZE} px from {corpus}.")
@@ -213,9 +214,9 @@ def queue(
     Queue the pre-training of a tiny encoder on a frozen corpus, in so many processes; `more` as for queue_run.
 
     Raises:
-        NotApproved: a contribution was withdrawn after the corpus was frozen.
+        NotApproved, TermsExclude: see corpora.require_trainable.
     """
-    corpora.require_approved(corpus)
+    corpora.require_trainable(corpus)
     inputs = {
         "slug": slug,
         "name": name,

@@ -28,6 +28,7 @@ from portal import charts
 from portal.accounts import services as accounts
 from portal.accounts.requests import SignedInRequest
 from portal.errors import NotAllowed
+from portal.programmes.models import Programme
 
 LOG_LINES = 200
 LOG_PAGE = 1000
@@ -261,10 +262,14 @@ def evaluate(request: SignedInRequest, slug: str) -> HttpResponse:
 def pretrain(request: SignedInRequest) -> HttpResponse:
     """Compose a corpus, freeze it, and queue the training of an encoder on it."""
     require(request, "operator")
-    form = PretrainForm(request.POST or None)
+    programmes = Programme.objects.filter(datasets__isnull=False).distinct().order_by("pk")
+    wanted = request.GET.get("programme")
+    programme = get_object_or_404(programmes, slug=wanted) if wanted else programmes.first()
+    form = PretrainForm(request.POST or None, programme=programme)
     if form.is_valid():
         return redirect(_start(form.cleaned_data, request))
-    return render(request, "jobs/pretrain.html", {"form": form}, status=422 if form.errors else 200)
+    context = {"form": form, "programme": programme, "programmes": programmes}
+    return render(request, "jobs/pretrain.html", context, status=422 if form.errors else 200)
 
 
 @transaction.atomic

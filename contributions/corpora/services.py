@@ -1,18 +1,21 @@
 """Registering data sets; composing and freezing corpora."""
 
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 
-from contributions import isolation, reports
+from contributions import isolation, reports, uses
 from contributions.corpora.models import Corpus, CorpusPart, DataSet
 from contributions.lifecycle import Status
 from contributions.models import Contribution
 from portal import storage
 from portal.accounts.models import User
+from portal.agreements.duo import Purpose
 from portal.audit import services as audit
 from portal.errors import DomainError
 from portal.institutions import services as institutions
@@ -33,6 +36,12 @@ class NotApproved(DomainError):
     """Only approved contributions enter a corpus."""
 
     code = "contribution_not_approved"
+
+
+class OtherProgramme(DomainError):
+    """A contribution belongs to one programme, and so do the models that learn from it."""
+
+    code = "other_programme"
 
 
 def register_dataset(
@@ -100,6 +109,12 @@ def add_generator(
     if contribution.status != Status.APPROVED:
         raise NotApproved(f"{contribution} is {contribution.get_status_display().lower()}; the board must approve it.")
     isolation.require_none(contribution)
+    if contribution.programme_id != corpus.programme_id:
+        raise OtherProgramme(
+            f"{contribution} belongs to the programme {contribution.programme}, {corpus} to {corpus.programme}. Add it "
+            "to a corpus of its own programme."
+        )
+    _require_training([contribution])
     if contribution.kind == Contribution.Kind.SYNTHETIC:
         image_count = min(image_count, reports.image_count(contribution))
     is_first = not contribution.corpus_parts.exists()  # the contribution is locked, so nobody adds it meanwhile
@@ -156,8 +171,19 @@ def freeze(corpus: Corpus, *, by: User | None, now: datetime) -> Corpus:
     return corpus
 
 
-def require_approved(corpus: Corpus) -> None:
-    """Raise NotApproved where a contribution left the consortium after the freeze, Isolated where one is isolated."""
+def _require_training(contributions: Iterable[Contribution]) -> None:
+    uses.require(contributions, Purpose.TRAINING, remedy="Compose the corpus without it.")
+
+
+def require_trainable(corpus: Corpus) -> None:
+    """
+    Refuse further training on what has changed after the freeze.
+
+    Raises:
+        NotApproved: a contribution left the consortium.
+        Isolated: one is isolated.
+        TermsExclude: its institution signed terms that exclude training.
+    """
     gone = corpus.parts.filter(contribution__isnull=False).exclude(contribution__status=Status.APPROVED)
     if names := [str(part.contribution) for part in gone.select_related("contribution")]:
         verb = "is" if len(names) == 1 else "are"
@@ -165,8 +191,14 @@ def require_approved(corpus: Corpus) -> None:
             f"{', '.join(names)}, of which {corpus} holds images, {verb} not approved any more, and so in no further "
             "training. Compose a corpus without what was withdrawn, and train on that."
         )
-    for part in corpus.parts.filter(contribution__in=isolation.isolated()).select_related("contribution"):
-        isolation.require_none(part.contribution)  # type: ignore[arg-type]
+    for contribution in contributions_in(corpus).filter(pk__in=isolation.isolated()):
+        isolation.require_none(contribution)
+    _require_training(contributions_in(corpus))
+
+
+def contributions_in(corpus: Corpus) -> QuerySet[Contribution]:
+    """Return the contributions of which the corpus holds images."""
+    return Contribution.objects.filter(corpus_parts__corpus=corpus)
 
 
 def credits_of(corpus: Corpus) -> list[str]:

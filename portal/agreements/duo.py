@@ -14,9 +14,9 @@ from enum import StrEnum
 class Answer(StrEnum):
     """Whether terms of use permit a purpose; the strictest first."""
 
-    NO = "no"
-    ASK = "ask"  # only a person can tell
-    YES = "yes"
+    NO = "excluded"
+    ASK = "undecided"  # only a person can tell
+    YES = "permitted"
 
 
 class Purpose(StrEnum):

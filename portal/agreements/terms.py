@@ -49,8 +49,11 @@ def signed_cases(parties: Collection[int]) -> dict[int, list[SigningRequest]]:
     return found
 
 
+def written(case: SigningRequest, name: str) -> str:
+    """Return one particular as it stands in the text, several values parted by semicolons; empty: it holds none."""
+    given = case.variables.get(name, "")
+    return given if isinstance(given, str) else "; ".join(given)
+
+
 def _values(case: SigningRequest, name: str) -> list[str]:
-    """Return the values of one particular, whether it is a list or parted by semicolons as in the text."""
-    given = case.variables.get(name) or []
-    rows = [given] if isinstance(given, str) else given
-    return [value.strip() for row in rows for value in row.split(";") if value.strip()]
+    return [value.strip() for value in written(case, name).split(";") if value.strip()]

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from portal.accounts.requests import SignedInRequest
 from portal.accounts.services import has_role
-from portal.agreements import actions, services
+from portal.agreements import actions, services, terms
 from portal.agreements.forms import PrepareForm, ReasonForm, TerminateForm, label_of
 from portal.agreements.lifecycle import OPEN, Status
 from portal.agreements.models import Agreement, AgreementVersion, Party, Signature, SigningRequest
@@ -259,12 +259,8 @@ def route(row: SigningRequest) -> list[Stop]:
 
 def _particulars(row: SigningRequest) -> list[tuple[str, str]]:
     """Return what was filled in, in the order of the text; its last day is shown by itself."""
-    given = [(name, row.variables[name]) for name in variables_of(row.agreement_version.text) if name in row.variables]
-    return [
-        (label_of(name), value if isinstance(value, str) else "; ".join(value))
-        for name, value in given
-        if name != "expires_on"
-    ]
+    wanted = [name for name in variables_of(row.agreement_version.text) if name != "expires_on"]
+    return [(label_of(name), terms.written(row, name)) for name in wanted if name in row.variables]
 
 
 @require_POST

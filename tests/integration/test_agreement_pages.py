@@ -5,7 +5,7 @@ from django.urls import reverse
 from django.utils import timezone
 from icalendar import Calendar
 
-from portal.agreements import actions, services
+from portal.agreements import actions, services, terms
 from portal.agreements.models import SigningRequest
 from tests import factories
 
@@ -58,6 +58,7 @@ def test_three_people_bring_an_agreement_in_force_through_the_pages(sign_in, agr
     page = client.post(page.redirect_chain[-1][0], given(), follow=True)
     case = SigningRequest.objects.get(institution=volta)
     assert "HMB (health or medical or biomedical research, DUO:0000006)" in page.text
+    assert (terms.kinds_of(case), terms.codes_of(case)) == ({"weights"}, ["HMB", "NCU"])
     client.post(reverse("agreements:send", args=[case.pk]))
     signers = [with_password(factories.person_of(volta, Role.SIGNING_OFFICIAL)), with_password(factories.signatory())]
     for person in [investigator, *signers]:

@@ -37,27 +37,27 @@ def test_codes_that_do_not_fit_together_are_named(codes, expected):
 @pytest.mark.parametrize(
     ("codes", "purpose", "expected", "because"),
     [
-        (["GRU"], "training", "yes", "GRU (general research use) covers training"),
-        (["GRU"], "ancestry", "yes", "GRU (general research use) covers studying the origins"),
-        (["GRU", "NPOA"], "ancestry", "no", "NPOA .* rules out"),
-        (["HMB"], "training", "yes", "HMB"),
-        (["HMB"], "ancestry", "no", "HMB .* does not cover"),
-        (["HMB", "NMDS"], "training", "no", "NMDS .* rules out training"),
-        (["HMB", "NMDS"], "evaluation", "yes", "HMB"),
-        (["HMB"], "commercial_use", "yes", "HMB"),
-        (["HMB", "NCU"], "commercial_use", "no", "NCU .* rules out commercial use"),
-        (["HMB", "NPUNCU"], "noncommercial_release", "yes", "HMB"),
-        (["DS"], "evaluation", "yes", "for the disease that the institution named"),
-        (["DS"], "training", "no", "DS .* does not cover"),
-        (["POA"], "training", "no", "POA .* does not cover"),
-        (["NRES"], "commercial_use", "yes", "NRES"),
-        (["GRU"], "clinical_care", "no", "GRU .* does not cover the care"),
-        (["GRU", "CC"], "clinical_care", "yes", "covers the care"),
-        (["HMB", "MOR"], "noncommercial_release", "ask", "A person has to decide"),
-        (["HMB", "GS"], "training", "ask", "A person has to decide .* GS"),
-        (["HMB", "IRB", "PUB", "COL", "RTN"], "training", "yes", "HMB"),
-        (["GRU", "HMB"], "training", "no", "do not fit together"),
-        ([], "training", "no", "permit nothing"),
+        (["GRU"], "training", "permitted", "GRU (general research use) covers training"),
+        (["GRU"], "ancestry", "permitted", "GRU (general research use) covers studying the origins"),
+        (["GRU", "NPOA"], "ancestry", "excluded", "NPOA .* rules out"),
+        (["HMB"], "training", "permitted", "HMB"),
+        (["HMB"], "ancestry", "excluded", "HMB .* does not cover"),
+        (["HMB", "NMDS"], "training", "excluded", "NMDS .* rules out training"),
+        (["HMB", "NMDS"], "evaluation", "permitted", "HMB"),
+        (["HMB"], "commercial_use", "permitted", "HMB"),
+        (["HMB", "NCU"], "commercial_use", "excluded", "NCU .* rules out commercial use"),
+        (["HMB", "NPUNCU"], "noncommercial_release", "permitted", "HMB"),
+        (["DS"], "evaluation", "permitted", "for the disease that the institution named"),
+        (["DS"], "training", "excluded", "DS .* does not cover"),
+        (["POA"], "training", "excluded", "POA .* does not cover"),
+        (["NRES"], "commercial_use", "permitted", "NRES"),
+        (["GRU"], "clinical_care", "excluded", "GRU .* does not cover the care"),
+        (["GRU", "CC"], "clinical_care", "permitted", "covers the care"),
+        (["HMB", "MOR"], "noncommercial_release", "undecided", "A person has to decide"),
+        (["HMB", "GS"], "training", "undecided", "A person has to decide .* GS"),
+        (["HMB", "IRB", "PUB", "COL", "RTN"], "training", "permitted", "HMB"),
+        (["GRU", "HMB"], "training", "excluded", "do not fit together"),
+        ([], "training", "excluded", "permit nothing"),
     ],
 )
 def test_purpose_is_permitted_or_refused_with_a_reason(codes, purpose, expected, because):
@@ -85,7 +85,7 @@ def test_a_further_restriction_never_permits_more(codes, purpose, more):
 @patient
 @given(CODES, st.sampled_from(list(Purpose)))
 def test_terms_that_conflict_permit_nothing(codes, purpose):
-    assert not conflicts(codes) or permits(codes, purpose)[0] == "no"
+    assert not conflicts(codes) or permits(codes, purpose)[0] == "excluded"
 
 
 def test_identifiers_are_unique_and_well_formed():
