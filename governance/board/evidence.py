@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from contributions import cards as training_cards
-from contributions import isolation
+from contributions import isolation, uses
+from contributions.corpora import services as corpora
 from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution
 from contributions.reports import report_of
@@ -14,13 +15,19 @@ from governance.benchmarks import services as benchmarks
 from governance.board.effects import CONSEQUENCES, releases_of
 from governance.board.models import Kind, Motion
 from governance.releases.models import Candidate
+from governance.releases.services import purpose_under
 from portal.accounts import services as accounts
-from portal.agreements import diff
+from portal.agreements import diff, terms
 from portal.agreements import services as agreements
+from portal.agreements.duo import Answer, Purpose
+from portal.agreements.forms import label_of
+from portal.agreements.models import SigningRequest
 from portal.institutions.countries import countries
 from portal.institutions.lifecycle import Status as InstitutionStatus
 from portal.institutions.models import Institution
 
+SIGNED = ("kinds", "use_codes", "purposes", "transfer_limits")  # the particulars that say what a contribution is for
+ASKED = (Purpose.TRAINING, Purpose.NONCOMMERCIAL_RELEASE, Purpose.COMMERCIAL_USE)
 Facts = dict[str, Any]
 Subject = TypeVar("Subject")
 
@@ -61,6 +68,7 @@ def _contribution(motion: Motion, now: datetime) -> Facts:
         "card": training_cards.read_back(contribution.training_card),
         "files": [] if isolated else contribution.files.all(),  # a name may tell it
         "agreements": _agreements(contribution, now),
+        **_terms(contribution),
     }
 
 
@@ -72,9 +80,28 @@ def _agreements(contribution: Contribution, now: datetime) -> list[tuple[str, st
     return [(row.title, place.state.value, place.state.label) for row, place in found]
 
 
+def _terms(contribution: Contribution) -> Facts:
+    """Return what was signed about the use of a contribution, case by case, and what follows for what we may ask."""
+    cases = uses.binding([contribution])[contribution.pk]
+    answers = [terms.permits(cases, purpose) for purpose in ASKED]
+    return {
+        "signed": [(case, _particulars(case)) for case in cases],
+        "permitted": [(answer, why) for answer, why in answers if why],
+    }
+
+
+def _particulars(case: SigningRequest) -> list[tuple[str, str]]:
+    return [(label_of(name), words) for name in SIGNED if (words := terms.written(case, name))]
+
+
 def _candidate(motion: Motion, now: datetime) -> Facts:
     release = _required(motion.release)
-    return of_candidate(release.candidate) | {"acceptors": release.acceptances.count()}
+    given = corpora.contributions_in(_required(release.candidate.corpus))
+    answers = uses.answers(given, purpose_under(release.license))
+    return of_candidate(release.candidate) | {
+        "acceptors": release.acceptances.count(),
+        "not_permitted": [row for row in answers if row[1] != Answer.YES],
+    }
 
 
 def of_candidate(candidate: Candidate) -> Facts:
@@ -130,5 +157,5 @@ EVIDENCE: dict[str, tuple[str, Callable[[Motion, datetime], Facts]]] = {
 
 
 def _required(value: Subject | None) -> Subject:
-    assert value is not None  # a database constraint holds that the motion names its subject
+    assert value is not None  # a database constraint holds that the motion names its subject, and a release its corpus
     return value

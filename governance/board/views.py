@@ -8,6 +8,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
+from contributions.uses import TermsExclude
 from governance.benchmarks import services as benchmarks
 from governance.board import docket as dockets
 from governance.board import evidence, services
@@ -62,8 +63,12 @@ def propose(request: SignedInRequest, slug: str) -> HttpResponse:
     initial = {"name": candidate.name, "version": "1.0", "card": cards.draft(candidate, benchmarks.latest(candidate))}
     form = ProposalForm(request.POST or None, initial=initial)
     if form.is_valid():
-        release = services.propose_release(candidate, **form.cleaned_data, by=request.user, now=timezone.now())
-        messages.success(request, f"{release} is before the board.")
-        return redirect("board:docket")
+        try:
+            release = services.propose_release(candidate, **form.cleaned_data, by=request.user, now=timezone.now())
+        except TermsExclude as error:  # beside the licence, with the card that was typed
+            form.add_error("license", str(error))
+        else:
+            messages.success(request, f"{release} is before the board.")
+            return redirect("board:docket")
     context = {"candidate": candidate, "form": form, **evidence.of_candidate(candidate)}
     return render(request, "board/release_propose.html", context, status=422 if form.errors else 200)

@@ -33,6 +33,11 @@ class License(models.Model):
     def __str__(self) -> str:
         return self.title
 
+    @property
+    def allows_commercial_use(self) -> bool:
+        """Whether it does, by its SPDX id: CC-BY-NC-4.0 and PolyForm-Noncommercial-1.0.0 do not."""
+        return not {"nc", "noncommercial"} & set(self.spdx_id.lower().split("-"))
+
 
 class Candidate(models.Model):
     """An encoder that stands on the leaderboard: one of our own training, or a baseline from a package."""

@@ -11,12 +11,15 @@ from django.db import transaction
 from django.urls import reverse
 from django.utils.text import slugify
 
+from contributions import uses
+from contributions.corpora import services as corpora
 from contributions.corpora.models import Corpus
 from governance.releases import lifecycle
 from governance.releases.lifecycle import Status
 from governance.releases.models import Candidate, Download, License, LicenseAcceptance, Release, ReleaseFile
 from portal import storage
 from portal.accounts.models import User
+from portal.agreements.duo import Purpose
 from portal.audit import services as audit
 from portal.errors import DomainError
 from portal.lifecycle import verb
@@ -115,14 +118,31 @@ def slug_of(name: str, version: str) -> str:
     return slugify(f"{name}-{version}".replace(".", "-"))
 
 
+def purpose_under(license: License) -> Purpose:
+    """Return the purpose for which a model is released under a licence."""
+    return Purpose.COMMERCIAL_USE if license.allows_commercial_use else Purpose.NONCOMMERCIAL_RELEASE
+
+
 @transaction.atomic
 def propose(
     candidate: Candidate, *, name: str, version: str, license: License, card: str, by: User, now: datetime
 ) -> Release:
-    """Draw up a release of a trained candidate; the board decides (governance.board.services.propose_release)."""
+    """
+    Draw up a release of a trained candidate; the board decides (governance.board.services.propose_release).
+
+    Raises:
+        AlreadyProposed: it has a release, or is a baseline.
+        TermsExclude: an institution signed terms for what it learnt from that exclude what the licence allows.
+    """
     Candidate.objects.select_for_update().get(pk=candidate.pk)
     if candidate.kind != Candidate.Kind.TRAINED or Release.objects.filter(candidate=candidate).exists():
         raise AlreadyProposed(f"{candidate} is a baseline or has been proposed already.")
+    assert candidate.corpus is not None  # a database constraint
+    uses.require(
+        corpora.contributions_in(candidate.corpus),
+        purpose_under(license),
+        remedy="Choose a licence that keeps to them, or train without these contributions.",
+    )
     release = Release.objects.create(
         candidate=candidate,
         slug=slug_of(name, version),

@@ -231,7 +231,7 @@ def test_no_corpus_and_no_training_takes_it_in(approved, other, programme, opera
     assert [part.contribution for part in drafted.parts.all()] == [other]
     lift(row, by=operator)
     corpora.add_generator(third, approved, image_count=2, seed=1)
-    corpora.require_approved(frozen)
+    corpora.require_trainable(frozen)
     assert set(forms.PretrainForm().fields["generators"].queryset) == {approved, other}
 
 

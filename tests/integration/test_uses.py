@@ -11,6 +11,10 @@ from contributions import uses
 from contributions.corpora import services as corpora
 from contributions.corpora.models import Corpus, CorpusPart
 from contributions.models import Contribution
+from governance.board import services as boards
+from governance.board.models import Motion
+from governance.releases import services as releases
+from governance.releases.models import License, Release
 from jobs import engine, pretrain
 from jobs.models import Run
 from portal.agreements import duo
@@ -238,3 +242,128 @@ def test_where_several_programmes_have_data_sets_the_page_leads_to_each(
     assert (page.status_code, list(page.context["form"].errors)) == (422, ["dataset"])
     client.post("/runs/pretrain/?programme=chest-xray", form_of(other, radiographs))
     assert Corpus.objects.get().programme == chest
+
+
+# Releases
+
+
+def licence(spdx_id: str) -> License:
+    return releases.register_license(
+        spdx_id=spdx_id, title=spdx_id, url="https://example.org/", text=spdx_id, by=None, now=timezone.now()
+    )
+
+
+@pytest.mark.parametrize(
+    ("spdx_id", "allows"),
+    [
+        ("CC-BY-NC-4.0", False),
+        ("CC-BY-NC-SA-4.0", False),
+        ("PolyForm-Noncommercial-1.0.0", False),
+        ("CC-BY-4.0", True),
+        ("Apache-2.0", True),
+        ("NCSA", True),  # a permissive licence of a university
+    ],
+)
+def test_which_licences_allow_commercial_use(spdx_id, allows):
+    assert License(spdx_id=spdx_id).allows_commercial_use is allows
+
+
+@pytest.fixture
+def learnt(institution, agreement, approved, programme):
+    """Return a candidate that learnt from a contribution under terms of use, and the contribution."""
+
+    def _learnt(*codes):
+        signed(institution, agreement, *codes)
+        contribution = approved()
+        return candidates.candidate(programme, mixture=candidates.corpus(programme, contribution)), contribution
+
+    return _learnt
+
+
+@pytest.mark.parametrize(
+    ("codes", "why"),
+    [
+        (["HMB", "NCU"], "NCU (non-commercial use only) rules out commercial use."),
+        (["GRU", "NPUNCU"], "NPUNCU (not for profit, non commercial use only) rules out commercial use."),
+    ],
+)
+def test_no_licence_for_commercial_use_where_terms_exclude_it(learnt, operator, sign_in, codes, why):
+    candidate, contribution = learnt(*codes)
+    sold, free = licence("Apache-2.0"), candidates.license()
+    url = f"/board/propose/{candidate.slug}/"
+    given = {"name": "GRF", "version": "1.0", "card": "# Typed by hand", "license": sold.pk}
+    client = sign_in(operator)
+    page = client.post(url, given)
+    assert (page.status_code, list(page.context["form"].errors)) == (422, ["license"])
+    words = contributing.text(page)
+    assert f"The terms of use that were signed exclude this. {contribution}: {why} Choose a licence that keeps" in words
+    assert "# Typed by hand" in words
+    assert (Release.objects.count(), Motion.objects.filter(kind="release_model").count()) == (0, 0)
+    client.post(url, {**given, "license": free.pk})
+    assert Release.objects.get().license == free
+
+
+def test_a_licence_for_commercial_use_is_proposed_where_terms_permit_it(learnt, operator):
+    candidate, _ = learnt("GRU", "IRB")
+    release = boards.propose_release(
+        candidate, name="GRF", version="1.0", license=licence("Apache-2.0"), card="#", by=operator, now=timezone.now()
+    )
+    assert release.status == "proposed"
+
+
+# The board's evidence
+
+
+@pytest.fixture
+def read(board, sign_in):
+    """Return the page of a motion as a member sees it who has declared no interest."""
+
+    def _read(motion):
+        factories.declare(motion, board[0])
+        return sign_in(board[0]).get(motion.get_absolute_url())
+
+    return _read
+
+
+def test_the_board_reads_what_was_signed(institution, agreement, board, read, sign_in):
+    case = signed(institution, agreement, "HMB", "NCU")
+    factories.reviewed_contribution(institution)
+    page = read(Motion.objects.get())
+    assert f'<a href="{case.get_absolute_url()}">Data-use agreement, version 2</a>' in page.text
+    assert "Glaucoma &amp; &lt;b&gt;AMD&lt;/b&gt; only" in page.text
+    words = contributing.text(page)
+    for shown in (
+        "HMB (health or medical or biomedical research, DUO:0000006); NCU (non-commercial use only, DUO:0000046)",
+        "Nothing leaves Kenya; ask us",
+        "HMB (health or medical or biomedical research) covers training and publishing a model of many diseases.",
+        "NCU (non-commercial use only) rules out commercial use.",
+    ):
+        assert shown in words
+    assert sign_in(board[0]).get(case.get_absolute_url()).status_code == 200
+
+
+def test_the_board_reads_that_a_person_decides(institution, agreement, read):
+    signed(institution, agreement, "HMB", "GS")
+    factories.reviewed_contribution(institution)
+    words = contributing.text(read(Motion.objects.get()))
+    assert "A person has to decide on training and publishing a model of many diseases: GS" in words
+
+
+def test_where_a_text_asks_for_no_terms_the_board_reads_that(institution, read):
+    factories.reviewed_contribution(institution)
+    words = contributing.text(read(Motion.objects.get()))
+    assert "What was signed Data-use agreement, version 1 Its text asks for no terms of use." in words
+
+
+def test_the_board_reads_of_a_release_what_a_person_has_to_decide(learnt, operator, read):
+    candidate, contribution = learnt("HMB", "MOR")
+    release = candidates.proposed(candidate)
+    words = contributing.text(read(release.motions.get()))
+    assert f"{contribution}: A person has to decide on releasing a model for non-commercial research: MOR" in words
+
+
+def test_of_a_release_that_terms_permit_the_board_reads_no_remark(learnt, operator, read):
+    candidate, _ = learnt("HMB", "NCU")
+    release = candidates.proposed(candidate)
+    page = read(release.motions.get())
+    assert (page.status_code, "Terms of use to read before voting" in page.text) == (200, False)
