@@ -245,8 +245,9 @@ def requeue(contribution_id: int, *, now: datetime) -> Contribution:
 @transaction.atomic
 def stall(contribution_id: int, *, now: datetime) -> Contribution:
     """Give back a contribution whose checks failed too often by a fault: an operator decides when they go on."""
-    given = {"only_from": Status.VALIDATING, "by": None, "now": now}
-    contribution = _move(contribution_id, Status.SUBMITTED, stalled_at=now, **given)
+    contribution = _move(
+        contribution_id, Status.SUBMITTED, only_from=Status.VALIDATING, by=None, now=now, stalled_at=now
+    )
     _tell(
         contribution,
         "waits for an operator",
