@@ -226,13 +226,13 @@ def test_no_corpus_and_no_training_takes_it_in(approved, other, programme, opera
     for use in refused:
         with pytest.raises(isolation.Isolated, match=f"^{approved} has been isolated since"):
             use()
-    assert list(forms.PretrainForm().fields["generators"].queryset) == [other]
+    assert list(forms.PretrainForm(programme=programme).fields["generators"].queryset) == [other]
     corpora.freeze(drafted, by=None, now=now)
     assert [part.contribution for part in drafted.parts.all()] == [other]
     lift(row, by=operator)
     corpora.add_generator(third, approved, image_count=2, seed=1)
     corpora.require_trainable(frozen)
-    assert set(forms.PretrainForm().fields["generators"].queryset) == {approved, other}
+    assert set(forms.PretrainForm(programme=programme).fields["generators"].queryset) == {approved, other}
 
 
 def test_the_chair_is_told_where_corpora_hold_it(approved, other, programme, chair, operator, isolate):

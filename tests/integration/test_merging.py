@@ -133,7 +133,9 @@ def test_it_is_refused_where_that_agreement_has_ended_since(institution, into, o
     assert (contribution.status, agreed.verdict, agreed.evidence["code"]) == (
         "rejected", "fail", "agreement_terminated",
     )  # fmt: skip
-    assert agreed.fix == "Bring the agreement of Great Eye Hospital in force, then start a corrected contribution."
+    assert agreed.fix == (
+        "Bring an agreement of Great Eye Hospital for this kind in force, then start a corrected contribution."
+    )
     manager = factories.person_of(into)
     assert contributions.replace(contribution, by=manager, now=timezone.now()).institution == into
 
