@@ -6,6 +6,8 @@ from typing import Any
 from contributions.corpora import services as corpora
 from governance.releases.models import Candidate
 
+PRIVACY = 9  # the number of the check (DESIGN.md section 5)
+
 
 def draft(candidate: Candidate, evaluations: list[Any]) -> str:
     """
@@ -67,11 +69,15 @@ def _body(candidate: Candidate, evaluations: list[Any]) -> list[str]:
         "Small, trained on few photographs from few countries: compare it with the baseline on the leaderboard, whose "
         "features never saw a retina, before you choose it. Its shape and the crop of the images were settled while "
         "looking at figures on the benchmark's own images, so the figures above are exploratory. "
-        "The contributed generators passed the "
-        "checks of container, schema, numerics and generated samples; a privacy test is not among them yet, and nobody "
-        "calls them anonymous.",
+        f"{_checked(candidate)} Nobody calls them anonymous.",
         "",
     ]
+
+
+def _checked(candidate: Candidate) -> str:
+    has_report = PRIVACY in candidate.programme.checks
+    word = "a privacy report signed by each institution among them" if has_report else "a privacy report not among them"
+    return f"Contributions passed the checks that the programme asks for, {word}."
 
 
 def _manifest_sha256(candidate: Candidate) -> str:
@@ -90,4 +96,4 @@ def _sources(candidate: Candidate) -> list[str]:
     parts = candidate.corpus.parts.select_related("dataset", "contribution__institution")
     lines = [f"- {part}" for part in parts]
     credited = corpora.credits_of(candidate.corpus)
-    return [*lines, "", *([f"Generators contributed by {', '.join(credited)}.", ""] if credited else [])]
+    return [*lines, "", *([f"Contributions by {', '.join(credited)}.", ""] if credited else [])]
