@@ -134,7 +134,7 @@ def test_contribute_refuses_images_that_are_not_the_kits_before_anybody_signs_in
     card.write_text("{}")
     given = ["--institution", "moi", "--title", "Drawn", "--card", str(card), "--unsigned", "--json"]
     assert cli.main(["contribute", "synthetic", str(folder), *given]) == 2
-    assert json.loads(capsys.readouterr().out)["error"]["code"] == "tag_missing"
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "not_marked"
     (folder / "000001.png").unlink()
     assert cli.main(["contribute", "synthetic", str(folder), *given]) == 1
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "not_signed_in"
