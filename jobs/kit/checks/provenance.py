@@ -13,8 +13,8 @@ from .results import CheckResult
 from .shard import Seen
 
 SEND_IT = (
-    "Where the weights may leave too, contribute them first: images are then drawn again from them. Where they may not, "
-    "the board decides by the rest of the report."
+    "Where the weights may leave too, contribute them first: images are then drawn again from them. Where they may "
+    "not, the board decides by the rest of the report."
 )
 AGAIN = "Draw the images with `consortium sample`, and send them as it wrote them."
 
