@@ -11,9 +11,10 @@ MAX_BYTES = 16_384
 MAX_LEVELS = 6
 SMALL_CELL = range(1, 10)
 UNKNOWN = (None, "unknown")
-# A count on a line of free text: "female: 7" or "Topcon = 4,"; of people also "female 7,", as no camera is called
+# A count on a line of free text: "female: 7" or "Topcon = 4,"; of people also "3 men" written "men 3,".
 _CELL_IN_TEXT = re.compile(r"[:=]\s*([1-9])\s*(?:[,;\n]|$)")
-_CELL_OF_PEOPLE = re.compile(r"(?:[:=]\s*|\w\s+)([1-9])\s*(?:[,;\n]|$)")
+_PEOPLE = "females?|males?|wom[ae]n|m[ae]n|girls?|boys?|child(?:ren)?|adults?|patients?|people|persons?|participants?"
+_CELL_OF_PEOPLE = re.compile(rf"(?:[:=]|\b(?:{_PEOPLE}))\s*([1-9])\s*(?:[,;\n]|$)", re.IGNORECASE)
 
 Card = dict[str, Any]
 
@@ -133,8 +134,8 @@ FIELDS: dict[str, tuple[str, Callable[[object], str], bool]] = {
 # Of the site more than of the training: nobody has to answer, but the board will ask. field: (label, rule)
 OPTIONAL: dict[str, tuple[str, Callable[[object], str]]] = {
     "years": ("Years of the photographs", _years),
-    "labels": ("Labels", _people),
-    "exclusions": ("Exclusions", _people),
+    "labels": ("Labels", _described),
+    "exclusions": ("Exclusions", _described),
     "ethics_reference": ("Ethics approval", _procedure),
 }
 
@@ -144,9 +145,24 @@ OF_THE_KIT = {"base", "kit_version", "device", "seconds", "final_loss", "image_s
 COUNTED = {"images", "patients", "cameras", "demographics", "labels", "exclusions"}
 
 
-def _is_counted(name: str) -> bool:
-    """Test if an entry may hold counts: those that we know to, and whatever a site adds of its own."""
-    return name in COUNTED or name not in {*FIELDS, *OPTIONAL, *OF_THE_KIT}
+def _is_counted(name: str, value: object) -> bool:
+    """Test if an entry may hold counts: those that we know to, and a table of a site's own that is whole numbers."""
+    is_own = name not in {*FIELDS, *OPTIONAL, *OF_THE_KIT}
+    return name in COUNTED or (is_own and isinstance(value, dict | list) and all(map(_is_count, _leaves(value))))
+
+
+def _leaves(value: object, levels: int = MAX_LEVELS) -> Iterator[object]:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    if inner is None or not levels:
+        yield value
+    else:
+        yield from (leaf for item in inner for leaf in _leaves(item, levels - 1))
+
+
+def _is_count(value: object) -> bool:
+    if isinstance(value, float):
+        return value.is_integer()
+    return value == "<10" or (isinstance(value, int) and not isinstance(value, bool))
 
 
 def suppress_small_cells(card: Card) -> Card:
@@ -159,7 +175,7 @@ def suppress_small_cells(card: Card) -> Card:
             return [hidden(item, levels - 1) for item in value]
         return "<10" if _small_cell(value) else value
 
-    return {name: hidden(value) if _is_counted(name) else value for name, value in card.items()}
+    return {name: hidden(value) if _is_counted(name, value) else value for name, value in card.items()}
 
 
 def problems(card: object, *, base_sha256: str = "") -> list[Problem]:
@@ -197,7 +213,7 @@ def _judge(card: Card) -> Iterator[Problem]:
     for name, (label, rule) in OPTIONAL.items():
         if card.get(name) not in (*UNKNOWN, "", {}) and (wrong := rule(card[name])):
             yield Problem(name, f"{label} {wrong}")
-    for name in (name for name in card if name not in COUNTED and _is_counted(name)):
+    for name in (name for name in card if name not in COUNTED and _is_counted(name, card[name])):
         if wrong := _small_cell_within(card[name], name):
             yield Problem(name, f"{name[:60].replace('_', ' ').capitalize()} {wrong}")
 

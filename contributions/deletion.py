@@ -16,7 +16,7 @@ from django.db.models import Q
 
 from contributions import isolation
 from contributions.lifecycle import CLOSED, Status
-from contributions.models import Contribution, ContributionFile, Evidence, Hold
+from contributions.models import Contribution, ContributionFile, Evidence, Hold, Isolation
 from contributions.rules import require_steward
 from portal import storage
 from portal.accounts.models import User
@@ -78,7 +78,13 @@ def current_hold(contribution: Contribution) -> Hold | None:
 def is_due(contribution: Contribution, *, now: datetime) -> bool:
     """Test if it is time to delete its files, and nothing holds them back."""
     since = due_at(contribution)
-    return since is not None and since <= now and current_hold(contribution) is None
+    return since is not None and since <= now and current_hold(contribution) is None and not _waits(contribution)
+
+
+def _waits(contribution: Contribution) -> bool:
+    """Test if it is isolated and nobody has ordered the deletion yet: both sides may need the files for a report."""
+    isolated = isolation.current(contribution)
+    return isolated is not None and isolated.deletion_ordered_at is None
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,7 @@ def due(*, now: datetime) -> Iterator[Contribution]:
     holding = Q(pk__in=files) | Q(pk__in=Evidence.objects.values("contribution"))
     wanted = Q(status=Status.WITHDRAWN) | Q(deletion_asked_at__isnull=False)
     held = Q(pk__in=Hold.objects.standing().values("contribution"))
+    held |= Q(pk__in=Isolation.objects.standing().filter(deletion_ordered_at=None).values("contribution"))
     wait_of = functools.cache(after_withdrawal)  # one question for each programme and kind
     for contribution in Contribution.objects.filter(wanted, holding, ~held).select_related("programme").order_by("pk"):
         since = due_at(contribution, wait_of=wait_of)

@@ -54,8 +54,12 @@ def may_act(user: User, contribution: Contribution) -> bool:
 
 
 def may_read(user: User, contribution: Contribution) -> bool:
-    """Test if the person may read why its files are held back: its institution's people, auditors and operators."""
-    return accounts.is_auditor(user) or _belongs(user, contribution)
+    """
+    Test if the person may read why its files are held back: its institution's people, auditors and operators.
+
+    Not the chair, who reads all else that auditors read: the board is to decide without it.
+    """
+    return accounts.has_role(user, "auditor", "operator") or _belongs(user, contribution)
 
 
 def _belongs(user: User, contribution: Contribution) -> bool:

@@ -151,7 +151,7 @@ def report_of(contribution: Contribution) -> Report:
 def accepted_layers(base: BaseModel, *, limit: int = 200) -> list[dict[str, float]]:
     """Return how far the layers of the newest approved contributions of a base are from it; see the kit's check 5."""
     rows = CheckResult.objects.filter(
-        number=5, contribution__base_model=base, contribution__status="approved", evidence__has_key="layers"
+        number=5, contribution__base_model=base, contribution__in=isolation.usable(), evidence__has_key="layers"
     )
     return list(rows.order_by("-checked_at").values_list("evidence__layers", flat=True)[:limit])
 

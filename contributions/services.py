@@ -64,6 +64,7 @@ __all__ = [
     "reopen",
     "replace",
     "requeue",
+    "require_being_checked",
     "sign_parts",
     "stall",
     "submit",
@@ -236,6 +237,13 @@ def begin_validation(contribution_id: int, *, now: datetime) -> Contribution:
     return _move(contribution_id, Status.VALIDATING, by=None, now=now)
 
 
+def require_being_checked(contribution_id: int) -> None:
+    """Raise TransitionNotAllowed where the contribution was withdrawn meanwhile: nothing more of it is looked at."""
+    contribution = Contribution.objects.get(pk=contribution_id)
+    if contribution.status != Status.VALIDATING:
+        raise TransitionNotAllowed(f"{contribution} is {contribution.get_status_display().lower()} by now.")
+
+
 @transaction.atomic
 def requeue(contribution_id: int, *, now: datetime) -> Contribution:
     """Give back a contribution whose worker was lost."""
@@ -244,10 +252,12 @@ def requeue(contribution_id: int, *, now: datetime) -> Contribution:
 
 @transaction.atomic
 def stall(contribution_id: int, *, now: datetime) -> Contribution:
-    """Give back a contribution whose checks failed too often by a fault: an operator decides when they go on."""
-    contribution = _move(
-        contribution_id, Status.SUBMITTED, only_from=Status.VALIDATING, by=None, now=now, stalled_at=now
-    )
+    """Note that the checks of a contribution stopped, or found no worker: an operator decides when they go on."""
+    contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
+    if contribution.status == Status.VALIDATING:
+        contribution = requeue(contribution_id, now=now)
+    contribution.stalled_at = now
+    contribution.save(update_fields=["stalled_at"])
     _tell(
         contribution,
         "waits for an operator",

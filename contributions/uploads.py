@@ -335,8 +335,18 @@ def promote_files(contribution_id: int) -> None:
         version = storage.promote((storage.QUARANTINE, file.storage_key), (storage.VAULT, file.storage_key))
         if storage.digest(storage.VAULT, file.storage_key, version=version) != file.sha256:
             raise CopyDamaged(f"The vault's copy of {file.name} is not the file that was checked.")
-        file.vault_version = version
-        file.save(update_fields=["vault_version"])
+        if not _kept(file, version):
+            storage.erase(storage.VAULT, f"contributions/{contribution_id}/")
+            return
+
+
+@transaction.atomic
+def _kept(file: ContributionFile, version: str) -> bool:
+    """Note where the copy is; return False where the files began to be deleted while it was made."""
+    if Contribution.objects.select_for_update().get(pk=file.contribution_id).deletion_began_at is not None:
+        return False
+    ContributionFile.objects.filter(pk=file.pk).update(vault_version=version)
+    return True
 
 
 def tidy(*, now: datetime) -> None:

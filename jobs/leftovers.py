@@ -110,6 +110,7 @@ def _named_in_vault(keys: list[str]) -> set[str]:
 def _copied(keys: list[str]) -> set[str]:
     """Return the files that were copied to the vault, that no check reads any more and no hold keeps back."""
     rows = ContributionFile.objects.filter(storage_key__in=keys).exclude(vault_version="")
+    rows = rows.exclude(state=ContributionFile.State.REFUSED)  # its checks may be made again
     rows = rows.exclude(contribution__status__in=[Status.SUBMITTED, Status.VALIDATING])
     rows = rows.exclude(contribution__in=Hold.objects.standing().values("contribution"))
     return set(rows.values_list("storage_key", flat=True))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -273,7 +273,7 @@ def give_back(run: Run, *, note: str, now: datetime, code: str = Code.FAULT, at_
         return None
     faults = held.faults + (code not in NO_FAULT)
     is_last = faults >= MAX_FAULTS and held.cancel_requested_at is None
-    _release_subject(held, now=now, release=contributions.stall if is_last else contributions.requeue)
+    _release_subject(held, now=now, stall=is_last)
     if held.cancel_requested_at is not None:
         return _move(held, Status.CANCELLED, now=now, code=Code.ASKED)
     if is_last:
@@ -296,14 +296,17 @@ def give_back(run: Run, *, note: str, now: datetime, code: str = Code.FAULT, at_
 def time_out(run: Run, *, code: str, error: str, now: datetime) -> None:
     """End an attempt that took too long or stood still; what it worked on is free again, and a person decides."""
     with fenced(run) as held:
-        _release_subject(held, now=now, release=contributions.stall)
+        _release_subject(held, now=now, stall=True)
         _move(held, Status.TIMED_OUT, now=now, code=code, error=error)
 
 
-def _release_subject(run: Run, *, now: datetime, release: Callable[..., Contribution]) -> None:
-    """Put the contribution that a lost check held back in its queue."""
-    if run.kind == Run.Kind.VALIDATE and Contribution.objects.filter(pk=run.subject_id, status="validating").exists():
-        release(run.subject_id, now=now)
+def _release_subject(run: Run, *, now: datetime, stall: bool) -> None:
+    """Put the contribution that a check held back in its queue; with `stall`, until an operator starts it again."""
+    subject = Contribution.objects.filter(pk=run.subject_id if run.kind == Run.Kind.VALIDATE else 0)
+    if stall and subject.filter(status__in=["submitted", "validating"]).exists():
+        contributions.stall(run.subject_id, now=now)
+    elif subject.filter(status="validating").exists():
+        contributions.requeue(run.subject_id, now=now)
 
 
 @transaction.atomic
@@ -381,6 +384,7 @@ def _end_hopeless(run_id: int, *, now: datetime) -> None:
     if run is not None:
         error = "No worker has had what it asks for in a day. Add one, or start the run again asking for less."
         _move(run, Status.FAILED_PLATFORM, now=now, code=Code.NO_CAPACITY, error=error)
+        _release_subject(run, now=now, stall=True)
 
 
 def counts() -> dict[str, int]:

@@ -49,6 +49,7 @@ def show(request: SignedInRequest) -> HttpResponse:
         "rooms": uploads.rooms(),
         "holds": holds.current(),
         "isolations": incidents.current(),
+        "may_read_why": accounts.has_role(request.user, "operator", "auditor"),  # the chair decides without it
         "may_act": accounts.has_role(request.user, "operator"),
     }
     return render(request, "jobs/_storage.html" if request.htmx else "jobs/storage.html", context)

@@ -11,7 +11,7 @@ from governance.board import services as board
 from governance.releases.models import Release
 from jobs import engine, fixity, health, publish, services
 from jobs.evaluate import evaluate
-from jobs.lifecycle import LIVE, Code, Status
+from jobs.lifecycle import LIVE, Code
 from jobs.models import Run
 from jobs.pretrain import pretrain
 from jobs.validate import queue_check, validate
@@ -23,7 +23,6 @@ from portal.notifications import digest, outbox
 from portal.queue import attempt
 
 logger = logging.getLogger(__name__)
-PARKED = [Status.FAILED_PLATFORM, Status.TIMED_OUT]  # a person decides what comes next
 WORK: dict[str, engine.Work] = {
     Run.Kind.VALIDATE: validate,
     Run.Kind.PRETRAIN: pretrain,
@@ -127,7 +126,7 @@ def sweep() -> None:
 
 def _unchecked() -> list[int]:
     """Return the contributions that wait for checks and that no live run holds; after a fault a person decides."""
-    held = Run.objects.filter(kind=Run.Kind.VALIDATE, status__in=[*LIVE, *PARKED]).values("subject_id")
-    due = Contribution.objects.filter(status=ContributionStatus.SUBMITTED).exclude(pk__in=held)
+    held = Run.objects.filter(kind=Run.Kind.VALIDATE, status__in=LIVE).values("subject_id")
+    due = Contribution.objects.filter(status=ContributionStatus.SUBMITTED, stalled_at=None).exclude(pk__in=held)
     due = due.exclude(pk__in=isolation.isolated())
     return list(due.values_list("pk", flat=True))

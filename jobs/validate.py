@@ -346,12 +346,13 @@ def _on_line(attempt: Attempt, report: dict[str, Any], on_result: Callable[[dict
 def _record(attempt: Attempt, contribution: Contribution, result: dict[str, Any]) -> None:
     run = attempt.run
     with services.fenced(run):
+        contributions.require_being_checked(contribution.pk)
         contributions.record_check(contribution, run_id=run.pk, attempt=run.attempt, result=result)
     attempt.log(f"{result['verdict']}: {result['name']}: {result['sentence']}")
 
 
 def _keep(attempt: Attempt, contribution: Contribution, name: str, content: bytes) -> None:
     run = attempt.run
-    with services.fenced(run):
-        pass  # what a worker that lost the run still draws is kept nowhere
+    with services.fenced(run):  # what a worker that lost the run still draws is kept nowhere
+        contributions.require_being_checked(contribution.pk)
     contributions.add_evidence(contribution, run_id=run.pk, attempt=run.attempt, name=name, content=content)

@@ -241,13 +241,15 @@ def test_the_withdrawal_promises_no_day_while_they_are_held(institution, base, s
     assert "are deleted from the consortium's store on" not in shown
 
 
-def test_the_board_reads_that_they_are_held_and_not_why(withdrawn, board, operator, sign_in):
+@pytest.mark.parametrize("seat", [0, 1], ids=["chair", "member"])
+def test_the_board_reads_that_they_are_held_and_not_why(withdrawn, board, seat, operator, sign_in):
     hold = holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
-    colleague = board[1]
+    colleague = board[seat]
     shown = text(sign_in(colleague).get(f"/contributions/{withdrawn.pk}/"))
     assert ("The files have been held back from deletion since" in shown, "Nairobi" in shown) == (True, False)
     answer = sign_in(colleague).get(f"/api/v1/contributions/{withdrawn.pk}").json()["hold"]
     assert (answer["id"], answer["reason"]) == (hold.pk, None)
+    assert "Nairobi" not in text(sign_in(board[0]).get("/ops/storage/"))
     holds.release(hold, reason="Settled.", by=operator, now=timezone.now())
     assert "Nairobi" not in text(sign_in(colleague).get(f"/contributions/{withdrawn.pk}/"))
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from contributions import incidents, isolation, reports
+from contributions import deletion, incidents, isolation, reports
 from contributions import services as contributions
 from contributions.corpora import services as corpora
 from contributions.models import Isolation
@@ -58,6 +58,27 @@ def test_no_review_is_sent_on_what_is_not_shown(motion, isolate):
     isolate(motion.contribution)
     with pytest.raises(boards.VoteRefused, match="rests"):
         factories.review_all(motion)
+
+
+def test_the_chair_reads_no_more_of_it_than_the_board(motion, chair, isolate, sign_in):
+    contribution = isolate(motion.contribution).contribution
+    client = sign_in(chair)
+    page = text(client.get(contribution.get_absolute_url()))
+    assert ("solated" in page, FOUND in page, contribution.files.get().name in page) == (True, False, False)
+    answer = client.get(f"/api/v1/contributions/{contribution.pk}").json()["isolation"]
+    assert (answer["reason"], answer["file_names"]) == (None, None)
+
+
+def test_the_agreements_day_deletes_nothing_that_is_isolated(motion, steward, isolate, operator):
+    """Both sides may need the files to report the incident; the order to delete comes from a person."""
+    contribution = isolate(motion.contribution).contribution
+    contributions.withdraw(contribution, by=steward, reason="We look into it.", now=timezone.now())
+    contribution.refresh_from_db()
+    late = timezone.now() + timedelta(days=3650)
+    assert (list(deletion.due(now=late)), deletion.is_due(contribution, now=late)) == ([], False)
+    incidents.lift(contribution.isolations.get(), reason="A device's name.", by=operator, now=timezone.now())
+    contribution.refresh_from_db()
+    assert (list(deletion.due(now=late)), deletion.is_due(contribution, now=late)) == ([contribution], True)
 
 
 def test_after_the_deletion_the_question_is_taken_back(motion, isolate, operator):

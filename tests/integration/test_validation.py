@@ -3,6 +3,7 @@
 import hashlib
 import json
 import struct
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from safetensors.numpy import load_file, save
 
-from contributions import services
+from contributions import deletion, services
 from contributions.models import Contribution
 from governance.board.models import Motion
 from jobs import engine, tasks, validate
@@ -247,3 +248,33 @@ def test_only_what_waits_for_its_checks_has_stalled(institution):
     contribution = factories.draft_contribution(institution)
     with pytest.raises(IntegrityError, match="contribution_stalls_in_the_queue"), transaction.atomic():
         Contribution.objects.filter(pk=contribution.pk).update(stalled_at=timezone.now())
+
+
+def test_where_no_worker_takes_it_for_a_day_an_operator_has_it(institution, steward):
+    contribution = factories.submitted_contribution(institution, honest())
+    tasks.validate_contribution(contribution_id=contribution.pk)
+    runs.end_hopeless(now=timezone.now() + runs.NO_CAPACITY_AFTER + timedelta(seconds=1))
+    contribution.refresh_from_db()
+    assert (contribution.status, contribution.stalled_at is None) == ("submitted", False)
+    assert Notification.objects.filter(recipient=steward, subject=f"{contribution} waits for an operator").count() == 1
+    tasks.sweep()
+    assert Run.objects.filter(subject_id=contribution.pk).count() == 1
+
+
+def test_what_is_deleted_while_it_is_copied_leaves_no_copy(institution, steward, monkeypatch):
+    contribution, real = factories.submitted_contribution(institution, honest()), storage.promote
+
+    def promote(source, target) -> str:
+        """Copy slowly: the files are deleted before the copy is there."""
+        storage.put(storage.QUARANTINE, "copies/late", storage.get(*source))
+        services.withdraw(contribution, by=steward, reason="A patient objects.", now=timezone.now())
+        deletion.ask(contribution, by=steward, now=timezone.now())
+        deletion.delete_files(contribution.pk, now=timezone.now())
+        return real((storage.QUARANTINE, "copies/late"), target)
+
+    monkeypatch.setattr(storage, "promote", promote)
+    check(contribution)
+    file = contribution.files.get()
+    assert (contribution.status, file.state, file.vault_version) == ("withdrawn", "deleted", "")
+    assert storage.size(storage.VAULT, file.storage_key) is None
+    storage.delete(storage.QUARANTINE, "copies/late")

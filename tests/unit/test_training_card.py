@@ -172,10 +172,10 @@ def test_what_a_site_tells_beyond_the_training_is_kept_and_judged():
         ("demographics", {"female": "3"}, "(female) is 3: a group"),
         ("demographics", {"female": 3.0}, "(female) is 3: a group"),
         ("demographics", {"ages": [40, 3]}, "(ages) is 3: a group"),
-        ("demographics", "female 3, male 40", "is 3: a group"),
+        ("demographics", "Female 3, male 40", "is 3: a group"),
+        ("demographics", "40 adults; children 3", "is 3: a group"),
         ("labels", {"PDR": {"n": 2}}, "(n) is 2: a group"),
         ("sites", {"A": 2}, "Sites (A) is 2: a group"),
-        ("severe_cases", 4, "Severe cases (severe_cases) is 4: a group"),
     ],
 )
 def test_what_points_at_people_is_refused_there_too(field, value, wrong):
@@ -190,7 +190,24 @@ def test_small_cells_are_written_as_fewer_than_ten_however_deep_they_lie():
     assert hidden == {**card, "demographics": {"female": {"60-69": "<10", "70-79": 30}, "male": "<10"},
                       "sites": [{"n": "<10"}, 20]}  # fmt: skip
     assert [problem.field for problem in cards.problems(CARD | hidden) if not problem.missing] == []
-    assert cards.problems(CARD | {"cameras": "Kowa nonmyd 7, Canon CR-2"}) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("cameras", "Kowa nonmyd 7, Canon CR-2"),
+        ("demographics", "Adults with diabetes mellitus type 2"),
+        ("demographics", "diabetes type 1, type 2 and gestational"),
+        ("labels", "ICDR grades 0 to 4"),
+        ("exclusions", "quality below 3, media opacities"),
+        ("exclusions", "retinopathy above grade 2; blurred"),
+        ("epochs", 3),
+        ("optimizer", {"name": "AdamW", "warmup_epochs": 5}),
+    ],
+)
+def test_numbers_that_are_no_groups_are_kept(field, value):
+    assert cards.problems(CARD | {field: value}) == []
+    assert cards.suppress_small_cells({field: value}) == {field: value}
 
 
 def test_small_cells_of_labels_are_written_as_fewer_than_ten():
