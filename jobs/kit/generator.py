@@ -77,6 +77,7 @@ THRESHOLDS: dict[str, float] = {
     "max_repeated": 0.5,
     "warn_site_effect": 0.05,
 }
+OF_ADAPTERS: dict[str, float] = {"redrawn_images": 8.0}  # an image of 512 pixels takes a minute on a CPU
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Base:
 
     @property
     def thresholds(self) -> dict[str, float]:
-        return {**THRESHOLDS, **self.config["checks"]}
+        return {**THRESHOLDS, **(OF_ADAPTERS if self.is_adapter else {}), **self.config["checks"]}
 
     def asks_for(self, check: int) -> bool:
         """Test if the programme wants this check; without a word on it (`checks_run`), every check runs."""

@@ -59,7 +59,7 @@ def near_duplicates(images: np.ndarray, distance: float) -> list[tuple[int, int]
     List the pairs of images that show the same picture, mirrored or not.
 
     Args:
-        images: (N, S, S, 3) floats in 0..1.
+        images: (N, S, S, 3), uint8 or floats in 0..1.
         distance: root mean square difference, 0-1, after reduction to 16 x 16 pixels: below it is the same picture.
     """
     apart = distances(images, images)
@@ -71,7 +71,7 @@ def distances(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     Return the root mean square difference of every pair after reduction to 16 x 16 pixels, mirrored or not: (N, M).
 
     Args:
-        ours: (N, S, S, 3) floats in 0..1. theirs: (M, T, T, 3); S and T are multiples of 16.
+        ours: (N, S, S, 3), uint8 or floats in 0..1. theirs: (M, T, T, 3) alike; S and T are multiples of 16.
     """
     small = _reduce(theirs, 16)
     both = np.concatenate([small.reshape(len(small), -1), small[:, :, ::-1].reshape(len(small), -1)])
@@ -81,9 +81,11 @@ def distances(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 
 def _reduce(images: np.ndarray, size: int) -> np.ndarray:
-    """Average (N, S, S, 3) over squares to (N, size, size, 3); S is a multiple of size."""
+    """Average (N, S, S, 3) over squares to floats (N, size, size, 3) in 0..1; S is a multiple of size."""
     count, side = len(images), images.shape[1] // size
-    return images.reshape(count, size, side, size, side, 3).mean(axis=(2, 4))
+    means = images.reshape(count, size, side, size, side, 3).mean(axis=(2, 4))
+    # Divided when they are small: as floats, 500 images of 512 pixels would take 3 GB.
+    return means / 255.0 if images.dtype == np.uint8 else means
 
 
 def save_sheet(pixels: np.ndarray, path: Path | str, *, columns: int = 8) -> None:

@@ -160,6 +160,16 @@ def test_mirrored_copies_are_duplicates():
     assert likeness.near_duplicates(np.stack([image, other, image[:, ::-1]]), 0.03) == [(0, 2)]
 
 
+def test_bytes_and_floats_are_equally_far_from_each_other_at_any_size():
+    rng = np.random.default_rng(0)
+    ours = np.stack([phantom(seed, 0, size=64) for seed in range(3)])
+    theirs = np.concatenate([rng.integers(0, 256, (2, 128, 128, 3), np.uint8), ours.repeat(2, 1).repeat(2, 2)])
+    found = likeness.distances(ours, theirs)
+    np.testing.assert_allclose(found, likeness.distances(ours / 255.0, theirs / 255.0), rtol=0, atol=1e-12)
+    assert (found.shape, np.diag(found[:, 2:]).tolist()) == ((3, 5), [0.0] * 3)
+    assert likeness.near_duplicates(ours[[0, 1, 0]], 0.03) == [(0, 2)]
+
+
 def child(command, *arguments):
     line = [sys.executable, "-m", "jobs.kit.child", command, *map(str, arguments)]
     return subprocess.run(line, capture_output=True, text=True, check=False)

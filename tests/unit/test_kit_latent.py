@@ -128,6 +128,14 @@ def test_losses_for_membership_are_finite_and_the_same_each_time(adapter, photog
 # Checks
 
 
+def test_a_base_from_before_the_images_were_drawn_again_has_few_of_them_drawn():
+    checks = {name: value for name, value in BASE.config["checks"].items() if name != "redrawn_images"}
+    old = replace(BASE, config={**BASE.config, "checks": checks})
+    own = replace(BASE, config={**BASE.config, "checks": {**checks, "redrawn_images": 3}})
+    pixels = replace(old, config={**old.config, "family": "pixels"})
+    assert [base.thresholds["redrawn_images"] for base in (BASE, old, own, pixels)] == [8, 8, 3, 64]
+
+
 def changed(adapter, path, change):
     tensors = load_file(adapter)
     change(tensors)

@@ -50,10 +50,9 @@ def judge_samples(images: np.ndarray, pixels: np.ndarray, base: Base) -> CheckRe
     """Judge raw images (N, S, S, 3) and their uint8 pixels by the thresholds of check_generation()."""
     limits = base.thresholds
     finite = int(np.isfinite(images).all(axis=(1, 2, 3)).sum())
-    unit = pixels / 255.0
-    measured = [likeness.measure(image) for image in unit]
+    measured = [likeness.measure(image / 255.0) for image in pixels]
     like = [is_like(m, limits) for m in measured]
-    pairs = likeness.near_duplicates(unit, limits["duplicate_distance"])
+    pairs = likeness.near_duplicates(pixels, limits["duplicate_distance"])
     possible = len(pixels) * (len(pixels) - 1) // 2
     median = {k: round(float(np.median([getattr(m, k) for m in measured])), 4) for k in asdict(measured[0])}
     evidence: dict[str, Any] = {

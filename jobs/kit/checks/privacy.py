@@ -118,14 +118,13 @@ def _among_public(drawn: Drawn, reference: Reference, base: Base, out_dir: Path)
     centre = reference.features.mean(axis=0)
     similarity = copies.by_features(drawn.features, reference.features, centre)
     alike, usual = similarity.max(axis=1), _to_other_patients(reference, centre)
-    fitted = np.stack([_fitted(photograph, drawn) for photograph in reference.pixels])
-    apart = likeness.distances(drawn.pixels / 255.0, fitted / 255.0)
+    apart = likeness.distances(drawn.pixels, reference.pixels)
     by_pixels = apart.min(axis=1)
     copied = (alike > np.quantile(usual, copies.QUANTILE)) | (by_pixels < limit)
     itself = int((by_pixels < limit / 3).sum())
     nearest = np.where(by_pixels < limit, apart.argmin(axis=1), similarity.argmax(axis=1))
     shown = np.lexsort((-alike, by_pixels >= limit))[:SHOWN]
-    pairs = [image for row in shown for image in (drawn.pixels[row], fitted[nearest[row]])]
+    pairs = [image for row in shown for image in (drawn.pixels[row], _fitted(reference.pixels[nearest[row]], drawn))]
     out_dir.mkdir(parents=True, exist_ok=True)
     likeness.save_sheet(np.stack(pairs), out_dir / NEIGHBOURS)
     evidence = {
@@ -161,5 +160,8 @@ def _verdict_on(copied: NDArray[np.bool_], itself: int, base: Base) -> CheckResu
 
 
 def _fitted(pixels: np.ndarray, drawn: Drawn) -> np.ndarray:
+    """Return a photograph at the size of the images."""
     side = drawn.pixels.shape[1]
+    if len(pixels) == side:
+        return pixels
     return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS))

@@ -53,9 +53,8 @@ def check_quality(seen: Seen, base: Base, reference: Reference | None, out_dir: 
 
 def _bounds(photographs: NDArray[np.uint8]) -> tuple[float, float, float]:
     """Return the least sharpness, and the least and largest brightness, of all but the tails of the photographs."""
-    unit = photographs / 255.0
-    sharp = [_sharpness(image) for image in unit]
-    bright = [likeness.measure(image).brightness for image in unit]
+    sharp = [_sharpness(pixels / 255.0) for pixels in photographs]
+    bright = [likeness.measure(pixels / 255.0).brightness for pixels in photographs]
     darkest, brightest = np.quantile(bright, [TAIL, 1 - TAIL])
     return float(np.quantile(sharp, TAIL)), float(darkest), float(brightest)
 

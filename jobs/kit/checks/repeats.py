@@ -22,7 +22,7 @@ def check_repeats(seen: Seen, base: Base) -> CheckResult:
     limits, looked_at = base.thresholds, seen.chosen.pixels
     counts = Counter(seen.pixels_sha256)
     equal = sum(count - 1 for count in counts.values())
-    pairs = likeness.near_duplicates(looked_at / 255.0, limits["duplicate_distance"])
+    pairs = likeness.near_duplicates(looked_at, limits["duplicate_distance"])
     twins = len({place for pair in pairs for place in pair})
     possible = max(1, len(looked_at) * (len(looked_at) - 1) // 2)
     evidence: dict[str, Any] = {
