@@ -10,6 +10,7 @@ import click
 from . import keys, statements, terminal
 from .cli_local import base_folder, read_json, require_sound, train_extra
 from .client import NEEDS_CHANGES, Document
+from .errors import KitError
 
 PASSPHRASE = "CONSORTIUM_KEY_PASSPHRASE"
 
@@ -130,7 +131,8 @@ def privacy(
     Measure what WEIGHTS give away of the photographs in FOLDER, and sign the report.
 
     FOLDER is the one that `fit` got: training photographs, and others that were held out. The report holds statistics
-    only. Exit status 0 when the portal would pass it or warn, 2 when it would fail.
+    only. Exit status 0 when the portal would pass it or warn, 2 when it would fail; one that the portal would not take
+    is not signed.
     """
     key = signing_key(key_file)  # before an hour of work, not after it
     target = target or (images_dir or weights.parent) / "privacy_report.json"
@@ -139,11 +141,14 @@ def privacy(
     with train_extra(), terminal.Bars() as on_progress:
         from . import fit, generator  # noqa: PLC0415 -- slow imports
         from .checks.privacy import judge  # noqa: PLC0415 -- as above
+        from .checks.report import problem_of, problem_of_budget  # noqa: PLC0415 -- as above
+        from .privacy import declared  # noqa: PLC0415 -- as above
         from .privacy import report as measure  # noqa: PLC0415 -- as above
 
         base = generator.load_base(base_dir)
         require_sound(weights, base)
-        dp = read_json(card_file).get("dp") if card_file else None
+        dp = declared(read_json(card_file).get("dp") if card_file else None)
+        _require_taken(problem_of_budget(dp))
         name, subject, sent = _sent(images_dir, base, samples)
         report = measure(
             folder,
@@ -157,6 +162,7 @@ def privacy(
             sent=sent,
             on_progress=on_progress,
         )
+    _require_taken(problem_of(report, base))
     subject = subject or report["weights_sha256"]
     envelope = statements.sign(statements.PRIVACY, name or weights.name, subject, report, key)
     write(target, envelope)
@@ -168,6 +174,17 @@ def privacy(
                               "fix": result.fix})  # fmt: skip
         click.echo(str(target))
     return NEEDS_CHANGES if result.verdict == "fail" else 0
+
+
+def _require_taken(problem: str) -> None:
+    """Refuse to sign what check 9 would refuse for its form."""
+    if problem:
+        raise KitError(
+            f"The portal would not take this privacy report: {problem}. Nothing was signed.",
+            code="report_malformed",
+            fix="Correct what is named: dp in the training card, anything else by the options of this command.",
+            exit_code=NEEDS_CHANGES,
+        )
 
 
 def _sent(images_dir: Path | None, base: Any, samples: int) -> tuple[str, str, Any]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__, copies, generator, images, membership, scan
+from .card import DP_FACTS
 from .encoder import LITE0_SHA256
 from .errors import KitError
 from .fit import classes_of
@@ -21,6 +22,7 @@ from .fit import classes_of
 SAMPLES = 64
 MINIMUM_IMAGES = 20  # on either side: fewer tell nothing, and a cell this small could point at people
 MOST_IMAGES = 500  # on either side, drawn by seed: more narrow the interval little, and cost minutes on a CPU
+DP_NUMBERS = ("epsilon", "noise_multiplier", "sample_rate", "delta", "clip_norm")
 ATTACKS = {"loss": "the loss alone", "loss_less_base": "the loss less the base generator's"}
 
 Progress = Callable[[int, int, str], None]
@@ -58,7 +60,7 @@ def report(
     Measure weights against the photographs of `folder`: rows of the split "train" trained them, all others did not.
 
     Args:
-        dp: the training card's entry, copied into the report.
+        dp: the training card's entry; see declared().
         most: photographs of either side that are asked for, drawn by seed.
         samples: images drawn from the weights.
         sent: the images (N, S, S, 3) that are to be sent, instead of drawing some.
@@ -78,9 +80,17 @@ def report(
         "images": {"train": len(train.squares), "held_out": len(held_out.squares), "generated": len(drawn)},
         "copies": _copies(drawn, train, held_out, seed=seed, device=device),
         "membership": _membership(model, first, base.config["scheduler"], train, held_out, on_progress),
-        "dp": dp or {"used": False},
+        "dp": declared(dp),
         "method": _method(base, seed=seed, device=device),
     }
+
+
+def declared(dp: object) -> dict[str, Any]:
+    """Return of a training card's entry what a report holds: numbers and the kit's texts, none of the site's words."""
+    if not isinstance(dp, dict) or not dp.get("used"):
+        return {"used": False}
+    numbers = {name: dp[name] for name in DP_NUMBERS if type(dp.get(name)) in {int, float}}
+    return {"used": True, **numbers, **{name: text for name, text in DP_FACTS.items() if dp.get(name) == text}}
 
 
 def _drawn_from(model: Any, base: generator.Base, samples: int, on_progress: Progress | None) -> NDArray[np.uint8]:

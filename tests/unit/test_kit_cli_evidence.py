@@ -125,6 +125,27 @@ def test_privacy_refuses_a_file_that_is_no_weights_file_before_anything_reads_it
     assert (status, refused["error"]["code"]) == (2, "truncated")
 
 
+@pytest.mark.parametrize(
+    ("entry", "changed", "problem"),
+    [
+        ({"used": True, "noise_multiplier": 1.1, "sample_rate": 0.05, "delta": 1e-5}, {}, "it lacks dp.epsilon"),
+        ({"used": False, "note": "none"}, {"base": {"slug": "other", "sha256": "0" * 64}}, "it was measured against"),
+    ],
+)
+def test_privacy_signs_no_report_that_the_portal_would_not_take(tmp_path, monkeypatch, capsys, entry, changed, problem):
+    assert cli.main(["keys", "new"]) == 0
+    capsys.readouterr()
+    site = write_sample(tmp_path / "site", 3, size=64)
+    (tmp_path / "card.json").write_text(json.dumps({**CARD, "dp": entry}))
+    measured = attesting.report(weights_sha256="0" * 64)
+    monkeypatch.setattr("jobs.kit.privacy.report", lambda *args, **given: measured | changed)
+    typed = ["--weights", str(BASE / "model.safetensors"), "--card", str(tmp_path / "card.json")]
+    report = tmp_path / "report.json"
+    status, refused = answer(capsys, "privacy", str(site), *typed, "--out", str(report))
+    assert (status, refused["error"]["code"], report.exists()) == (2, "report_malformed", False)
+    assert problem in refused["error"]["sentence"]
+
+
 def test_doctor_without_a_portal_cannot_tell_everything(capsys):
     status, report = answer(capsys, "doctor")
     verdicts = {row["name"]: row["verdict"] for row in report["findings"]}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.kit import card, dp, generator, statements
+from jobs.kit import card, dp, generator, privacy, statements
 from jobs.kit.checks import fidelity, numerics, poisoning, sites
 from jobs.kit.checks.declaration import REQUIRED, check_declaration
 from jobs.kit.checks.dossier import Dossier
@@ -18,7 +18,7 @@ from jobs.kit.checks.fidelity import check_fidelity
 from jobs.kit.checks.poisoning import check_poisoning
 from jobs.kit.checks.privacy import check_privacy
 from jobs.kit.checks.privacy import judge as judge_report
-from jobs.kit.checks.report import problem_of
+from jobs.kit.checks.report import problem_of, problem_of_budget
 from jobs.kit.checks.results import CheckResult
 from jobs.kit.checks.runner import run_steps
 from jobs.kit.checks.signature import check_signature
@@ -37,6 +37,10 @@ def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     path.write_bytes(CONTENT)
     return path
+
+
+# What the portal's training card asks of a private run; less than this epsilon follows at 400 steps.
+BUDGET = {"used": True, "noise_multiplier": 1.0, "sample_rate": 0.02, "delta": 1e-5, "epsilon": 8.0}
 
 
 def complete(**given) -> Dossier:
@@ -88,8 +92,7 @@ def declared(**changes):
 
 
 def budget(**changes):
-    facts = {"noise_multiplier": 1.0, "sample_rate": 0.02, "delta": 1e-5, "epsilon": 2.2}
-    return {"used": True, **facts, **changes}
+    return BUDGET | changes
 
 
 def test_check_6():
@@ -155,6 +158,9 @@ def test_real_photographs_pass_the_checks_of_images(reference, weights, tmp_path
     dossier = complete(privacy=attesting.privacy(CONTENT, KEY))
     assert check_privacy(weights, BASE, dossier, drawn, kept, tmp_path).verdict == "pass"
     assert (tmp_path / "neighbours.png").exists()
+    twice = replace(kept, pixels=kept.pixels.repeat(2, 1).repeat(2, 2))  # a reference of another size
+    again = check_privacy(weights, BASE, dossier, drawn, twice, tmp_path)
+    assert again.evidence == check_privacy(weights, BASE, dossier, drawn, kept, tmp_path).evidence
 
 
 def test_without_a_reference_they_say_that_they_measured_nothing(reference):
@@ -242,6 +248,33 @@ def test_a_report_holds_figures_alone(place, value, problem):
 def test_a_private_run_is_a_report_too():
     private = {"epsilon": 8.0, "noise_multiplier": 1.1, "sample_rate": 0.05, "delta": 1e-5, "clip_norm": 1.0}
     assert problem_of({**REPORT, "dp": {"used": True, **private, **card.DP_FACTS}}, BASE) == ""
+    assert problem_of({**REPORT, "dp": {"used": True, **private, "unit": "Jane Doe"}}, BASE) == (
+        "dp.unit is not what it must be"
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "in_report"),
+    [
+        ({"used": False, "note": "Jane Doe saw no need"}, {"used": False}),
+        (None, {"used": False}),
+        ("not used", {"used": False}),
+        ({**BUDGET, "unit": "patient", "library": "of our own"}, BUDGET),
+        ({**BUDGET, "clip_norm": 0.5, **card.DP_FACTS}, {**BUDGET, "clip_norm": 0.5, **card.DP_FACTS}),
+    ],
+)
+def test_what_check_6_accepts_of_privacy_check_9_accepts_too(entry, in_report):
+    assert declared(**{"steps": 400, "dp": entry}) == ("pass", "")
+    assert privacy.declared(entry) == in_report
+    assert (problem_of_budget(in_report), problem_of({**REPORT, "dp": in_report}, BASE)) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [({"epsilon": "8"}, "it lacks dp.epsilon"), ({"delta": 2}, "dp.delta is not what it must be")],
+)
+def test_a_budget_that_is_none_is_named_before_the_work(change, problem):
+    assert problem_of_budget(privacy.declared(BUDGET | change)) == problem
 
 
 def test_check_9_believes_only_a_signed_report_of_this_file(reference, weights, tmp_path):
