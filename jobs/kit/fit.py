@@ -107,8 +107,7 @@ def fit(
         on_progress=on_progress,
         on_checkpoint=lambda state: save_samples(state, base, out_dir / f"samples-{state.step:06d}.png"),
     )
-    weights = out_dir / "weights.safetensors"
-    save_average(state, weights)
+    save_average(state, out_dir / "weights.safetensors")
     found = card.training_card(photographs, len(listed), config, base, state, seconds=time.monotonic() - started)
     (out_dir / "training_card.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     (out_dir / "state.safetensors").unlink(missing_ok=True)
@@ -325,10 +324,10 @@ def _fast_bfloat16(device: str) -> bool:
     return device == "cuda" or bool(supported())
 
 
-def _run_identity(config: FitConfig, squares: np.ndarray, classes: np.ndarray, base_sha256: str) -> str:
+def _run_identity(config: FitConfig, squares: np.ndarray, classes: np.ndarray, base_sha256: str) -> dict[str, Any]:
     """Name what must be equal for a stopped run to go on: settings, base, images and classes."""
     digest = hashlib.sha256(squares.tobytes() + classes.tobytes()).hexdigest()
-    return json.dumps(asdict(config) | {"base_sha256": base_sha256, "images_sha256": digest}, sort_keys=True)
+    return asdict(config) | {"base_sha256": base_sha256, "images_sha256": digest}
 
 
 def _fresh_state(model: "Network", config: FitConfig) -> TrainingState:
@@ -349,7 +348,7 @@ def _fresh_state(model: "Network", config: FitConfig) -> TrainingState:
     return TrainingState(model, average, optimizer, rng)
 
 
-def _save_state(state: TrainingState, path: Path, run: str) -> None:
+def _save_state(state: TrainingState, path: Path, run: dict[str, Any]) -> None:
     from safetensors.torch import save_file  # noqa: PLC0415 -- slow import
 
     tensors = {f"average.{name}": value for name, value in state.average.items()}
@@ -359,13 +358,13 @@ def _save_state(state: TrainingState, path: Path, run: str) -> None:
         tensors[f"exp_avg.{name}"] = moments["exp_avg"]
         tensors[f"exp_avg_sq.{name}"] = moments["exp_avg_sq"]
     tensors["rng"] = state.rng.get_state()
-    facts = {"step": str(state.step), "loss": str(state.loss), "run": run}
+    facts = {"step": str(state.step), "loss": str(state.loss), "run": json.dumps(run, sort_keys=True)}
     partial = path.with_suffix(".partial")
     save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, partial, metadata=facts)
     partial.replace(path)
 
 
-def _restore(state: TrainingState, path: Path, run: str) -> TrainingState:
+def _restore(state: TrainingState, path: Path, run: dict[str, Any]) -> TrainingState:
     """Continue from a stopped run's state file, when there is one."""
     import torch  # noqa: PLC0415 -- slow import
     from safetensors import SafetensorError, safe_open  # noqa: PLC0415 -- slow import
@@ -379,9 +378,10 @@ def _restore(state: TrainingState, path: Path, run: str) -> TrainingState:
         raise TrainingError(f"{path} is damaged ({error}).", code="state_damaged", fix=fix) from None
     with opened as saved:
         facts = saved.metadata()
-        if facts.get("run") != run:
+        # Kit 0.2.0 did not note the base.
+        if {"base_sha256": run["base_sha256"], **json.loads(facts.get("run", "{}"))} != run:
             raise TrainingError(
-                f"{path} belongs to a run with other settings, photographs or base.",
+                f"{path} belongs to a run with other settings, photographs, grades or base.",
                 code="state_differs",
                 fix="Remove it to start again, or use the settings of that run.",
             )

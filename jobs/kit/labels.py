@@ -10,6 +10,11 @@ from pathlib import Path
 from .errors import ImagesError
 
 GRADE = re.compile(r"([0-4])(\.0+)?")  # as spreadsheets write whole numbers, too
+GRADES = "dr_grade is 0, 1, 2, 3 or 4, or empty where nobody graded."
+PREPARED = (  # kit 0.2.0 copied what it found, and trained on such a photograph as one that nobody graded
+    "An earlier `consortium prepare` left it there: empty the cell dr_grade of this row, and of each row whose grade "
+    "is not 0, 1, 2, 3 or 4. Nothing else changes by it."
+)
 SPREADSHEET = "Save it as CSV in UTF-8, with the first line file,patient_group,dr_grade (further columns may follow)."
 
 
@@ -25,6 +30,7 @@ def read(path: Path) -> dict[str, dict[str, str]]:
     if "file" not in names or len({name for name in names if name}) < sum(map(bool, names)):
         what = "has no column named file" if "file" not in names else "names a column twice"
         raise ImagesError(f"{path} {what}.", code="labels_invalid", fix=SPREADSHEET)
+    prepared = {"split", "quality"} <= set(names)
     rows: dict[str, dict[str, str]] = {}
     for number, line in enumerate(lines, start=2):
         cells = [cell.strip() for cell in line]
@@ -39,7 +45,7 @@ def read(path: Path) -> dict[str, dict[str, str]]:
             raise _wrong(path, number, what, "Every photograph has one row.")
         if row.get("dr_grade") and not GRADE.fullmatch(row["dr_grade"]):
             what = f"gives {row['file']} the grade {row['dr_grade']!r}"
-            raise _wrong(path, number, what, "dr_grade is 0, 1, 2, 3 or 4, or empty where nobody graded.")
+            raise _wrong(path, number, what, PREPARED if prepared else GRADES)
         rows[row["file"]] = row
     _require_plain_pseudonyms(path, [row.get("patient_group", "") for row in rows.values()])
     return rows

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from jobs.kit import __version__, fit, generator
 from jobs.kit.checks.container import check_container
@@ -106,6 +108,23 @@ def test_ctrl_c_waits_for_the_step_and_keeps_it(folder, fitted, tmp_path):
     seen = []
     fit.fit(folder, BASE_DIR, tmp_path, QUICK, lambda done, total, text: seen.append((text.split(",")[0], done)))
     assert [done for text, done in seen if text == "Training"] == [2, 3, 4]
+    assert (tmp_path / "weights.safetensors").read_bytes() == (fitted[0] / "weights.safetensors").read_bytes()
+
+
+def test_a_run_that_kit_0_2_0_stopped_goes_on(folder, fitted, tmp_path):
+    def stop(done, total, text):
+        if text.startswith("Training") and done == 3:
+            raise KeyboardInterrupt
+
+    state = tmp_path / "state.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        fit.fit(folder, BASE_DIR, tmp_path, QUICK, stop)
+    with safe_open(state, framework="np") as saved:
+        facts = saved.metadata()
+    run = json.loads(facts["run"])
+    assert run.pop("base_sha256") == generator.load_base(BASE_DIR).sha256
+    save_file(load_file(state), state, facts | {"run": json.dumps(run, sort_keys=True)})
+    fit.fit(folder, BASE_DIR, tmp_path, QUICK)
     assert (tmp_path / "weights.safetensors").read_bytes() == (fitted[0] / "weights.safetensors").read_bytes()
 
 

@@ -61,6 +61,20 @@ def test_faults_of_labels_are_named(tmp_path, content, sentence):
     assert (caught.value.code, caught.value.sentence) == ("labels_invalid", sentence.format(path))
 
 
+@pytest.mark.parametrize("grade", ["U", "moderate", "9"])
+def test_a_grade_that_an_earlier_prepare_copied_says_which_cell_to_empty(tmp_path, grade):
+    photograph(tmp_path / "000000.png")
+    path, rows = tmp_path / "labels.csv", "file,split,quality,patient_group,dr_grade\n000000.png,train,good,p1,{}\n"
+    path.write_text(rows.format(grade))
+    with pytest.raises(ImagesError, match=r"^Row 2 of .*labels\.csv gives 000000\.png the grade ") as caught:
+        read_folder(tmp_path)
+    assert caught.value.fix.startswith(
+        "An earlier `consortium prepare` left it there: empty the cell dr_grade of this row"
+    )
+    path.write_text(rows.format(""))
+    assert [p.dr_grade for p in read_folder(tmp_path)] == [None]
+
+
 @pytest.mark.parametrize(
     "content",
     [
