@@ -31,6 +31,12 @@ def usable() -> QuerySet[Contribution]:
     return Contribution.objects.filter(status=Status.APPROVED).exclude(pk__in=isolated())
 
 
+def ended(contribution: Contribution) -> bool:
+    """Test if the deletion after an incident took it out of use; what is withdrawn else, its institution took back."""
+    ordered = contribution.isolations.standing().filter(deletion_ordered_at__lte=contribution.status_since)
+    return contribution.status == Status.WITHDRAWN and ordered.exists()
+
+
 def require_none(contribution: Contribution) -> None:
     """Raise Isolated while the contribution is."""
     if (isolation := current(contribution)) is not None:

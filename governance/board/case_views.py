@@ -166,7 +166,7 @@ def _forms(request: SignedInRequest, motion: Motion) -> dict[str, Any]:
 def _may_return(user: User, motion: Motion) -> bool:
     if motion.kind != Motion.Kind.APPROVE_CONTRIBUTION or motion.status not in {Status.REVIEWING, Status.OPEN}:
         return False
-    return services.is_secretary(user, motion) and not motion.votes.exists()
+    return services.is_secretary(user, motion) and not motion.votes.exists() and not services.rests(motion)
 
 
 def _said(motion: Motion, user: User) -> dict[str, Any]:

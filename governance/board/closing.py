@@ -167,6 +167,7 @@ def return_for_changes(motion: Motion, *, note: str, by: User, now: datetime) ->
         raise NotAllowed("Only a reviewer of this motion, the chair or an operator returns it.")
     if motion.kind != Kind.APPROVE_CONTRIBUTION or motion.votes.exists() or motion.status not in BEFORE_THE_VOTE:
         raise NotPossibleNow("A contribution can be returned only before the first vote is cast.")
+    require_moving(motion)
     if not note.strip():
         raise VoteRefused("Say what to change: the institution reads it.")
     move(motion, Status.RETURNED, by=by, now=now, reason=note.strip())
@@ -218,7 +219,7 @@ def close_due(motion_id: int, *, now: datetime) -> None:
 def remind(*, now: datetime) -> None:
     """Remind who has not voted, three days and one day before the ballot closes; each motion once at each."""
     soon = Motion.objects.filter(status=Status.OPEN, closes_at__lte=now + REMIND_BEFORE[0], closes_at__gt=now)
-    soon = soon.exclude(kind=Kind.APPROVE_CONTRIBUTION, contribution__in=isolation.isolated())  # it rests
+    soon = soon.exclude(pk__in=resting())
     keys = {_reminder_key(motion, now): motion for motion in soon.order_by("closes_at")}
     told = notifications.told(keys)
     for key, motion in keys.items():
@@ -235,6 +236,7 @@ def _reminder_key(motion: Motion, now: datetime) -> str:
 @transaction.atomic
 def nudge(motion: Motion, *, by: User, now: datetime) -> int:
     """Ask those whose vote is missing, as the chair or an operator. Return how many."""
+    require_moving(motion)
     audit.record("motion.nudged", motion, by=by)
     return _ask(motion)
 
@@ -260,6 +262,11 @@ def rests(motion: Motion) -> bool:
     """Test if the contribution that is to be approved is isolated: then nobody votes, and nothing closes."""
     subject = motion.contribution if motion.kind == Kind.APPROVE_CONTRIBUTION else None
     return subject is not None and isolation.current(subject) is not None
+
+
+def resting() -> QuerySet[Motion]:
+    """Return the motions that rest."""
+    return Motion.objects.filter(kind=Kind.APPROVE_CONTRIBUTION, contribution__in=isolation.isolated())
 
 
 def require_moving(motion: Motion) -> None:

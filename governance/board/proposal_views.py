@@ -25,7 +25,7 @@ PROPOSALS: dict[str, tuple[type[proposal_forms.Proposal], Callable[..., Motion]]
 }
 EXPLAINED = {
     Kind.RETRACT_RELEASE: "Downloads stop and its page becomes a tombstone; who accepted its licence is told.",
-    Kind.SETTLE_WITHDRAWAL: "An institution took back what models have learnt from: decide what follows.",
+    Kind.SETTLE_WITHDRAWAL: "Models learnt from what was taken back, or removed after an incident: what follows?",
     Kind.PUBLISH_AGREEMENT: "A new text; with a material change, those who signed before must sign again.",
     Kind.ADOPT_TASK: "A registered disease question becomes part of the benchmark.",
     Kind.GIVE_SEAT: "For a term; a new chair takes over from the one before.",

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
-from governance.board.closing import is_secretary, require_moving, return_for_changes
+from governance.board.closing import is_secretary, require_moving, resting, return_for_changes
 from governance.board.conflicts import require_declared, require_voter, sync_recusals
 from governance.board.counting import electorate
 from governance.board.errors import NotPossibleNow, VoteRefused
@@ -198,7 +198,8 @@ def workload(members: Sequence[User], *, now: datetime) -> list[Workload]:
 
 def remind(*, now: datetime) -> None:
     """Remind reviewers whose day has passed, once; the chair sees them on the docket."""
-    late = Review.objects.waiting().filter(due_on__lt=now.date()).select_related("motion__person", "reviewer")
+    late = Review.objects.waiting().filter(due_on__lt=now.date()).exclude(motion__in=resting())
+    late = late.select_related("motion__person", "reviewer")
     keys = {f"board-review-{review.pk}-late": review for review in late}
     told = notifications.told(keys)
     for key, review in keys.items():

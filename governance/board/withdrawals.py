@@ -1,10 +1,11 @@
-"""Telling the chair of what was withdrawn after a corpus was frozen with it: what follows, the board settles."""
+"""Telling the chair of what is in use no more after a corpus was frozen with it: what follows, the board settles."""
 
 from datetime import datetime, timedelta
 
 from django.db.models import QuerySet
 from django.urls import reverse
 
+from contributions import isolation
 from contributions.corpora.models import CorpusPart
 from contributions.models import Contribution
 from governance.board.counting import chairs, electorate
@@ -43,12 +44,16 @@ def remind(*, now: datetime) -> None:
 
 
 def _tell(contribution: Contribution, key: str) -> None:
+    if isolation.ended(contribution):
+        what, how = "was taken out of use after an incident", "It was taken out of use"
+    else:
+        what, how = "was withdrawn", f"{contribution.institution} took it back"
     notify(
         _who_proposes(contribution),
         type=Type.BALLOT,
-        subject=f"{contribution} was withdrawn: the board is to settle what follows",
-        text=f"{contribution.institution} took it back after a corpus was frozen with images of it, so models may have "
-        "learnt from it. Nothing follows by itself. Propose to the board what does:",
+        subject=f"{contribution} {what}: the board is to settle what follows",
+        text=f"{how} after a corpus was frozen with images of it, so models may have learnt from it. Nothing follows "
+        "by itself. Propose to the board what does:",
         path=reverse("board:new", args=[Kind.SETTLE_WITHDRAWAL]) + f"?contribution={contribution.pk}",
         key=key,
     )

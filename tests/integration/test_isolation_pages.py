@@ -13,6 +13,8 @@ from governance.board import services as boards
 from governance.board.models import Motion
 from jobs import services as runs
 from jobs import tasks
+from portal.audit.models import AuditEvent
+from portal.notifications.models import Notification
 from tests import contributing, factories
 from tests.contributing import text
 from tests.integration.test_isolation import FOUND, PICTURE, SENT, approved, at_status, base, delete, isolate, lift
@@ -79,6 +81,57 @@ def test_the_agreements_day_deletes_nothing_that_is_isolated(motion, steward, is
     incidents.lift(contribution.isolations.get(), reason="A device's name.", by=operator, now=timezone.now())
     contribution.refresh_from_db()
     assert (list(deletion.due(now=late)), deletion.is_due(contribution, now=late)) == ([contribution], True)
+
+
+def test_nobody_returns_it_nor_is_asked_for_a_vote_or_a_review(motion, board, operator, isolate, sign_in):
+    late = timezone.now() + timedelta(days=15)
+    row, page = isolate(motion.contribution), f"/board/motions/{motion.pk}/"
+    asks = {"by": board[0], "now": timezone.now()}
+    with pytest.raises(boards.VoteRefused, match=f"so {motion} rests"):
+        boards.return_for_changes(motion, note="Which camera?", **asks)
+    shown = sign_in(operator).get(page).content.decode()
+    assert (page + "return/" in shown, asked_for_reviews(motion)) == (False, 0)
+    boards.sweep(now=late)
+    assert asked_for_reviews(motion) == 0
+    lift(row, by=operator)
+    assert page + "return/" in sign_in(operator).get(page).content.decode()
+    boards.sweep(now=late)
+    assert asked_for_reviews(motion) == motion.reviews.count() == 2
+
+    factories.review_all(motion)
+    assert page + "nudge/" in sign_in(operator).get(page).content.decode()
+    isolate(motion.contribution)
+    with pytest.raises(boards.VoteRefused, match="rests"):
+        boards.nudge(motion, **asks)
+    assert page + "nudge/" not in sign_in(operator).get(page).content.decode()
+    missing = Notification.objects.filter(subject__startswith="Your vote is missing")
+    assert (missing.count(), AuditEvent.objects.filter(verb="motion.nudged").count()) == (0, 0)
+
+
+def asked_for_reviews(motion) -> int:
+    return Notification.objects.filter(subject=f"Your review is late: {motion}").count()
+
+
+@pytest.mark.parametrize(
+    ("is_taken_back", "subject", "how"),
+    [
+        (False, "was taken out of use after an incident", "It was taken out of use after a corpus"),
+        (True, "was withdrawn", "{institution} took it back after a corpus"),
+    ],
+)
+def test_the_chair_reads_why_it_is_in_use_no_more(
+    approved, programme, chair, steward, operator, isolate, is_taken_back, subject, how
+):
+    corpus = corpora.draft_corpus(programme, slug="one", title="one", by=None, now=timezone.now())
+    corpora.add_generator(corpus, approved, image_count=2, seed=1)
+    corpora.freeze(corpus, by=None, now=timezone.now())
+    if is_taken_back:
+        contributions.withdraw(approved, by=steward, reason="A patient asked.", now=timezone.now())
+    delete(isolate(approved), by=operator)  # also of what was taken back before
+    boards.sweep(now=timezone.now())
+    told = chair.notifications.get(subject__endswith=": the board is to settle what follows")
+    assert told.subject == f"{approved} {subject}: the board is to settle what follows"
+    assert told.text.startswith(how.format(institution=approved.institution))
 
 
 def test_after_the_deletion_the_question_is_taken_back(motion, isolate, operator):
