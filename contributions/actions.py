@@ -4,8 +4,7 @@ from datetime import datetime
 
 from django.urls import reverse
 
-from contributions import services
-from contributions.deletion import NothingToDelete
+from contributions import deletion, services
 from contributions.lifecycle import Status
 from contributions.models import Contribution
 from contributions.rules import is_steward, moved_to
@@ -27,7 +26,7 @@ ACTIONS = {
 CODES = {
     "change": services.NotADraft.code,
     "replace": services.CannotReplace.code,
-    "delete_files": NothingToDelete.code,
+    "delete_files": deletion.NothingToDelete.code,
 }
 
 
@@ -47,6 +46,8 @@ def _action(name: str, contribution: Contribution, possible: list[str], obstacle
         reason, code = str(obstacles[0]), obstacles[0].code
     elif name == "change" and moved_to(contribution):
         reason, code = institutions.why_not_member(contribution.institution, "contribute"), NotAllowed.code
+    elif name == "delete_files" and name not in possible:
+        reason, code = deletion.why_not(contribution), CODES[name]
     elif name not in possible:
         reason = f"{contribution} is {contribution.get_status_display().lower()}, so this is not possible now."
         code = CODES.get(name, TransitionNotAllowed.code)

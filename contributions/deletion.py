@@ -120,7 +120,7 @@ def ask(contribution: Contribution, *, by: User, now: datetime) -> Contribution:
     require_steward(by, contribution.institution)
     contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
     if not may_ask(contribution):
-        raise NothingToDelete(_why_not(contribution), next_url=contribution.get_absolute_url())
+        raise NothingToDelete(why_not(contribution), next_url=contribution.get_absolute_url())
     contribution.deletion_asked_at = now
     contribution.save(update_fields=["deletion_asked_at"])
     audit.record("contribution.deletion_asked", contribution, by=by)
@@ -129,7 +129,8 @@ def ask(contribution: Contribution, *, by: User, now: datetime) -> Contribution:
     return contribution
 
 
-def _why_not(contribution: Contribution) -> str:
+def why_not(contribution: Contribution) -> str:
+    """Return why its institution cannot have the files deleted now, where it cannot."""
     if contribution.deletion_asked_at is not None:
         return f"The deletion of the files of {contribution} was asked for already. Its page says how far it is."
     if isolation.current(contribution) is not None:

@@ -43,7 +43,7 @@ def pretrain(attempt: Attempt) -> None:
         raise InputRefused(f"{corpus} is not frozen. Freeze it, then start the training again.")
     try:
         corpora.require_trainable(corpus)
-    except (corpora.NotApproved, TermsExclude) as exc:
+    except (corpora.NotApproved, corpora.OtherProgramme, TermsExclude) as exc:
         raise InputRefused(str(exc)) from exc
     images = np.concatenate([_images_of(attempt, part) for part in corpus.parts.all()])
     attempt.log(f"{len(images)} images of {IMAGE_SIZE} px from {corpus}.")
@@ -214,7 +214,7 @@ def queue(
     Queue the pre-training of a tiny encoder on a frozen corpus, in so many processes; `more` as for queue_run.
 
     Raises:
-        NotApproved, TermsExclude: see corpora.require_trainable.
+        NotApproved, OtherProgramme, Isolated, TermsExclude: see corpora.require_trainable.
     """
     corpora.require_trainable(corpus)
     inputs = {

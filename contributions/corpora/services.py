@@ -181,6 +181,7 @@ def require_trainable(corpus: Corpus) -> None:
 
     Raises:
         NotApproved: a contribution left the consortium.
+        OtherProgramme: one belongs to another programme; such corpora were frozen before that was refused.
         Isolated: one is isolated.
         TermsExclude: its institution signed terms that exclude training.
     """
@@ -190,6 +191,12 @@ def require_trainable(corpus: Corpus) -> None:
         raise NotApproved(
             f"{', '.join(names)}, of which {corpus} holds images, {verb} not approved any more, and so in no further "
             "training. Compose a corpus without what was withdrawn, and train on that."
+        )
+    if others := [str(row) for row in contributions_in(corpus).exclude(programme=corpus.programme_id)]:
+        verb = "belongs" if len(others) == 1 else "belong"
+        raise OtherProgramme(
+            f"{', '.join(others)}, of which {corpus} holds images, {verb} to another programme than "
+            f"{corpus.programme}, so no model of it learns from that. Compose a corpus without it, and train on that."
         )
     for contribution in contributions_in(corpus).filter(pk__in=isolation.isolated()):
         isolation.require_none(contribution)

@@ -106,8 +106,9 @@ def receipt(case: SigningRequest) -> bytes:
     """
     Return the PDF of a signed case. The same case in the same state gives the same bytes.
 
-    It shows what does not change any more; whether the agreement is still in force, the receipt page tells. A character
-    that the font lacks is drawn as a box, and the PDF then says where the exact text is.
+    It shows what does not change any more, but for the last day, which a notice brings forward; whether the agreement
+    is still in force, the receipt page tells. A character that the font lacks is drawn as a box, and the PDF then says
+    where the exact text is.
     """
     signatures = list(case.signatures.all())
     document = _Document(f"Receipt {case.receipt_code}    SHA-256 {case.text_sha256}")
@@ -153,7 +154,7 @@ def _proof(document: _Document, case: SigningRequest, count: int) -> None:
             *([("Also for", "; ".join(row.institution.name for row in covered))] if covered else []),
             ("Signatures", str(count)),
             ("In force since", f"{case.activated_at:%d %B %Y, %H:%M:%S} UTC"),
-            ("Valid until", f"{case.expires_on:%d %B %Y}" if case.expires_on else "No end date"),
+            ("Valid until", f"{case.last_day:%d %B %Y}" if case.last_day else "No end date"),
             ("SHA-256 of the text", case.text_sha256),
             ("Receipt", case.receipt_code),
             ("Verify at", address),

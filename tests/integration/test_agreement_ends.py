@@ -6,7 +6,7 @@ import pytest
 from django.core import mail
 from django.utils import timezone
 
-from portal.agreements import receipts, services
+from portal.agreements import pdf, receipts, services
 from portal.agreements.models import SigningRequest
 from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
@@ -202,6 +202,20 @@ def test_the_page_says_the_last_day_before_and_after(sign_in, covering, volta, n
     assert theirs.get(f"{page}terminate/").status_code == 409
     receipt = receipts.public_form(SigningRequest.objects.get(pk=covering.pk), now=timezone.now())
     assert (receipt["state"], receipt["expires_on"]) == ("expiring", str(timezone.now().date() + NOTICE))
+
+
+def test_lists_and_copies_say_the_last_day_of_a_notice_too(sign_in, covering, volta, now, monkeypatch):
+    ours = sign_in(factories.person_of(volta))
+    pages = ["/agreements/cases/", f"/institutions/{volta.slug}/report/"]
+    assert [f"until {day(covering.expires_on)}" in ours.get(page).text for page in pages] == [True, True]
+    noticed = services.terminate(covering, by=factories.signatory(), reason="They sent faces.", now=now)
+    last = now.date() + NOTICE
+    assert [f"until {day(last)}" in ours.get(page).text for page in pages] == [True, True]
+    assert [day(covering.expires_on) in ours.get(page).text for page in pages] == [False, False]
+    drawn: dict[str, str] = {}
+    monkeypatch.setattr(pdf._Document, "rows", lambda self, rows: drawn.update(rows))
+    pdf.receipt(noticed)
+    assert drawn["Valid until"] == f"{last:%d %B %Y}"
 
 
 # The calendar

@@ -6,7 +6,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from contributions import deletion, holds, incidents, isolation, reports
+from contributions import actions, deletion, holds, incidents, isolation, reports
 from contributions import services as contributions
 from contributions.corpora import services as corpora
 from contributions.lifecycle import Status
@@ -200,6 +200,10 @@ def test_its_institution_has_them_deleted_on_the_way_of_the_incident(at_status, 
     assert "delete_files" not in contributions.available_actions(rejected, steward)
     with pytest.raises(deletion.NothingToDelete, match="deletion of the files after the incident"):
         deletion.ask(rejected, by=steward, now=timezone.now())
+    offered = {row.name: row for row in actions.available(rejected, steward, now=timezone.now())}
+    sentence = f"{rejected} is isolated. Its page leads to the deletion of the files after the incident."
+    found = offered["delete_files"]
+    assert (found.allowed, found.reason, found.code) == (False, sentence, "nothing_to_delete")
     lift(row, by=operator)
     assert "delete_files" in contributions.available_actions(rejected, steward)
 

@@ -168,6 +168,21 @@ def test_the_database_refuses_a_part_of_another_programme(radiographs, mixture):
     CorpusPart.objects.create(corpus=mixture, kind="real", dataset=candidates.dataset(mixture.programme), image_count=1)
 
 
+def test_no_training_on_a_corpus_frozen_with_another_programmes_images(radiographs, chest, programme):
+    """As could be before it was refused: the trigger looks at the parts, not at a corpus that changes hands."""
+    corpus = corpora.draft_corpus(chest, slug="early", title="Early", by=None, now=timezone.now())
+    add(corpus, radiographs)
+    corpus = corpora.freeze(corpus, by=None, now=timezone.now())
+    asked = {"name": "E", "description": "", "steps": 1, "by": None}
+    run = pretrain.queue(corpus, slug="first", **asked)
+    Corpus.objects.filter(pk=corpus.pk).update(programme=programme)
+    corpus.refresh_from_db()
+    with pytest.raises(corpora.OtherProgramme, match=f"^{radiographs}, of which Early holds images, belongs"):
+        pretrain.queue(corpus, slug="second", **asked)
+    with pytest.raises(engine.InputRefused, match="Compose a corpus without it"):
+        pretrain.pretrain(engine.Attempt(run))
+
+
 # The operator's form
 
 
