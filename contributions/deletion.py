@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from contributions import isolation
 from contributions.lifecycle import CLOSED, Status
@@ -44,6 +44,11 @@ class NothingToDelete(DomainError):
 def holds_files(contribution: Contribution) -> bool:
     """Test if the store holds files of it, or what the checks drew from them."""
     return contribution.files.exclude(state=State.DELETED).exists() or contribution.evidence_files.exists()
+
+
+def present(contribution: Contribution) -> QuerySet[ContributionFile]:
+    """Return the files that have arrived and are not deleted."""
+    return contribution.files.exclude(state__in=[State.UPLOADING, State.DELETED])
 
 
 def may_ask(contribution: Contribution) -> bool:

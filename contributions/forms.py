@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from django import forms
 
-from contributions import attestations, cards, credits, incidents, kinds
+from contributions import attestations, cards, credits, deletion, kinds
 from contributions.credit_models import CreditRole
 from contributions.models import Contribution, ContributionFile
 from contributions.rules import institutions_to_act_for
@@ -95,7 +95,7 @@ class IsolateForm(forms.Form):
 
     def __init__(self, *args: Any, contribution: Contribution, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        cast(forms.ModelChoiceField, self.fields["concerned"]).queryset = incidents.present(contribution)
+        cast(forms.ModelChoiceField, self.fields["concerned"]).queryset = deletion.present(contribution)
 
 
 class LiftForm(forms.Form):

@@ -13,7 +13,7 @@ from django.db.models import QuerySet
 
 from contributions import deletion
 from contributions.lifecycle import Status
-from contributions.models import Contribution, ContributionFile, Hold
+from contributions.models import Contribution, Hold
 from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.audit import services as audit
@@ -25,7 +25,6 @@ from portal.notifications.types import Type
 from portal.queue import enqueue
 
 LOOK_AGAIN_AFTER = timedelta(days=180)  # kept no longer than the purpose needs (GDPR, Art. 5(1)(e))
-State = ContributionFile.State
 
 
 class CannotHold(DomainError):
@@ -42,8 +41,8 @@ class NotHeld(DomainError):
     status = HTTPStatus.CONFLICT
 
 
-class HoldUnexplained(DomainError):
-    """A hold, and its release, are explained."""
+class Unexplained(DomainError):
+    """What an operator does with an institution's files, a hold or an isolation, and its end, are explained."""
 
     code = "reason_missing"
 
@@ -68,11 +67,10 @@ def _belongs(user: User, contribution: Contribution) -> bool:
 
 def may_place(contribution: Contribution) -> bool:
     """Test if files lie in the store that could be held back, and nothing does so yet."""
-    arrived = contribution.files.exclude(state__in=[State.UPLOADING, State.DELETED]).exists()
     return (
         contribution.status != Status.DRAFT
         and contribution.deletion_began_at is None
-        and (arrived or contribution.evidence_files.exists())
+        and (deletion.present(contribution).exists() or contribution.evidence_files.exists())
         and deletion.current_hold(contribution) is None
     )
 
@@ -111,7 +109,7 @@ def current() -> QuerySet[Hold]:
 def place(contribution: Contribution, *, reason: str, by: User, now: datetime) -> Hold:
     """Hold the files back from deletion. Raises CannotHold: see require_placeable()."""
     require_may_act(by, contribution)
-    contribution, reason = _locked(contribution.pk), _explained(reason)
+    contribution, reason = locked(contribution.pk), explained(reason)
     require_placeable(contribution)
     hold = Hold.objects.create(contribution=contribution, reason=reason, placed_by=by, placed_at=now)
     audit.record("contribution.hold_placed", contribution, by=by, hold=hold.pk)
@@ -127,7 +125,7 @@ def place(contribution: Contribution, *, reason: str, by: User, now: datetime) -
 def release(hold: Hold, *, reason: str, by: User, now: datetime) -> Hold:
     """Let the files go their way: what is due by now is deleted at once. Raises NotHeld."""
     require_may_act(by, hold.contribution)
-    contribution, reason = _locked(hold.contribution_id), _explained(reason)
+    contribution, reason = locked(hold.contribution_id), explained(reason)
     hold = contribution.holds.get(pk=hold.pk)
     require_held(hold)
     hold.release_reason, hold.released_by, hold.released_at = reason, by, now
@@ -143,15 +141,16 @@ def release(hold: Hold, *, reason: str, by: User, now: datetime) -> Hold:
     return hold
 
 
-def _locked(contribution_id: int) -> Contribution:
-    """Return the row, locked against a deletion that begins."""
+def locked(contribution_id: int) -> Contribution:
+    """Return the row, locked against a deletion that begins, and a worker or a vote that would use it."""
     rows = Contribution.objects.select_for_update(of=("self",)).select_related("institution", "programme")
     return rows.get(pk=contribution_id)
 
 
-def _explained(reason: str) -> str:
+def explained(reason: str) -> str:
+    """Return the reason; raises Unexplained where there is none."""
     if not reason.strip():
-        raise HoldUnexplained("Say in a sentence why: the institution is told, and it stays on record.")
+        raise Unexplained("Say in a sentence why: the institution reads it, and it stays on record.")
     return reason.strip()
 
 

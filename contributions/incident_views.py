@@ -29,7 +29,7 @@ def isolate(request: SignedInRequest, pk: int) -> HttpResponse:
         incidents.isolate(contribution, reason=reason, files=files, by=request.user, now=timezone.now())
         messages.success(request, "The contribution is isolated. The institution is told.")
         return redirect(contribution)
-    context = {"contribution": contribution, "form": form, "impact": versions.impact(contribution)}
+    context = {"contribution": contribution, "form": form, **versions.use_of(contribution, request.user)}
     return render(request, "contributions/contribution_isolate.html", context)
 
 
@@ -61,8 +61,8 @@ def delete_files(request: SignedInRequest, pk: int, isolation_pk: int) -> HttpRe
     context = {
         "contribution": contribution,
         "isolation": row,
-        "files": incidents.present(contribution),
-        "impact": versions.impact(contribution),
+        "files": deletion.present(contribution),
+        **versions.use_of(contribution, request.user),
     }
     return render(request, "contributions/contribution_incident_delete.html", context)
 

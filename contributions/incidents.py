@@ -10,14 +10,14 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 
 from contributions import deletion, holds, isolation, services
 from contributions.lifecycle import CLOSED, Status
 from contributions.models import Contribution, ContributionFile, Isolation
 from contributions.rules import is_steward
 from portal.accounts import services as accounts
-from portal.accounts.models import ConsortiumRole, User
+from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import services as institutions
@@ -51,12 +51,6 @@ class FilesHeldBack(DomainError):
     status = HTTPStatus.CONFLICT
 
 
-class IsolationUnexplained(DomainError):
-    """An isolation, and its lifting, are explained."""
-
-    code = "reason_missing"
-
-
 class FilesNotNamed(DomainError):
     """An isolation says which files of the contribution are concerned."""
 
@@ -73,14 +67,9 @@ def may_isolate(contribution: Contribution) -> bool:
     return (
         contribution.status != Status.DRAFT
         and contribution.deletion_began_at is None
-        and present(contribution).exists()
+        and deletion.present(contribution).exists()
         and isolation.current(contribution) is None
     )
-
-
-def present(contribution: Contribution) -> QuerySet[ContributionFile]:
-    """Return the files that have arrived and are not deleted."""
-    return contribution.files.exclude(state__in=[State.UPLOADING, State.DELETED])
 
 
 def shown_files(contribution: Contribution, user: User) -> QuerySet[ContributionFile]:
@@ -158,10 +147,10 @@ def isolate(
 
     Raises:
         CannotIsolate: see require_isolatable().
-        IsolationUnexplained, FilesNotNamed: what was found is not said, or in which files of this contribution.
+        holds.Unexplained, FilesNotNamed: what was found is not said, or in which files of this contribution.
     """
     require_may_act(by, contribution)
-    contribution, reason = _locked(contribution.pk), _explained(reason)
+    contribution, reason = holds.locked(contribution.pk), holds.explained(reason)
     require_isolatable(contribution)
     row = Isolation.objects.create(
         contribution=contribution, reason=reason, file_names=_named(contribution, files), placed_by=by, placed_at=now
@@ -178,7 +167,7 @@ def isolate(
 def lift(row: Isolation, *, reason: str, by: User, now: datetime) -> Isolation:
     """Say that it was a mistake: the contribution goes on where it stood. Raises NotIsolated."""
     require_may_act(by, row.contribution)
-    contribution, reason = _locked(row.contribution_id), _explained(reason)
+    contribution, reason = holds.locked(row.contribution_id), holds.explained(reason)
     row = contribution.isolations.get(pk=row.pk)
     require_standing(row)
     row.lift_reason, row.lifted_by, row.lifted_at = reason, by, now
@@ -200,7 +189,7 @@ def delete_files(row: Isolation, *, by: User, now: datetime) -> Isolation:
         FilesHeldBack: a hold keeps them.
     """
     require_may_delete(by, row.contribution)
-    contribution = _locked(row.contribution_id)
+    contribution = holds.locked(row.contribution_id)
     row = contribution.isolations.get(pk=row.pk)
     require_deletable(row)
     row.deletion_ordered_by, row.deletion_ordered_at = by, now
@@ -220,20 +209,8 @@ def delete_files(row: Isolation, *, by: User, now: datetime) -> Isolation:
     return row
 
 
-def _locked(contribution_id: int) -> Contribution:
-    """Return the row, locked against a worker or a vote that would use it."""
-    rows = Contribution.objects.select_for_update(of=("self",)).select_related("institution", "programme")
-    return rows.get(pk=contribution_id)
-
-
-def _explained(reason: str) -> str:
-    if not reason.strip():
-        raise IsolationUnexplained("Say in a sentence why: the institution reads it, and it stays on record.")
-    return reason.strip()
-
-
 def _named(contribution: Contribution, files: Sequence[ContributionFile]) -> list[str]:
-    there = present(contribution).filter(pk__in=[file.pk for file in files])
+    there = deletion.present(contribution).filter(pk__in=[file.pk for file in files])
     names = list(there.order_by("name").values_list("name", flat=True))
     if not files or len(names) != len({file.pk for file in files}):
         raise FilesNotNamed(f"Say which files of {contribution} are concerned: its institution must know.")
@@ -256,8 +233,6 @@ def _tell(contribution: Contribution, subject: str, text: str) -> None:
     path, people = contribution.get_absolute_url(), institutions.people_acting_for(contribution.institution)
     notify(people, type=Type.CONTRIBUTION, subject=subject, text=text, path=path)
     if contribution.corpus_parts.exists():
-        here = Q(programme=None) | Q(programme=contribution.programme)
-        chairs = ConsortiumRole.objects.current().filter(here, role=ConsortiumRole.Role.CHAIR)
-        told = accounts.seated(contribution.programme).filter(consortium_roles__in=chairs).exclude(pk__in=people)
+        told = accounts.chairs_of(contribution.programme).exclude(pk__in=people)
         text = "Corpora hold images of it. Its page lists them:"
         notify(told, type=Type.CONTRIBUTION, subject=subject, text=text, path=path)

@@ -113,7 +113,7 @@ def test_who_may_not_and_when(withdrawn, other, institution, base, steward, memb
     for person in (member, steward, *board, auditor):
         with pytest.raises(NotAllowed, match="Only an operator"):
             holds.place(withdrawn, reason=COURT, by=person, now=timezone.now())
-    with pytest.raises(holds.HoldUnexplained):
+    with pytest.raises(holds.Unexplained):
         holds.place(withdrawn, reason="  ", by=operator, now=timezone.now())
     draft = contributing.draft(institution, base, by=steward)
     contributing.upload(draft, HELD[2:], by=steward)

@@ -153,7 +153,7 @@ def test_who_may_not_and_when(approved, at_status, steward, member, outsider, bo
     for person in (member, steward, outsider, *board, auditor):
         with pytest.raises(NotAllowed, match="Only an operator"):
             incidents.isolate(approved, reason=FOUND, files=files, by=person, now=timezone.now())
-    with pytest.raises(incidents.IsolationUnexplained):
+    with pytest.raises(holds.Unexplained):
         isolate(approved, "  ")
     foreign = list(at_status("submitted", SENT[2:]).files.all())
     for wrong in ([], foreign, [*files, *foreign]):
