@@ -17,6 +17,7 @@ from portal.audit.models import AuditEvent
 from portal.notifications.models import Notification
 from tests import contributing, factories
 from tests.contributing import text
+from tests.integration.test_deletion import say
 from tests.integration.test_isolation import FOUND, PICTURE, SENT, approved, at_status, base, delete, isolate, lift
 
 __all__ = ["approved", "at_status", "base", "isolate"]  # fixtures
@@ -74,6 +75,7 @@ def test_the_chair_reads_no_more_of_it_than_the_board(motion, chair, isolate, si
 def test_the_agreements_day_deletes_nothing_that_is_isolated(motion, steward, isolate, operator):
     """Both sides may need the files to report the incident; the order to delete comes from a person."""
     contribution = isolate(motion.contribution).contribution
+    say(contribution.programme.agreements.get(), 14)
     contributions.withdraw(contribution, by=steward, reason="We look into it.", now=timezone.now())
     contribution.refresh_from_db()
     late = timezone.now() + timedelta(days=3650)
