@@ -214,7 +214,8 @@ def test_the_look_through_the_store_agrees(withdrawn, other, settings, monkeypat
     storage.put(storage.VAULT, withdrawn.base_model.storage_key, b"fundus-64")
     file = other.files.get()
     storage.put(storage.QUARANTINE, file.storage_key, OTHERS)
-    contributions.promote_files(other.pk)
+    file.vault_version = storage.promote((storage.QUARANTINE, file.storage_key), (storage.VAULT, file.storage_key))
+    file.save()
     monkeypatch.setattr(leftovers, "SETTLED_AFTER", timedelta(0))
     delete_due(timezone.now() + timedelta(days=12))
     late = withdrawn.files.get().storage_key

@@ -7,9 +7,10 @@ import pytest
 from django.utils import timezone
 
 from contributions import services, uploads
-from contributions.models import Contribution
+from contributions.models import Contribution, ContributionFile
 from jobs import tasks
 from portal import storage
+from portal.accounts.models import User
 from portal.audit.models import AuditEvent
 from portal.notifications.models import Notification
 from tests import contributing
@@ -138,9 +139,14 @@ def test_a_complete_file_is_never_given_up(draft, steward):
 # Copies
 
 
+def being_checked(draft: Contribution, *, by: User) -> ContributionFile:
+    given = contributing.at_status("validating", draft.institution, draft.base_model, by=by, content=b"weights")
+    return given.files.get()
+
+
 def test_the_copy_in_the_vault_is_hashed_again_and_its_version_kept(draft, steward):
-    file = contributing.upload(draft, b"weights", by=steward)
-    services.promote_files(draft.pk)
+    file = being_checked(draft, by=steward)
+    services.promote_files(file.contribution_id)
     file.refresh_from_db()
     kept = b"".join(storage.stream(storage.VAULT, file.storage_key, version=file.vault_version))
     assert (bool(file.vault_version), kept) == (True, b"weights")
@@ -149,7 +155,7 @@ def test_the_copy_in_the_vault_is_hashed_again_and_its_version_kept(draft, stewa
 
 
 def test_a_damaged_copy_is_found_before_the_board_sees_it(draft, steward, monkeypatch):
-    file = contributing.upload(draft, b"weights", by=steward)
+    file = being_checked(draft, by=steward)
     real = storage.promote
 
     def damaging(source, target):
@@ -158,6 +164,6 @@ def test_a_damaged_copy_is_found_before_the_board_sees_it(draft, steward, monkey
 
     monkeypatch.setattr(storage, "promote", damaging)
     with pytest.raises(uploads.CopyDamaged):
-        services.promote_files(draft.pk)
+        services.promote_files(file.contribution_id)
     file.refresh_from_db()
     assert file.vault_version == ""
