@@ -61,7 +61,7 @@ SAMPLING_STEPS = 20
 # Thresholds that a base generator's config.json may leave out, because it was registered before the check existed.
 # Privacy: DESIGN.md section 5 (AUC 0.60 and 0.70); the others: what base/fundus-64/card.md reports.
 THRESHOLDS: dict[str, float] = {
-    "min_change": 1e-4,  # |w - base| / |base|: one number's lowest bit is 6e-6 of fundus-64, a step of training 2e-4
+    "min_change": 1e-5,  # |w - base| / |base|: a number's lowest bit is 6e-6 of fundus-64, 1 % of its least layer 2e-5
     "warn_robust_z": 6.0,
     "warn_kid": 0.5,
     "warn_copy_share": 0.15,

@@ -334,7 +334,7 @@ def _decided(institution: Institution, needed: list[Agreement], action: str, *, 
 def _not_signed_for(party: Institution, agreement: Agreement, signed: frozenset[str], wanted: str) -> Decision:
     names = [words for kind, words in terms.KINDS.items() if kind in signed]
     reason = (
-        f"{party} signed the {_title(agreement)} for {' and '.join(names) or 'no kind that is known here'}, not for "
+        f"{party} signed the {_title(agreement)} for {' and '.join(names)}, not for "
         f"{terms.KINDS[wanted]}. Prepare it again with this kind and have it signed; everything you have begun is kept."
     )
     url = reverse("agreements:prepare", args=[party.slug, agreement.programme.slug, agreement.slug])

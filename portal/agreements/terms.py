@@ -17,9 +17,13 @@ KINDS = {
 
 
 def kinds_of(case: SigningRequest) -> frozenset[str] | None:
-    """Return the kinds that a case names, whether by name or by slug; None: its text names none and limits none."""
-    given = _values(case, "kinds")
-    return frozenset(kind for kind, words in KINDS.items() if {kind, words} & set(given)) if given else None
+    """
+    Return the kinds that a case names, whether by name or by slug.
+
+    None limits nothing: its text names none, or in words of its own, which people read and machines do not.
+    """
+    given = set(_values(case, "kinds"))
+    return frozenset(kind for kind, words in KINDS.items() if {kind, words} & given) or None
 
 
 def codes_of(case: SigningRequest) -> list[str]:

@@ -199,7 +199,7 @@ def sign_for(institution, agreement, *kinds):
         ([SYNTHETIC, "de-identified photographs"], {"synthetic", "images"}),
         (["synthetic"], {"synthetic"}),  # by its slug
         ([f"{WEIGHTS}; {SYNTHETIC}"], {"weights", "synthetic"}),  # as the text parts them
-        (["whatever we like"], set()),
+        (["whatever we like"], {"weights", "synthetic", "images"}),  # words of its own, which only people read
     ],
 )
 def test_only_kinds_that_were_signed_for_may_be_sent(institution, agreement, signed, allowed):
