@@ -51,43 +51,32 @@ class NewForm(DetailsForm):
         return self.cleaned_data["kind"] or str(self.fields["kind"].initial)
 
 
+def _reason(label: str, help_text: str) -> forms.CharField:
+    return forms.CharField(max_length=2000, label=label, help_text=help_text, widget=forms.Textarea(attrs={"rows": 3}))
+
+
 class WithdrawForm(forms.Form):
-    reason = forms.CharField(
-        max_length=2000,
-        label="Why do you withdraw it?",
-        help_text="One sentence; it stays on record.",
-        widget=forms.Textarea(attrs={"rows": 3}),
-    )
+    reason = _reason("Why do you withdraw it?", "One sentence; it stays on record.")
 
 
 class HoldForm(forms.Form):
-    reason = forms.CharField(
-        max_length=2000,
-        label="Who needs the files, and for what?",
-        help_text="A court, an authority, an inquiry, with their reference. The institution is told, and it stays on "
-        "record.",
-        widget=forms.Textarea(attrs={"rows": 3}),
+    reason = _reason(
+        "Who needs the files, and for what?",
+        "A court, an authority, an inquiry, with their reference. The institution is told, and it stays on record.",
     )
 
 
 class ReleaseForm(forms.Form):
-    reason = forms.CharField(
-        max_length=2000,
-        label="Why are the files needed no longer?",
-        help_text="The institution is told, and it stays on record.",
-        widget=forms.Textarea(attrs={"rows": 3}),
-    )
+    reason = _reason("Why are the files needed no longer?", "The institution is told, and it stays on record.")
 
 
 class IsolateForm(forms.Form):
     """What was found, and where."""
 
-    reason = forms.CharField(
-        max_length=2000,
-        label="What was found?",
-        help_text="What the files hold that may not be sent, without repeating it. The institution's people read it; "
-        "the board does not, and it is in no mail.",
-        widget=forms.Textarea(attrs={"rows": 3}),
+    reason = _reason(
+        "What was found?",
+        "What the files hold that may not be sent, without repeating it. The institution's people read it; the board "
+        "does not, and it is in no mail.",
     )
     concerned = forms.ModelMultipleChoiceField(
         ContributionFile.objects.none(), label="In which files?", widget=forms.CheckboxSelectMultiple
@@ -99,12 +88,7 @@ class IsolateForm(forms.Form):
 
 
 class LiftForm(forms.Form):
-    reason = forms.CharField(
-        max_length=2000,
-        label="Why was it a mistake?",
-        help_text="The institution is told, and it stays on record.",
-        widget=forms.Textarea(attrs={"rows": 3}),
-    )
+    reason = _reason("Why was it a mistake?", "The institution is told, and it stays on record.")
 
 
 class CardFileForm(forms.Form):

@@ -1,6 +1,6 @@
 """Starting work from the operator's pages."""
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 
@@ -130,9 +130,9 @@ class PretrainForm(forms.Form):
         answers = uses.answers(approved, Purpose.TRAINING)
         self.not_offered = [(row, why) for row, answer, why in answers if answer == Answer.NO]
         usable = approved.exclude(pk__in=[row.pk for row, why in self.not_offered])
-        self.fields["dataset"].queryset = DataSet.objects.filter(programme=programme)  # type: ignore[attr-defined]
-        generators = self.fields["generators"]
-        assert isinstance(generators, GeneratorsField)
+        datasets = DataSet.objects.filter(programme=programme)
+        cast(forms.ModelChoiceField, self.fields["dataset"]).queryset = datasets
+        generators = cast(GeneratorsField, self.fields["generators"])
         generators.queryset = usable
         generators.remarks = {row.pk: why for row, answer, why in answers if answer == Answer.ASK}
         if not answers:

@@ -1,10 +1,23 @@
-"""Files that somebody hostile would send as weights, made here: nothing of them is ever opened by these tests."""
+"""What is sent as weights, made here: files of somebody hostile, which no test opens, and an honest one."""
 
 import json
 import struct
 from pathlib import Path
 
+import numpy as np
+from safetensors.numpy import load_file, save
+
 BASE = Path(__file__).resolve().parents[1] / "jobs" / "kit" / "base" / "fundus-64" / "model.safetensors"
+
+
+def honest() -> bytes:
+    """Return the base with every weight moved a little, as a short fine-tuning does."""
+    rng = np.random.default_rng(7)
+    moved = {
+        name: (values * (1 + 1e-3 * rng.standard_normal(values.shape))).astype(values.dtype)
+        for name, values in load_file(BASE).items()
+    }
+    return save(moved)
 
 
 def contents(canary: str) -> list[bytes]:

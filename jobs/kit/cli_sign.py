@@ -2,12 +2,14 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
 from . import keys, statements, terminal
+from .checks.results import CheckResult
 from .cli_local import base_folder, read_json, require_sound, train_extra
 from .client import NEEDS_CHANGES, Document
 from .errors import KitError
@@ -166,12 +168,15 @@ def privacy(
     subject = subject or report["weights_sha256"]
     envelope = statements.sign(statements.PRIVACY, name or weights.name, subject, report, key)
     write(target, envelope)
-    result = judge(report, base)
+    return _told(judge(report, base), target, report, as_json=as_json)
+
+
+def _told(result: CheckResult, target: Path, report: dict[str, Any], *, as_json: bool) -> int:
+    """Print the verdict of check 9; return the exit status."""
     if as_json:
         terminal.print_json({"report": str(target), "verdict": result.verdict, "statistics": report})
     else:
-        terminal.print_check({"verdict": result.verdict, "number": 9, "name": "privacy", "sentence": result.sentence,
-                              "fix": result.fix})  # fmt: skip
+        terminal.print_check(asdict(result))
         click.echo(str(target))
     return NEEDS_CHANGES if result.verdict == "fail" else 0
 

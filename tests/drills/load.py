@@ -7,10 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from django.db import connection, transaction
 from django.utils import timezone
-from safetensors.numpy import load_file, save
 
 from contributions import services as contributions
 from contributions.models import Contribution
@@ -57,17 +55,7 @@ def make_world() -> World:
         factories.sign_agreement(site, programme=slow)
         steward = factories.person_of(site, Membership.Role.STEWARD)
         factories.consortium_person("Olu Operator", "operator")
-    return World(programme, site, base, drawing, steward, _good(), hostile.contents("/nowhere/canary"))
-
-
-def _good() -> bytes:
-    """Return the base with every weight moved a little, as a short fine-tuning does."""
-    rng = np.random.default_rng(7)
-    moved = {
-        name: (values * (1 + 1e-3 * rng.standard_normal(values.shape))).astype(values.dtype)
-        for name, values in load_file(hostile.BASE).items()
-    }
-    return save(moved)
+    return World(programme, site, base, drawing, steward, hostile.honest(), hostile.contents("/nowhere/canary"))
 
 
 def different(content: bytes) -> bytes:

@@ -19,7 +19,8 @@ from portal.institutions import signing_keys
 from portal.programmes import services as programmes
 from portal.programmes.models import CHECKS, Programme
 from tests import attesting, contributing, factories
-from tests.integration.test_validation import check, honest
+from tests.hostile import honest
+from tests.integration.test_validation import check
 
 pytestmark = pytest.mark.services
 KEY = attesting.key_of("the clinic")

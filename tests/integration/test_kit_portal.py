@@ -15,7 +15,7 @@ from portal.accounts import services as accounts
 from portal.programmes import services as programmes
 from portal.programmes.models import CHECKS
 from tests import attesting, factories
-from tests.integration.test_validation import honest
+from tests.hostile import honest
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CONTENT = np.random.default_rng(3).bytes(2 * storage.PART_SIZE_BYTES + 12_345)  # three parts

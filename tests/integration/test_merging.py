@@ -18,7 +18,8 @@ from portal.institutions import actions, merging, services
 from portal.institutions.lifecycle import Status
 from portal.institutions.models import Institution, Membership
 from tests import factories
-from tests.integration.test_validation import check, honest
+from tests.hostile import honest
+from tests.integration.test_validation import check
 
 Role = Membership.Role
 YEARS = timedelta(days=3 * 365)

@@ -103,7 +103,9 @@ def test_the_terms_at_sending_bind_and_so_do_those_in_force_now(institution, agr
 def test_agreements_on_other_kinds_or_programmes_say_nothing(institution, programme, approved, mixture):
     for row in (factories.agreement(programme, slug="annex", covers=["images"]), *other_programme().agreements.all()):
         signed(institution, row, "DS")
-    add(mixture, approved())
+    given = approved()
+    add(mixture, given)
+    assert [part.contribution for part in mixture.parts.all()] == [given]
 
 
 def other_programme():

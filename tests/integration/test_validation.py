@@ -24,6 +24,7 @@ from portal.notifications.models import Notification
 from portal.programmes import services as programmes
 from portal.programmes.models import Programme
 from tests import factories, tiny_sd
+from tests.hostile import honest
 
 pytestmark = pytest.mark.services
 
@@ -55,17 +56,6 @@ def safetensors(tensors: dict[str, tuple[str, list[int], bytes]]) -> bytes:
         offset += len(data)
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + b"".join(data for _, _, data in tensors.values())
-
-
-def honest() -> bytes:
-    """Return the base with every weight moved a little, as a short fine-tuning does."""
-    rng = np.random.default_rng(7)
-    moved = {}
-    for name, (dtype, shape, data) in base_tensors().items():
-        values = np.frombuffer(data, dtype=np.float16).astype(np.float32)
-        values = values * (1 + 1e-3 * rng.standard_normal(values.shape))
-        moved[name] = (dtype, shape, values.astype(np.float16).tobytes())
-    return safetensors(moved)
 
 
 def with_nan() -> bytes:

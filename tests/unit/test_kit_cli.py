@@ -15,43 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
-from jobs.kit import cli, cli_portal, prepare, transfer
+from jobs.kit import cli, cli_portal, prepare
 from tests import loopback
 
 BASE = Path(cli.__file__).parent / "base" / "fundus-64"
-CHECK = {"number": 1, "name": "container", "verdict": "pass", "sentence": "Well formed.", "fix": ""}
-FAILED = {"number": 5, "name": "numerics", "verdict": "fail", "sentence": "3 numbers are NaN.", "fix": "Train again."}
-
-
-@pytest.fixture
-def site(monkeypatch):
-    with loopback.serve(part_size_bytes=transfer.PART_SIZE_BYTES) as site:
-        site.checks = [CHECK]
-        monkeypatch.setenv("CONSORTIUM_URL", site.portal_url)
-        monkeypatch.setenv("CONSORTIUM_TOKEN", loopback.TOKEN)
-        monkeypatch.setattr(cli_portal, "POLL_SECONDS", 0.0)
-        yield site
-
-
-@pytest.fixture(autouse=True)
-def _nobody_signed_in(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    for name in ("CONSORTIUM_URL", "CONSORTIUM_TOKEN", "CONSORTIUM_DEBUG"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def weights(tmp_path):
-    """The base, a little changed: sound weights without training."""
-    path = tmp_path / "weights.safetensors"
-    changed = {
-        name: (value * np.float16(1.01)).astype(value.dtype)
-        for name, value in load_file(BASE / "model.safetensors").items()
-    }
-    save_file(changed, path, {"format": "pt"})
-    return path
+pytestmark = pytest.mark.usefixtures("nobody_signed_in")
 
 
 # The command itself

@@ -2,48 +2,17 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from jobs.kit import cli, cli_portal, transfer
+from jobs.kit import cli, cli_portal
 from tests import loopback
 
-BASE = Path(cli.__file__).parent / "base" / "fundus-64"
-CHECK = {"number": 1, "name": "container", "verdict": "pass", "sentence": "Well formed.", "fix": ""}
+pytestmark = pytest.mark.usefixtures("nobody_signed_in")
 FAILED = {"number": 5, "name": "numerics", "verdict": "fail", "sentence": "3 numbers are NaN.", "fix": "Train again."}
-
-
-@pytest.fixture
-def site(monkeypatch):
-    with loopback.serve(part_size_bytes=transfer.PART_SIZE_BYTES) as site:
-        site.checks = [CHECK]
-        monkeypatch.setenv("CONSORTIUM_URL", site.portal_url)
-        monkeypatch.setenv("CONSORTIUM_TOKEN", loopback.TOKEN)
-        monkeypatch.setattr(cli_portal, "POLL_SECONDS", 0.0)
-        yield site
-
-
-@pytest.fixture(autouse=True)
-def _nobody_signed_in(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    for name in ("CONSORTIUM_URL", "CONSORTIUM_TOKEN", "CONSORTIUM_KEY", "CONSORTIUM_KEY_PASSPHRASE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def weights(tmp_path):
-    """The base, a little changed: sound weights without training."""
-    path = tmp_path / "weights.safetensors"
-    changed = {
-        name: (value * np.float16(1.01)).astype(value.dtype)
-        for name, value in load_file(BASE / "model.safetensors").items()
-    }
-    save_file(changed, path, {"format": "pt"})
-    return path
 
 
 @pytest.fixture
@@ -80,7 +49,7 @@ def test_contribute_uploads_submits_and_follows_until_review(site, contribute, w
 
 
 def test_contribute_ends_with_2_when_the_checks_fail(site, contribute, capsys):
-    site.checks, site.final_status = [CHECK, FAILED], "rejected"
+    site.checks, site.final_status = [*site.checks, FAILED], "rejected"
     assert contribute() == 2
     assert capsys.readouterr().out.splitlines() == [
         "pass  1 container: Well formed.",
@@ -174,7 +143,7 @@ def test_contribute_to_a_portal_that_is_down_is_a_platform_fault(site, contribut
     ("state", "exit_status"), [("draft", 0), ("review", 0), ("approved", 0), ("rejected", 2), ("withdrawn", 2)]
 )
 def test_status_ends_by_where_the_contribution_stands(site, state, exit_status, capsys):
-    site.contributions[3] = {"id": 3, "title": "T", "status": state, "checks": [CHECK], "url": "/contributions/3/"}
+    site.contributions[3] = {"id": 3, "title": "T", "status": state, "checks": site.checks, "url": "/contributions/3/"}
     assert cli.main(["status", "3"]) == exit_status
     assert cli.main(["status", "3", "--watch"]) == exit_status
     once = ["pass  1 container: Well formed.", f"Contribution 3 (T): {state}", f"{site.portal_url}/contributions/3/"]
