@@ -33,8 +33,15 @@ def codes_of(case: SigningRequest) -> list[str]:
 
 def permits(cases: Collection[SigningRequest], purpose: str) -> tuple[duo.Answer, str]:
     """Return what the strictest of the cases answers; cases without codes exclude nothing."""
-    found = [duo.permits(codes, purpose) for case in cases if (codes := codes_of(case))]
+    found = [_permits(case, codes, purpose) for case in cases if (codes := codes_of(case))]
     return min(found, key=lambda row: list(duo.Answer).index(row[0]), default=(duo.Answer.YES, ""))
+
+
+def _permits(case: SigningRequest, codes: list[str], purpose: str) -> tuple[duo.Answer, str]:
+    if set(codes) <= set(duo.TERMS):
+        return duo.permits(codes, purpose)
+    words = written(case, "use_codes")
+    return duo.Answer.ASK, f"A person has to decide: what was signed says it in words of its own, “{words}”."
 
 
 def signed_cases(parties: Collection[int]) -> dict[int, list[SigningRequest]]:

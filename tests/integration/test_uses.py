@@ -82,6 +82,20 @@ def test_what_terms_permit_or_leave_to_a_person_does(institution, agreement, app
     assert add(mixture, approved()).image_count == 2
 
 
+def test_what_is_signed_in_words_of_its_own_is_for_a_person_to_read(institution, agreement, approved, mixture):
+    agreements.publish(agreement, text=TEXT, change_note="Terms of use.", by=None, now=timezone.now())
+    variables = {"use_codes": "Glaucoma research", **LIMITS}
+    factories.signed_case(factories.sent_case(institution, agreement, variables=variables))
+    contribution = approved()
+    assert uses.answers([contribution], Purpose.TRAINING) == [
+        (
+            contribution, duo.Answer.ASK,
+            "A person has to decide: what was signed says it in words of its own, “Glaucoma research”.",
+        )
+    ]  # fmt: skip
+    assert add(mixture, contribution).image_count == 2
+
+
 def test_the_terms_at_sending_bind_and_so_do_those_in_force_now(institution, agreement, approved, mixture):
     signed(institution, agreement, "DS")
     sent_narrow = approved(b"1")

@@ -239,6 +239,14 @@ def test_an_image_says_what_it_is_and_is_read_back():
     assert pngs.decode(_packed(level=9), 64)[0].tolist() == PICTURES[0].tolist()
 
 
+@pytest.mark.parametrize("pixels", [
+    np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8),  # in four parts
+    np.zeros((256, 256, 3), np.uint8),
+])  # fmt: skip
+def test_what_packs_badly_or_very_well_is_read_back(pixels):
+    assert np.array_equal(pngs.decode(pngs.encode(pixels, TAGS), 256)[0], pixels)
+
+
 @pytest.mark.parametrize(
     ("data", "code"),
     [
