@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from . import cli_sign, client, fetch, keys, sending, signin, terminal
+from . import cli_sign, client, fetch, keys, sending, signin, terminal, transfer
 from .cli_local import read_json, require_sendable
 from .client import NEEDS_CHANGES, Document, Portal
 from .errors import KitError
@@ -76,6 +76,13 @@ def sending_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 metavar="ID",
                 help="Go on with this contribution, also one of the browser.",
             ),
+            click.option(
+                "--connections",
+                type=click.IntRange(1, 8),
+                default=transfer.CONNECTIONS,
+                show_default=True,
+                help="Parts sent at once. An interruption costs at most so many, of 16 MiB each.",
+            ),
             click.option("--no-wait", is_flag=True, help="Do not wait for the checks."),
             terminal.as_json_option,
         )
@@ -110,6 +117,7 @@ def contribute_files(
     unsigned: bool,
     base_model: str | None,
     resume_id: int | None,
+    connections: int,
     no_wait: bool,
     as_json: bool,
 ) -> int:
@@ -121,6 +129,7 @@ def contribute_files(
         title=title,
         card=_as_sent(read_json(card_file)),
         files=files,
+        connections=connections,
         report=read_json(report_file) if report_file else None,
         key=None if unsigned else _key(key_file),
     )

@@ -15,6 +15,7 @@ class Parcel:
     A contribution as it is to arrive.
 
     kind: weights (one file) or synthetic (shards). report: the signed privacy report. key: to sign with, or None.
+    connections: parts on the way at once.
     """
 
     kind: str
@@ -25,6 +26,7 @@ class Parcel:
     files: tuple[Path, ...]
     report: Document | None = None
     key: Any = None
+    connections: int = transfer.CONNECTIONS
 
     def wanted(self) -> dict[str, str]:
         return {"institution": self.institution, "base_model": self.base_model, "title": self.title}
@@ -43,7 +45,9 @@ def send(portal: Portal, parcel: Parcel, resume_id: int | None = None) -> Docume
         if found["status"] != "draft":
             return found
         for path, known in zip(parcel.files, hashed, strict=True):
-            transfer.upload(portal, found["id"], path, hashed=known, on_progress=on_progress)
+            transfer.upload(
+                portal, found["id"], path, hashed=known, connections=parcel.connections, on_progress=on_progress
+            )
     if parcel.key is not None:
         portal.attest(found["id"], "signature", _signature(parcel, hashed))
     if parcel.report is not None:

@@ -26,9 +26,9 @@ from .errors import KitError
 
 PART_SIZE_BYTES = 16 * 2**20  # what the portal asks for; another size costs a second read of the file
 PARTS_PER_CALL = 20  # limit of the portal
-THREADS = 4
+CONNECTIONS = 4  # parts on the way at once
 BLOCK_BYTES = 512 * 1024
-BLOCK_SECONDS = 120.0  # for a block to leave, which urllib3 counts as connecting: four threads need 18 kB/s together
+BLOCK_SECONDS = 120.0  # for a block to leave, which urllib3 counts as connecting: four need 18 kB/s together
 SLOWEST_WAIT_SECONDS = 30.0
 
 Progress = Callable[[int, int, str], None]
@@ -103,6 +103,7 @@ def upload(
     path: Path | str,
     *,
     hashed: FileHash | None = None,
+    connections: int = CONNECTIONS,
     on_progress: Progress | None = None,
 ) -> Document:
     """
@@ -110,6 +111,7 @@ def upload(
 
     Args:
         hashed: of hash_file(), when it was needed before.
+        connections: parts on the way at once, from 1; what an interruption costs is at most so many parts.
         on_progress: gets (bytes done, bytes in all, text).
     Raises:
         TransferError: a part did not arrive in five attempts, or the file changed meanwhile.
@@ -124,7 +126,7 @@ def upload(
         again = hash_file(path, part_size_bytes=file["part_size_bytes"], on_progress=on_progress)
         hashed = again if again.sha256 == hashed.sha256 else _changed(path)
     for last in (False, True):
-        _Upload(portal, contribution_id, file, path, hashed, on_progress).run()
+        _Upload(portal, contribution_id, file, path, hashed, on_progress).run(connections)
         try:
             return portal.complete_file(contribution_id, file["id"])
         except PortalError as error:
@@ -164,12 +166,12 @@ class _Upload:
         self.lock = threading.Lock()
         self.stop = threading.Event()
 
-    def run(self) -> None:
-        """Send every pending part."""
+    def run(self, connections: int) -> None:
+        """Send every pending part, so many at once."""
         self._report()
-        with ThreadPoolExecutor(min(THREADS, len(self.pending)) or 1) as threads:
+        with ThreadPoolExecutor(connections) as threads:
             try:
-                sending = [threads.submit(self._work) for _ in range(min(THREADS, len(self.pending)))]
+                sending = [threads.submit(self._work) for _ in range(min(connections, len(self.pending)))]
                 done, _ = wait(sending, return_when=FIRST_EXCEPTION)
                 for future in done:
                     future.result()

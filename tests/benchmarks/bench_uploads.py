@@ -32,7 +32,7 @@ from jobs.kit.client import Portal
 from tests.benchmarks.bench_web import report
 from tests.running_portal import ROOT, RunningPortal, running_portal
 
-AGAIN_GOAL = 1.0  # parts sent again by one interruption, for each thread that was sending
+AGAIN_GOAL = 1.0  # parts sent again by one interruption, for each that was on its way
 MIB = 2**20
 
 
@@ -40,12 +40,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--size-mib", type=int, default=1024)
     parser.add_argument("--interruptions", type=int, default=50)
+    parser.add_argument("--connections", type=int, default=transfer.CONNECTIONS, help="parts on the way at once")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-uploads-") as folder, running_portal() as portal:
         path = Path(folder) / "weights.safetensors"
         sha256 = write_file(path, options.size_mib, options.seed)
-        return interrupted(portal, path, sha256, options.interruptions, random.Random(options.seed))
+        upload = Upload(portal, *inside(portal, "bench_uploads.begin()"), path, options.connections)
+        return interrupted(upload, sha256, options.interruptions, random.Random(options.seed))
 
 
 def write_file(path: Path, size_mib: int, seed: int) -> str:
@@ -112,7 +114,7 @@ def inside(portal: RunningPortal, call: str) -> Any:
 # The process that is killed
 
 
-def send(url: str, contribution_id: int, path: str) -> None:
+def send(url: str, contribution_id: int, path: str, connections: int) -> None:
     """Upload as the kit's command does, and print each part as it is begun and each block as it is sent."""
     to_store = transfer.to_store
 
@@ -124,7 +126,7 @@ def send(url: str, contribution_id: int, path: str) -> None:
 
     transfer.to_store = telling
     portal = Portal(url, os.environ["CONSORTIUM_TOKEN"])
-    transfer.upload(portal, contribution_id, path, on_progress=_progress)
+    transfer.upload(portal, contribution_id, path, connections=connections, on_progress=_progress)
 
 
 def _progress(done: int, total: int, text: str) -> None:
@@ -171,6 +173,7 @@ class Upload:
     contribution_id: int
     token: str
     path: Path
+    connections: int
 
     def run(self, share: float | None) -> Process:
         """
@@ -191,7 +194,8 @@ class Upload:
         return found
 
     def _command(self) -> list[str]:
-        call = f"bench_uploads.send({self.portal.url!r}, {self.contribution_id}, {str(self.path)!r})"
+        given = (self.portal.url, self.contribution_id, str(self.path), self.connections)
+        call = f"bench_uploads.send(*{given!r})"
         return [sys.executable, "-c", f"from tests.benchmarks import bench_uploads; {call}"]
 
     def _environment(self) -> dict[str, str]:
@@ -204,15 +208,16 @@ class Upload:
         return set(portal.file(self.contribution_id, file["id"])["parts_uploaded"])
 
 
-def interrupted(portal: RunningPortal, path: Path, sha256: str, times: int, rng: random.Random) -> int:
+def interrupted(upload: Upload, sha256: str, times: int, rng: random.Random) -> int:
     """Kill the upload so many times, then let it end; report what was sent again."""
-    upload, began = Upload(portal, *inside(portal, "bench_uploads.begin()"), path), time.perf_counter()
+    began = time.perf_counter()
     processes = [upload.run(rng.uniform(0, 2 / left)) for left in range(times, 0, -1)]  # an even share, on average
     processes.append(upload.run(None))
     seconds = time.perf_counter() - began
     assert [process.killed for process in processes] == [True] * times + [False]
-    assert inside(portal, f"bench_uploads.arrived({upload.contribution_id})") == sha256, "Other bytes arrived."
-    return judged(processes, path.stat().st_size, seconds)
+    arrives = inside(upload.portal, f"bench_uploads.arrived({upload.contribution_id})")
+    assert arrives == sha256, "Other bytes arrived."
+    return judged(processes, upload, seconds)
 
 
 def again(processes: list[Process]) -> list[Counter[int]]:
@@ -225,16 +230,17 @@ def again(processes: list[Process]) -> list[Counter[int]]:
     return found[:0:-1]
 
 
-def judged(processes: list[Process], size_bytes: int, seconds: float) -> int:
+def judged(processes: list[Process], upload: Upload, seconds: float) -> int:
     for before, after in pairwise(processes):
         assert not before.listed & {part for part, _ in after.begun}, "A part that the store held was sent again."
     lost = again(processes)
     each = [threads.total() for threads in lost]
+    size_bytes = upload.path.stat().st_size
     parts, puts = -(-size_bytes // transfer.PART_SIZE_BYTES), sum(len(process.begun) for process in processes)
     assert puts == parts + sum(each), "A process sent a part of its own twice."
     sent = sum(process.sent_bytes for process in processes) / size_bytes
     detail = (
-        f"n={len(lost)} most {max(each)}, mean {sum(each) / len(each):.1f} by {transfer.THREADS} threads; {parts} parts"
+        f"n={len(lost)} most {max(each)}, mean {sum(each) / len(each):.1f}, {upload.connections} at once; {parts} parts"
         f" in {puts} PUTs, {sent:.2f}x the bytes, {size_bytes / MIB:.0f} MiB in {seconds:.0f} s, SHA-256 equal"
     )
     worst = max(max(threads.values(), default=0) for threads in lost)

@@ -375,6 +375,14 @@ def test_labels_of_one_kind_make_no_probe(reference):
     assert check_utility(drawn, kept, BASE).evidence["code"] == "no_probe"
 
 
+def test_classes_the_wrong_way_round_are_told(reference):
+    rows = np.flatnonzero(reference.classes != generator.UNGRADED)
+    drawn = Drawn(reference.pixels[rows], 4 - reference.classes[rows])
+    vars(drawn)["features"] = reference.features[rows]
+    result = check_utility(drawn, reference, BASE)
+    assert (result.verdict, result.evidence["code"]) == ("warn", "below_chance")
+
+
 def test_phantoms_are_no_candidate_copies_of_each_other():
     from jobs.kit import copies
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import logging
+import threading
 
 import numpy as np
 import pytest
@@ -104,6 +105,15 @@ def test_upload_signs_at_most_twenty_parts_at_once(tmp_path, weights):
         transfer.upload(Portal(site.portal_url, loopback.TOKEN), 1, weights)
         assert site.called.count("POST contributions/1/files/7/parts") == 3  # 41 parts
         assert len(site.parts) == 41
+
+
+def test_upload_over_one_connection_sends_one_part_after_the_other(site, portal, weights):
+    senders = []
+    hashed = transfer.hash_file(weights, part_size_bytes=PART)
+    given = {"hashed": hashed, "on_progress": lambda *event: senders.append(threading.get_ident())}
+    transfer.upload(portal, 1, weights, connections=1, **given)
+    assert len(set(senders) - {threading.get_ident()}) == 1
+    assert [path.partition("?")[0].rpartition("/")[2] for method, path, _ in site.seen] == list("123456")
 
 
 def test_upload_gives_up_after_five_attempts_and_goes_on_later(site, portal, weights):

@@ -7,12 +7,15 @@ from .drawn import Drawn, Reference
 from .results import CheckResult, not_measured
 
 REFERABLE = 2  # grade of diabetic retinopathy from which a patient is referred (ICDR moderate; Wilkinson et al. 2003)
+CHANCE = 0.5  # AUROC of a probe that has learnt nothing
 PROBE = ProbeConfig(inverse_regularisations=(0.01,))
 
 
 def check_utility(drawn: Drawn, reference: Reference | None, base: Base) -> CheckResult:
     """
     Check 11: train on synthetic, test on real, beside the same probe trained on real photographs (out of fold).
+
+    It warns where the whole interval lies below chance: what the images show is not the class that they carry.
 
     Source: Esteban et al. 2017, arXiv:1706.02633, section 4.1.1 (TSTR).
     """
@@ -49,6 +52,9 @@ def check_utility(drawn: Drawn, reference: Reference | None, base: Base) -> Chec
         f"{synthetic.estimate:.2f} on real ones ({synthetic.low:.2f} to {synthetic.high:.2f}); trained on real ones, "
         f"{on_real.estimate:.2f}."
     )
+    if synthetic.high is not None and synthetic.high < CHANCE:
+        fix = "See that the classes of labels.csv, and those asked of the generator, are the ICDR grades 0 to 4."
+        return CheckResult(11, "utility", "warn", sentence, fix, {"code": "below_chance", **evidence})
     return CheckResult(11, "utility", "pass", sentence, evidence=evidence)
 
 
