@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CHROMIUM ?= $(shell command -v chromium || command -v chromium-browser || command -v google-chrome)
+CLAMD ?= $(shell PATH="$$PATH:/usr/sbin:/sbin" command -v clamd)
 ARGS ?=
 export DATA_DIR SAMPLE CHROMIUM
 
@@ -14,7 +15,7 @@ OFFLINE := env EMBEDDED=True SECRET_KEY=offline DATABASE_URL=postgres://nobody@1
 	S3_ENDPOINT_URL=http://127.0.0.1:1 S3_ACCESS_KEY_ID=none S3_SECRET_ACCESS_KEY=none LOG_LEVEL=ERROR
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run services test check fuzz fix kit bench drills freeze browser
+.PHONY: help setup run services test check fuzz fix kit bench drills freeze programs
 
 help: ## list these verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -40,16 +41,17 @@ run: $(INSTALLED) ## the whole portal; SAMPLE=/folder/of/photographs DATA_DIR=/w
 services: $(INSTALLED) ## only PostgreSQL, Valkey and SeaweedFS, for development
 	@$(BIN)/python -m portal.embedded services
 
-test: $(INSTALLED) browser ## the whole suite on real services, workers and Chromium; ARGS="-k name"
+test: $(INSTALLED) programs ## the whole suite on real services, workers and Chromium; ARGS="-k name"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadgroup $(ARGS)
 
-browser:
-	@if [ -n "$(CHROMIUM)" ]; then exit 0; fi; \
+programs:
+	@missing="$(if $(CHROMIUM),,chromium) $(if $(CLAMD),,clamav-daemon)"; \
+	if [ "$$missing" = " " ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-		echo "Installing Debian's Chromium for the browser tests (about 1 minute) ..."; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium > /dev/null && command -v chromium; \
+		echo "Installing from Debian, for the tests (about 1 minute):$$missing ..."; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing > /dev/null; \
 	else \
-		echo "The browser tests need Chromium, and only root may install it: run \`sudo apt-get install chromium\`, or say where it is: make test CHROMIUM=/path/to/chromium"; exit 1; \
+		echo "The tests need more programs, and only root may install them: run \`sudo apt-get install$$missing\`. A Chromium elsewhere: make test CHROMIUM=/path/to/chromium"; exit 1; \
 	fi
 
 check: $(INSTALLED) ## format, lint, types, import direction, migrations, templates, fast unit tests

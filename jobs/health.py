@@ -11,7 +11,8 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from contributions import deletion, holds, incidents, uploads
-from jobs import estimates, fixity, workers
+from jobs import estimates, fixity, malware, workers
+from jobs.engine import PlatformFault
 from jobs.lifecycle import ACTIVE, Status
 from jobs.models import Beat, Run, Worker
 from portal import storage
@@ -47,8 +48,8 @@ def note_beat(name: str, *, now: datetime) -> None:
 def findings(*, now: datetime) -> list[Finding]:
     """Return everything that is wrong, the worst first."""
     looks: list[Callable[..., Iterator[Finding]]] = [
-        _broker, _store, _scheduler, _queues, _silent, _draining, _waiting, _stuck, _parked, _outbox, _log, _disks,
-        _quotas, _damaged, _kept,
+        _broker, _store, _scanner, _scheduler, _queues, _silent, _draining, _waiting, _stuck, _parked, _outbox, _log,
+        _disks, _quotas, _damaged, _kept,
     ]  # fmt: skip
     found = [finding for look in looks for finding in look(now=now)]
     return sorted(found, key=lambda finding: finding.tone != "bad")
@@ -77,6 +78,13 @@ def _store(*, now: datetime) -> Iterator[Finding]:
             _("The object store does not answer: uploads, downloads and checks stand still."),
             _("Start it again. Runs that were reading are tried again by themselves; uploads go on."),
         )
+
+
+def _scanner(*, now: datetime) -> Iterator[Finding]:
+    try:
+        malware.scanner()
+    except PlatformFault as fault:
+        yield Finding("scanner_away", "bad", _("What arrives is not checked: the malware scanner is away."), str(fault))
 
 
 def _scheduler(*, now: datetime) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from contributions.lifecycle import LIVE
 from contributions.models import CheckResult, Contribution, ContributionFile
 from contributions.readiness import may_contribute
 from governance.board import services as board
-from jobs import cache, gather, sandbox, services
+from jobs import cache, gather, malware, sandbox, services
 from jobs.engine import Attempt, PlatformFault
 from jobs.feed import Feed
 from jobs.kit import generator
@@ -42,6 +42,10 @@ BY_KIT = set(range(1, 12)) - {3}  # without a word on each that the programme as
 DRAWN = {8, 9, 10, 11}  # of the images that check 7 draws
 LAST_OF_STREAM = 6  # the checks that need one look at the bytes
 KEPT = {"samples.png", "neighbours.png", gather.FEATURES}
+SCAN_YOURS = (
+    "Look for malware on the computer that made the file, and start a corrected contribution with one made on a clean "
+    "computer. If you are sure that this is a false alarm, write to the operators: they read what was found here."
+)
 SEND_YOUR_OWN = "Send what you made yourselves. If the earlier one is yours, it stands already."
 FIELDS = {
     "number": int, "name": str, "verdict": str, "sentence": str, "fix": str, "evidence": dict, "duration_seconds": float
@@ -126,6 +130,8 @@ def _result(run: Run) -> str:
 def _check_files(attempt: Attempt, contribution: Contribution, scratch: Path) -> str:
     """Run every check on the files; return why they are refused, or an empty string."""
     files = list(contribution.files.order_by("name"))
+    if refusal := _scan(attempt, contribution, files):
+        return refusal
     given = gather.beside(contribution, files, scratch)
     if contribution.kind == Contribution.Kind.WEIGHTS:
         return _check_weights(attempt, contribution, files[0], given, scratch)
@@ -137,6 +143,21 @@ def _check_files(attempt: Attempt, contribution: Contribution, scratch: Path) ->
     given |= {"files": folder, "generators": gather.generators(contribution, scratch)}
     command = ["check-images", "--shards", "/in/files", "--generators", "/in/generators"]
     return _in_sandbox(attempt, contribution, command, given, scratch, _expected(contribution))
+
+
+def _scan(attempt: Attempt, contribution: Contribution, files: list[ContributionFile]) -> str:
+    """Look for malware where the operators run a scanner; return why the files are refused, or an empty string."""
+    for file in files if settings.CLAMD_ADDRESS else []:
+        told = partial(attempt.progress, total=file.size_bytes, text=f"Looking for malware in {file.name}")
+        found = malware.scan(storage.stream(storage.QUARANTINE, file.storage_key), told)
+        if found.signature:
+            sentence = f"ClamAV finds {sandbox.sanitise(found.signature)} in {file.name}."
+            evidence = {"code": "malware", "scanner": malware.scanner(), "file": file.name}
+            _record(attempt, contribution, _of_transfer(sentence, SCAN_YOURS, evidence=evidence))
+            return sentence
+        if found.sha256 != file.sha256:
+            return _transfer(attempt, contribution, [(file, found.sha256, found.size_bytes)])
+    return ""
 
 
 def _fetch(attempt: Attempt, contribution: Contribution, paths: dict[ContributionFile, Path]) -> str:
@@ -225,9 +246,12 @@ def _transfer(attempt: Attempt, contribution: Contribution, arrived: list[tuple[
     sentence, fix = next((problem for problem in problems if problem[0]), ("", ""))
     total = sum(size_bytes for _, _, size_bytes in arrived)
     listed = [{"name": file.name, "size_bytes": size, "sha256": sha256} for file, sha256, size in arrived]
-    result = _of_transfer(sentence, fix, evidence={"size_bytes": total, "files": listed})
+    scanner = malware.scanner()
+    evidence = {"size_bytes": total, "files": listed} | ({"scanner": scanner} if scanner else {})
+    result = _of_transfer(sentence, fix, evidence=evidence)
     if not sentence:
-        result["sentence"] = f"All {total:,} bytes arrived and their SHA-256 is the declared one."
+        clean = " ClamAV found nothing in them." if scanner else ""
+        result["sentence"] = f"All {total:,} bytes arrived and their SHA-256 is the declared one.{clean}"
     _record(attempt, contribution, result | {"duration_seconds": time.monotonic() - began})
     return sentence
 

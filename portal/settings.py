@@ -173,6 +173,7 @@ S3_ACCESS_KEY_ID = env.str("S3_ACCESS_KEY_ID")
 S3_SECRET_ACCESS_KEY = env.str("S3_SECRET_ACCESS_KEY")
 S3_BUCKET_PREFIX = env.str("S3_BUCKET_PREFIX", default="grf")
 UPLOAD_QUOTA_BYTES = env.int("UPLOAD_QUOTA_BYTES", default=500 * 2**30)  # of all files of one institution
+CLAMD_ADDRESS = env.str("CLAMD_ADDRESS", default="")  # of ClamAV's daemon, tcp:// or unix://; empty: nothing is scanned
 UPLOAD_MAX_BYTES = env.int("UPLOAD_MAX_BYTES", default=20 * 2**30)
 
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")  # what Prometheus shows at /metrics; empty: operators only
