@@ -37,9 +37,8 @@ class AnswerForm(forms.Form):
     size = forms.IntegerField(
         min_value=1,
         max_value=MOST_BYTES // GIB,
-        required=False,
         label=gettext_lazy("Room in all, in GiB"),
-        help_text=gettext_lazy("To grant: as much as is asked for, or another size above what there is now."),
+        help_text=gettext_lazy("As much as is asked for, or another size above what there is now."),
     )
     reply = forms.CharField(
         max_length=2000,
@@ -51,8 +50,6 @@ class AnswerForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
-        if given.get("answer") == self.GRANT and given.get("size") is None and "size" not in self.errors:
-            self.add_error("size", _("Say how much room you grant."))
         if given.get("answer") == self.DECLINE:
-            self.errors.pop("size", None)
+            self.errors.pop("size", None)  # nothing is granted
         return given

@@ -152,6 +152,12 @@ def binary_size(value: int | None) -> str:
 
 
 @register.filter
+def gib(value: int) -> str:
+    """Write a size as it is asked for, which no rounding to a larger unit changes: 1 536 GiB."""
+    return f"{value / 2**30:,.6g}\u00a0GiB".replace(",", NARROW_SPACE)
+
+
+@register.filter
 def duration(seconds: float | None) -> str:
     """Write seconds the way one says them: 0.31 s, 12 s, 3 min 4 s, 2 h 5 min, 3 d 4 h."""
     if seconds is None:
