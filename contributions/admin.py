@@ -11,6 +11,7 @@ from contributions.models import (
     Evidence,
     Hold,
     Isolation,
+    RoomRequest,
 )
 from portal.admin import ReadOnlyAdmin
 
@@ -59,3 +60,10 @@ class HoldAdmin(ReadOnlyAdmin):
 class IsolationAdmin(ReadOnlyAdmin):
     list_display = ["contribution", "placed_at", "lifted_at", "deletion_ordered_at"]
     list_select_related = ["contribution"]
+
+
+@admin.register(RoomRequest)
+class RoomRequestAdmin(ReadOnlyAdmin):
+    list_display = ["institution", "asked_bytes", "status", "granted_bytes", "asked_at", "decided_at"]
+    list_filter = ["status"]
+    list_select_related = ["institution"]

@@ -41,3 +41,18 @@ REMOVALS: dict[tuple[Status, Status], str] = {
     (REVIEW, WITHDRAWN): "contribution.removed",
     (APPROVED, WITHDRAWN): "contribution.removed",
 }
+
+
+class RoomStatus(models.TextChoices):
+    REQUESTED = "requested", "Waiting for an answer"
+    GRANTED = "granted", "Granted"
+    DECLINED = "declined", "Declined"
+    WITHDRAWN = "withdrawn", "Taken back"
+
+
+# What becomes of an institution's request for more room (room.py).
+ROOM_REQUESTS: dict[tuple[RoomStatus, RoomStatus], str] = {
+    (RoomStatus.REQUESTED, RoomStatus.GRANTED): "room_request.granted",
+    (RoomStatus.REQUESTED, RoomStatus.DECLINED): "room_request.declined",
+    (RoomStatus.REQUESTED, RoomStatus.WITHDRAWN): "room_request.withdrawn",
+}

@@ -9,13 +9,15 @@ from django.utils import timezone
 
 from contributions.credit_models import Contributor
 from contributions.lifecycle import CLOSED, LIVE, Status
+from contributions.room_models import RoomRequest
 from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.institutions.models import Institution
 from portal.programmes.models import BaseModel, Programme
 
 __all__ = [
-    "Attestation", "CheckResult", "Contribution", "ContributionFile", "Contributor", "Evidence", "Hold", "Isolation"
+    "Attestation", "CheckResult", "Contribution", "ContributionFile", "Contributor", "Evidence", "Hold", "Isolation",
+    "RoomRequest",
 ]  # fmt: skip
 
 

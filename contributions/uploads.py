@@ -1,18 +1,16 @@
 """Files on their way in: announced, signed part by part, completed. The bytes go straight to the store."""
 
 import unicodedata
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Count, Q, QuerySet, Sum
 
-from contributions import kinds
+from contributions import kinds, room
 from contributions.lifecycle import Status
-from contributions.models import Contribution, ContributionFile, Hold
+from contributions.models import Contribution, ContributionFile
 from contributions.readiness import may_contribute
 from contributions.rules import STEWARDS, require_steward
 from portal import storage
@@ -44,12 +42,6 @@ class FilesFixed(DomainError):
     """The files of a contribution change only while it is a draft."""
 
     code = "files_fixed"
-
-
-class QuotaExceeded(DomainError):
-    """The institution's files would take more room than it has."""
-
-    code = "quota_exceeded"
 
 
 class CopyDamaged(DomainError):
@@ -107,50 +99,6 @@ def check_announcement(*, name: str, size_bytes: int) -> None:
         )
 
 
-def _taking_room() -> QuerySet[ContributionFile]:
-    """Return the files that count: not those that are gone, or kept against the institution's will by a hold."""
-    unwanted = Q(contribution__status=Status.WITHDRAWN) | Q(contribution__deletion_asked_at__isnull=False)
-    held = Hold.objects.standing().filter(unwanted).values("contribution")
-    return ContributionFile.objects.exclude(state=State.DELETED).exclude(contribution__in=held)
-
-
-def used_bytes(institution: Institution) -> int:
-    """Return how much room the files of an institution take or will take, unfinished uploads included."""
-    rows = _taking_room().filter(contribution__institution=institution)
-    return rows.aggregate(total=Sum("size_bytes"))["total"] or 0
-
-
-@dataclass(frozen=True)
-class Room:
-    """What the files of one institution take, unfinished uploads included."""
-
-    institution: str
-    files: int
-    used_bytes: int
-    quota_bytes: int
-
-    @property
-    def is_nearly_full(self) -> bool:
-        return self.used_bytes >= 0.9 * self.quota_bytes
-
-
-def rooms() -> list[Room]:
-    """Return what each institution that has files uses of its room: the fullest first."""
-    rows = _taking_room().values_list("contribution__institution__name")
-    used = rows.annotate(files=Count("pk"), used=Sum("size_bytes")).order_by("-used")
-    return [Room(name, files, size_bytes, settings.UPLOAD_QUOTA_BYTES) for name, files, size_bytes in used]
-
-
-def _require_room(institution: Institution, *, name: str, size_bytes: int) -> None:
-    used = used_bytes(institution)
-    if used + size_bytes > settings.UPLOAD_QUOTA_BYTES:
-        raise QuotaExceeded(
-            f"{name} has {size_bytes:,} bytes, and {institution} has {max(0, settings.UPLOAD_QUOTA_BYTES - used):,} of "
-            f"{settings.UPLOAD_QUOTA_BYTES:,} left. Remove files from drafts that you no longer need, delete "
-            "those of rejected contributions, or ask the operators for more room."
-        )
-
-
 def add_file(
     contribution: Contribution, *, name: str, size_bytes: int, sha256: str, by: User, now: datetime
 ) -> ContributionFile:
@@ -168,7 +116,7 @@ def add_file(
     known = contribution.files.filter(sha256=sha256, size_bytes=size_bytes).first()
     if known is not None:
         return _reopen_if_stale(known, now=now)
-    _require_room(contribution.institution, name=name, size_bytes=size_bytes)  # before the store opens anything
+    room.require(contribution.institution, name=name, size_bytes=size_bytes)  # before the store opens anything
     key = f"contributions/{contribution.pk}/{sha256}-{size_bytes}"
     upload_id = storage.begin_multipart(key)
     announced = ContributionFile(
@@ -191,7 +139,7 @@ def _announce(contribution_id: int, file: ContributionFile, *, by: User) -> Cont
     _require_open(contribution, by)
     # Of files that are announced at once, each counts what the one before took.
     institution = Institution.objects.select_for_update(no_key=True).get(pk=contribution.institution_id)
-    _require_room(institution, name=file.name, size_bytes=file.size_bytes)
+    room.require(institution, name=file.name, size_bytes=file.size_bytes)
     others = contribution.files.exclude(sha256=file.sha256, size_bytes=file.size_bytes)
     if others.count() >= (most := kinds.of(contribution.kind).most_files):
         raise FileRefused(

@@ -1,11 +1,14 @@
 from django.urls import path
 
-from contributions import credit_views, hold_views, incident_views, views
+from contributions import credit_views, hold_views, incident_views, room_views, views
 
 app_name = "contributions"
 urlpatterns = [
     path("", views.list_, name="list"),
     path("new/", views.new, name="new"),
+    path("room/<slug:slug>/", room_views.show, name="room"),
+    path("room/<slug:slug>/requests/<int:pk>/withdraw/", room_views.withdraw, name="room_withdraw"),
+    path("room/<slug:slug>/requests/<int:pk>/decide/", room_views.decide, name="room_decide"),
     path("<int:pk>/", views.show, name="show"),
     path("<int:pk>/status/", views.status, name="status"),
     path("<int:pk>/details/", views.edit, name="edit"),

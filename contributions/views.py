@@ -20,8 +20,8 @@ from contributions import (
     incidents,
     isolation,
     kinds,
+    room,
     services,
-    uploads,
     versions,
 )
 from contributions.forms import (
@@ -202,8 +202,7 @@ def _upload_page(
         parts_uploaded=len(services.parts_uploaded(unfinished)) if unfinished else 0,
         part_size_bytes=storage.PART_SIZE_BYTES,
         max_bytes=settings.UPLOAD_MAX_BYTES,
-        used_bytes=uploads.used_bytes(contribution.institution),
-        quota_bytes=settings.UPLOAD_QUOTA_BYTES,
+        room=room.of(contribution.institution),
     )
     return render(request, "contributions/contribution_upload.html", context, status=status)
 

@@ -10,7 +10,7 @@ from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from contributions import deletion, holds, incidents, uploads
+from contributions import deletion, holds, incidents, room
 from jobs import estimates, fixity, malware, workers
 from jobs.engine import PlatformFault
 from jobs.lifecycle import ACTIVE, Status
@@ -226,16 +226,25 @@ def _disks(*, now: datetime) -> Iterator[Finding]:
 
 
 def _quotas(*, now: datetime) -> Iterator[Finding]:
-    for room in uploads.rooms():
-        if room.is_nearly_full:
+    for row in room.rooms():
+        if row.is_nearly_full:
             yield Finding(
                 "quota_nearly_full",
                 "warn",
                 _("%(name)s has used %(used)s GiB of its storage.")
-                % {"name": room.institution, "used": f"{room.used_bytes / 2**30:.0f}"},
-                _("Ask them to withdraw what is superseded, or raise UPLOAD_QUOTA_BYTES."),
-                reverse("ops:storage"),
+                % {"name": row.institution, "used": f"{row.used_bytes / 2**30:.0f}"},
+                _("Ask them to withdraw what is superseded, or to ask for more room."),
+                reverse("contributions:room", args=[row.slug]),
             )
+    for asked in room.waiting().filter(asked_at__lt=now - room.ANSWER_WITHIN):
+        yield Finding(
+            "room_request_waits",
+            "warn",
+            _("%(name)s has waited for an answer to its request for more room since %(day)s.")
+            % {"name": asked.institution, "day": f"{asked.asked_at:%d %b %Y}"},
+            _("Grant it or decline it."),
+            reverse("contributions:room_decide", args=[asked.institution.slug, asked.pk]),
+        )
 
 
 def _kept(*, now: datetime) -> Iterator[Finding]:

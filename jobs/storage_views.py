@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from contributions import holds, incidents, uploads
+from contributions import holds, incidents, room
 from jobs import fixity, leftovers
 from jobs.lifecycle import LIVE
 from jobs.models import Inspection, Run
@@ -46,7 +46,8 @@ def show(request: SignedInRequest) -> HttpResponse:
         "buckets": _buckets(newest),
         "leftovers": left,
         "removable": sum(row["count"] - row["removed"] for row in left if row["is_removable"]),
-        "rooms": uploads.rooms(),
+        "rooms": room.rooms(),
+        "room_requests": room.waiting(),
         "holds": holds.current(),
         "isolations": incidents.current(),
         "may_read_why": accounts.has_role(request.user, "operator", "auditor"),  # the chair decides without it

@@ -70,6 +70,11 @@ ACTIVITIES: dict[str, Activity] = {
         LEGAL, "The operators who isolate a contribution, and whoever its reason or the names of its files name",
         "The institution's people, operators, auditors", "For as long as the contribution is on record.",
     ),
+    "room": Activity(
+        "Requests for room", "Deciding how much room an institution has for its files.",
+        INTEREST.format("sharing its store fairly"), "Stewards and investigators who ask, operators who answer",
+        "The institution's people, operators, auditors, the chair", "For as long as the institution is on record.",
+    ),
     "board": Activity(
         "Decisions of the board", "Deciding by members without a conflict of interest, on the record.",
         INTEREST.format("decisions that others can verify"),
@@ -128,6 +133,7 @@ PERSONAL: dict[str, tuple[str, str]] = {
     "contributions.Contribution": ("contributions", "training_card created_by submitted_by reason"),
     "contributions.Hold": ("holds", "reason placed_by release_reason released_by"),
     "contributions.Isolation": ("incidents", "reason file_names placed_by lift_reason lifted_by deletion_ordered_by"),
+    "contributions.RoomRequest": ("room", "reason asked_by reply decided_by"),
     "contributions.Attestation": ("contributions", "added_by"),
     "contributions.Contributor": ("contributions", "person roles"),
     "board.BallotRule": ("board", "set_by"),

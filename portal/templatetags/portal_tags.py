@@ -26,12 +26,12 @@ NARROW_SPACE = "\u202f"  # groups of thousands, as in ISO 80000-1, section 7.3.1
 # The tone of a state: its colour, and its shape, because colour alone tells nothing to one reader in twelve.
 TONES: dict[str, str] = {
     **dict.fromkeys(["draft", "unsigned", "abstain", "no_labelled_data", "too_few_labelled", "not_started"], "idle"),
-    **dict.fromkeys(["submitted", "queued", "pending", "uploaded", "invited", "asked"], "waiting"),
+    **dict.fromkeys(["submitted", "queued", "pending", "uploaded", "invited", "asked", "requested"], "waiting"),
     **dict.fromkeys(["applied", "validating", "review", "open", "proposed", "uploading"], "active"),
     **dict.fromkeys(["reviewing", "reported"], "active"),
     **dict.fromkeys(["leased", "running", "finalising"], "active"),
     **dict.fromkeys(["member", "approved", "carried", "released", "succeeded", "pass", "verified", "done"], "good"),
-    **dict.fromkeys(["met", "approve", "permitted"], "good"),
+    **dict.fromkeys(["met", "approve", "permitted", "granted"], "good"),
     **dict.fromkeys(["active", "signed", "accepted", "frozen", "sent", "for"], "good"),
     **dict.fromkeys(["warn", "expiring", "returned", "tied", "conditions", "return", "reconsent_due", "grace"], "warn"),
     "undecided": "warn",
@@ -149,6 +149,12 @@ def binary_size(value: int | None) -> str:
             return f"{size:.0f}\u00a0{unit}" if unit == "bytes" or size >= 100 else f"{size:.1f}\u00a0{unit}"
         size /= 1024
     return f"{size:.1f}\u00a0TiB"
+
+
+@register.filter
+def gib(value: int) -> str:
+    """Write a size as it is asked for, which no rounding to a larger unit changes: 1 536 GiB."""
+    return f"{value / 2**30:,.6g}\u00a0GiB".replace(",", NARROW_SPACE)
 
 
 @register.filter

@@ -26,8 +26,9 @@ from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
+from contributions import room
 from contributions import services as contributions
-from contributions.models import Contribution, ContributionFile
+from contributions.models import Contribution, ContributionFile, RoomRequest
 from governance.board import services as boards
 from governance.board.models import Meeting, Motion, Review
 from governance.board.reviews import QUESTIONS
@@ -95,6 +96,12 @@ def arrived(world: SimpleNamespace) -> None:
 def withdrawn(world: SimpleNamespace) -> None:
     row = Contribution.objects.get(pk=world.contribution)
     contributions.withdraw(row, by=world.persona("steward"), reason="Wrong file.", now=timezone.now())
+
+
+def answered(world: SimpleNamespace) -> None:
+    """Nobody waits for an answer: there can be another request."""
+    row = RoomRequest.objects.get(pk=world.room_request)
+    room.decline(row, reply="Not now.", by=world.persona("operator"), now=timezone.now())
 
 
 def approved(world: SimpleNamespace) -> None:
@@ -182,7 +189,7 @@ def newer_terms(world: SimpleNamespace) -> None:
 
 GIVEN: dict[str, Callable[[SimpleNamespace], None]] = {
     "cover": cover, "emptied": emptied, "announced": announced, "arrived": arrived,
-    "withdrawn": withdrawn, "approved": approved, "begun": begun,
+    "withdrawn": withdrawn, "answered": answered, "approved": approved, "begun": begun,
     "declared": declared, "ballot": ballot, "lapsed": lapsed, "tied": tied, "seat": seat, "outvoted": outvoted,
     "stored": stored, "retried": retried, "failed_run": failed_run, "refused_run": refused_run,
     "terms": newer_terms,

@@ -8,7 +8,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from contributions import deletion, reports, uploads
+from contributions import deletion, reports, room
 from contributions import services as contributions
 from contributions.corpora import services as corpora
 from contributions.models import ContributionFile, Evidence
@@ -99,7 +99,7 @@ def verbs(contribution) -> list[str]:
 def test_withdrawn_files_go_in_time_and_leave_their_record(withdrawn, other, institution, steward, settings):
     now = timezone.now()
     assert kept(withdrawn) == [1, 2, 2]
-    assert uploads.used_bytes(institution) == len(HELD)
+    assert room.of(institution).used_bytes == len(HELD)
 
     delete_due(withdrawn.status_since + timedelta(days=12) - timedelta(seconds=1))
     assert (kept(withdrawn), verbs(withdrawn)) == ([1, 2, 2], [])
@@ -111,8 +111,8 @@ def test_withdrawn_files_go_in_time_and_leave_their_record(withdrawn, other, ins
     assert (file.state, file.name, file.sha256) == ("deleted", "weights.safetensors", contributing.sha256_hex(HELD))
     assert (file.vault_version, file.deleted_at) == ("", withdrawn.status_since + timedelta(days=12))
     assert not Evidence.objects.filter(contribution=withdrawn).exists()
-    assert (uploads.used_bytes(institution), uploads.used_bytes(other.institution)) == (0, len(OTHERS))
-    assert {room.institution: room.files for room in uploads.rooms()} == {"Other Clinic": 1}
+    assert (room.of(institution).used_bytes, room.of(other.institution).used_bytes) == (0, len(OTHERS))
+    assert {row.institution: row.files for row in room.rooms()} == {"Other Clinic": 1}
     assert verbs(withdrawn) == ["contribution.files_deleted"]
     (event,) = AuditEvent.objects.filter(verb="contribution.files_deleted")
     assert (event.actor_id, event.facts) == (None, {"sha256": [file.sha256]})
@@ -182,7 +182,7 @@ def test_an_upload_that_never_ended_leaves_nothing(institution, base, steward, t
     contributing.send(file, HELD, by=steward)
     contributions.withdraw(row, by=steward, reason="Wrong folder.", now=timezone.now())
     delete_due(timezone.now() + timedelta(days=12))
-    assert (row.files.count(), kept(row), uploads.used_bytes(institution)) == (0, [0, 0, 0], 0)
+    assert (row.files.count(), kept(row), room.of(institution).used_bytes) == (0, [0, 0, 0], 0)
     assert AuditEvent.objects.get(verb="contribution.files_deleted").facts == {"sha256": []}
 
 

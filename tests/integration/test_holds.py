@@ -6,7 +6,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from contributions import deletion, holds, uploads
+from contributions import deletion, holds, room
 from contributions import services as contributions
 from contributions.models import Hold
 from jobs import health, tasks
@@ -158,11 +158,11 @@ def test_a_release_is_of_the_hold_that_was_looked_at(withdrawn, operator):
 
 
 def test_what_only_a_hold_keeps_takes_none_of_the_institutions_room(withdrawn, institution, operator):
-    assert uploads.used_bytes(institution) == len(HELD)
+    assert room.of(institution).used_bytes == len(HELD)
     hold = holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
-    assert (uploads.used_bytes(institution), uploads.rooms()) == (0, [])
+    assert (room.of(institution).used_bytes, room.rooms()) == (0, [])
     holds.release(hold, reason="Settled.", by=operator, now=timezone.now())
-    assert uploads.used_bytes(institution) == len(HELD)
+    assert room.of(institution).used_bytes == len(HELD)
 
 
 def test_an_old_hold_is_looked_at_again(withdrawn, operator):

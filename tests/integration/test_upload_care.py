@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from contributions import services, uploads
+from contributions import room, services, uploads
 from contributions.models import Contribution, ContributionFile
 from jobs import tasks
 from portal import storage
@@ -32,9 +32,9 @@ def test_what_does_not_fit_is_refused_before_an_address_is_signed(draft, steward
     settings.UPLOAD_QUOTA_BYTES = 10
     announce(draft, b"1234567", by=steward)
     second = contributing.draft(draft.institution, draft.base_model, by=steward, title="Second")
-    with pytest.raises(uploads.QuotaExceeded, match="has 4 bytes, and Moi Eye Clinic has 3 of 10 left"):
+    with pytest.raises(room.QuotaExceeded, match="has 4 bytes, and Moi Eye Clinic has 3 of 10 left"):
         announce(second, b"1234", by=steward)
-    assert (second.files.count(), uploads.used_bytes(draft.institution)) == (0, 7)
+    assert (second.files.count(), room.of(draft.institution).used_bytes) == (0, 7)
     assert announce(draft, b"1234567", by=steward).size_bytes == 7  # the same file goes on
     assert announce(second, b"123", by=steward).size_bytes == 3
     other = outsider.memberships.get().institution
@@ -55,9 +55,9 @@ def test_of_two_files_that_are_announced_at_once_the_second_counts_the_first(dra
         return real(key)
 
     monkeypatch.setattr(storage, "begin_multipart", begin)
-    with pytest.raises(uploads.QuotaExceeded, match="has 7 bytes, and Moi Eye Clinic has 3 of 10 left"):
+    with pytest.raises(room.QuotaExceeded, match="has 7 bytes, and Moi Eye Clinic has 3 of 10 left"):
         announce(draft, b"1234567", by=steward)
-    assert (uploads.used_bytes(draft.institution), draft.files.count()) == (7, 0)
+    assert (room.of(draft.institution).used_bytes, draft.files.count()) == (7, 0)
     assert [upload.key for upload in storage.open_uploads(f"contributions/{draft.pk}/")] == []
 
 

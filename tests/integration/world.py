@@ -6,7 +6,7 @@ from datetime import timedelta
 from allauth.usersessions.models import UserSession
 from django.utils import timezone
 
-from contributions import credits, holds, incidents
+from contributions import credits, holds, incidents, room
 from contributions import services as contributions
 from governance.benchmarks import services as benchmarks
 from governance.board import meetings
@@ -134,6 +134,9 @@ def site_objects(institution: Institution) -> dict[str, object]:
         "isolated": isolated.pk,
         "isolation": incidents.isolate(
             isolated, reason="A name was found.", files=list(isolated.files.all()), by=operator, now=now
+        ).pk,
+        "room_request": room.ask(
+            institution, size_bytes=2 * room.of(institution).quota_bytes, reason="More.", by=steward, now=now
         ).pk,
         "secret": secret,
         "invitation": invitation.pk,

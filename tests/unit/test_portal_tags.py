@@ -23,6 +23,14 @@ def test_duration(seconds: float, text: str) -> None:
     assert tags.duration(seconds).replace("\u00a0", " ") == text
 
 
+def test_gib_keeps_the_unit_in_which_it_was_asked_for() -> None:
+    assert [tags.gib(size) for size in (500 * 2**30, 1536 * 2**30, 2**29)] == [
+        "500\u00a0GiB",
+        "1\u202f536\u00a0GiB",
+        "0.5\u00a0GiB",
+    ]
+
+
 def test_number_groups_thousands() -> None:
     assert tags.number(1284310) == "1\u202f284\u202f310"
 

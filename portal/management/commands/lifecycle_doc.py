@@ -20,6 +20,7 @@ TABLES: dict[str, Mapping[tuple[Any, Any], str]] = {
     "Agreement": agreements.TRANSITIONS,
     "Contribution": contributions.TRANSITIONS,
     "Contribution, after an incident": contributions.REMOVALS,
+    "Request for more room": contributions.ROOM_REQUESTS,
     "Motion": board.TRANSITIONS,
     "Release": releases.TRANSITIONS,
     "Run": jobs.TRANSITIONS,
