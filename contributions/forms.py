@@ -31,9 +31,9 @@ class DetailsForm(forms.Form):
 
     embargo_until = _day(
         label="Not to be used before",
-        help_text="Only if you will publish about your data first. It is checked and voted on all the same, but no "
-        "corpus takes it in before that day, and nobody outside your institution, the board and those who watch over "
-        "the consortium sees what it is. Once it is submitted, you can make the day earlier, never later.",
+        help_text="Only if you will publish about your data first, within two years. It is checked and voted on all "
+        "the same; until that day no corpus takes it in, and only your institution, the board, operators and auditors "
+        "see what it is. Once it is submitted, the day can become earlier, never later.",
     )
 
     def __init__(
@@ -97,6 +97,7 @@ class EmbargoForm(forms.Form):
     when = forms.ChoiceField(
         label="When may it be used?",
         choices=[("now", "From now on: lift the embargo"), ("day", "From an earlier day on")],
+        error_messages={"required": "Choose one of the two, or keep the embargo as it is."},
         widget=forms.RadioSelect,
     )
     day = _day(label="The earlier day", help_text="Only with the second answer: the first day on which it may be used.")

@@ -138,5 +138,7 @@ class PretrainForm(forms.Form):
         generators = cast(GeneratorsField, self.fields["generators"])
         generators.queryset = usable
         generators.remarks = {row.pk: why for row, answer, why in answers if answer == Answer.ASK}
-        if not answers:
+        if not answers and self.under_embargo:
+            generators.help_text = "What the board has approved is under embargo, see below."
+        elif not answers:
             generators.help_text = "The board has approved no generator and no synthetic images yet."
