@@ -4,7 +4,7 @@ from datetime import datetime
 
 from django.urls import reverse
 
-from contributions import deletion, services
+from contributions import deletion, embargo, services
 from contributions.lifecycle import Status
 from contributions.models import Contribution
 from contributions.rules import is_steward, moved_to
@@ -19,6 +19,7 @@ ACTIONS = {
     "change": ("Change", "api:contribution", "patch"),
     "submit": ("Submit", "api:contribution_submit", "post"),
     "withdraw": ("Withdraw", "api:contribution_withdraw", "post"),
+    "change_embargo": ("Make the embargo earlier, or lift it", "api:contribution_embargo", "post"),
     "delete_files": ("Delete the files", "api:contribution_delete_files", "post"),
     "replace": ("Replace by a corrected one", "api:contribution_replace", "post"),
 }
@@ -27,6 +28,7 @@ CODES = {
     "change": services.NotADraft.code,
     "replace": services.CannotReplace.code,
     "delete_files": deletion.NothingToDelete.code,
+    "change_embargo": embargo.NotUnderEmbargo.code,
 }
 
 
@@ -35,6 +37,8 @@ def available(contribution: Contribution, user: User, *, now: datetime) -> list[
     if not is_steward(user, contribution):
         return []
     possible = services.available_actions(contribution, user)
+    if embargo.may_change(contribution, now=now):
+        possible.append("change_embargo")
     obstacles = services.obstacles(contribution) if contribution.status == Status.DRAFT else []
     return [_action(name, contribution, possible, obstacles) for name in ACTIONS]
 
@@ -48,6 +52,8 @@ def _action(name: str, contribution: Contribution, possible: list[str], obstacle
         reason, code = institutions.why_not_member(contribution.institution, "contribute"), NotAllowed.code
     elif name == "delete_files" and name not in possible:
         reason, code = deletion.why_not(contribution), CODES[name]
+    elif name == "change_embargo" and name not in possible:
+        reason, code = embargo.why_not(contribution), CODES[name]
     elif name not in possible:
         reason = f"{contribution} is {contribution.get_status_display().lower()}, so this is not possible now."
         code = CODES.get(name, TransitionNotAllowed.code)

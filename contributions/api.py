@@ -8,7 +8,7 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from contributions import attestations, deletion, holds, incidents, services
+from contributions import attestations, deletion, embargo, holds, incidents, services
 from contributions.models import Attestation, Contribution, ContributionFile
 from contributions.serializers import (
     AnnouncementSerializer,
@@ -17,6 +17,7 @@ from contributions.serializers import (
     ContributionSerializer,
     ContributionSummarySerializer,
     DraftSerializer,
+    EmbargoSerializer,
     IsolateSerializer,
     PartsSerializer,
     ReasonSerializer,
@@ -83,7 +84,7 @@ def contributions(request: Request) -> Response:
 @operation(
     "PATCH",
     "change_contribution",
-    "Change the title or the training card of a draft.",
+    "Change the title, the training card or the embargo of a draft.",
     group=GROUP,
     takes=ChangeSerializer,
     answers=ContributionSerializer,
@@ -93,7 +94,8 @@ def contribution(request: Request, pk: int) -> Response:
     """Show a contribution, or change a draft."""
     row = _contribution(request, pk)
     if request.method == "PATCH":
-        row = services.change(row, **valid(ChangeSerializer(data=request.data)), by=person_of(request))
+        given = valid(ChangeSerializer(data=request.data))
+        row = services.change(row, **given, by=person_of(request), now=timezone.now())
     return _answer(row, request)
 
 
@@ -118,6 +120,22 @@ def withdraw(request: Request, pk: int) -> Response:
     row = _contribution(request, pk)
     reason = valid(ReasonSerializer(data=request.data))["reason"]
     return _answer(services.withdraw(row, reason=reason, by=person_of(request), now=timezone.now()), request)
+
+
+@operation(
+    "POST",
+    "change_contribution_embargo",
+    "Have the embargo on a submitted contribution end earlier, or lift it. It cannot be undone.",
+    group=GROUP,
+    takes=EmbargoSerializer,
+    answers=ContributionSerializer,
+)
+@api_view(["POST"])
+def change_embargo(request: Request, pk: int) -> Response:
+    """Make an embargo earlier, or lift it."""
+    row = _contribution(request, pk)
+    day = valid(EmbargoSerializer(data=request.data))["embargo_until"]
+    return _answer(embargo.change(row, day=day, by=person_of(request), now=timezone.now()), request)
 
 
 @operation(
@@ -333,6 +351,7 @@ urlpatterns = [
         delete_isolated_files,
         name="contribution_delete_isolated_files",
     ),
+    path("contributions/<int:pk>/embargo", change_embargo, name="contribution_embargo"),
     path("contributions/<int:pk>/delete-files", delete_files, name="contribution_delete_files"),
     path("contributions/<int:pk>/replace", replace, name="contribution_replace"),
     path("contributions/<int:pk>/attestations/<slug:kind>", attest, name="contribution_attestation"),

@@ -1,12 +1,12 @@
 """Contributions before they are submitted: begun, changed, begun again as the correction of another."""
 
-from datetime import datetime
+from datetime import date, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from django.db import transaction
 
-from contributions import cards, kinds
+from contributions import cards, embargo, kinds
 from contributions.lifecycle import CLOSED, Status
 from contributions.models import Contribution
 from contributions.reports import storable
@@ -18,6 +18,15 @@ from portal.institutions import services as institutions
 from portal.institutions.models import Institution
 from portal.programmes import services as programmes
 from portal.programmes.models import BaseModel
+
+
+class Details(TypedDict, total=False):
+    """What changes while a contribution is a draft; what is left out stays as it is."""
+
+    title: str
+    base_model: BaseModel
+    training_card: dict[str, Any]
+    embargo_until: date | None
 
 
 class KindNotOpen(DomainError):
@@ -33,7 +42,7 @@ class OtherProgramme(DomainError):
 
 
 class NotADraft(DomainError):
-    """Title, base model and training card change only while the contribution is a draft."""
+    """The details of a contribution change only while it is a draft."""
 
     code = "not_a_draft"
 
@@ -69,6 +78,7 @@ def draft(
     training_card: dict[str, Any],
     by: User,
     now: datetime,
+    embargo_until: date | None = None,
     supersedes: Contribution | None = None,
 ) -> Contribution:
     """Begin a contribution. Needs no agreement yet: submit does."""
@@ -77,6 +87,8 @@ def draft(
         raise KindNotOpen("Generator weights and synthetic images can be contributed, each of a registered base model.")
     programmes.require_takes(base_model.programme, kind)
     training_card = _valid(training_card)
+    if embargo_until is not None:
+        embargo.require_possible(embargo_until, begun_at=now, now=now)
     contribution = Contribution.objects.create(
         programme=base_model.programme,
         institution=institution,
@@ -84,6 +96,7 @@ def draft(
         title=title,
         base_model=base_model,
         training_card=training_card,
+        embargo_until=embargo_until,
         status_since=now,
         supersedes=supersedes,
         created_by=by,
@@ -95,31 +108,20 @@ def draft(
 
 
 @transaction.atomic
-def change(
-    contribution: Contribution,
-    *,
-    by: User,
-    title: str | None = None,
-    base_model: BaseModel | None = None,
-    training_card: dict[str, Any] | None = None,
-) -> Contribution:
+def change(contribution: Contribution, *, by: User, now: datetime, **given: Unpack[Details]) -> Contribution:
     """Change what is given of a draft."""
     require_steward(by, contribution.institution)
     contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
     if contribution.status != Status.DRAFT:
         raise NotADraft(f"{contribution} is {contribution.get_status_display().lower()} and does not change any more.")
     require_not_moved(contribution)
-    if base_model is not None and base_model.programme_id != contribution.programme_id:
-        raise OtherProgramme(
-            f"{base_model} belongs to {base_model.programme}, and {contribution} to {contribution.programme}. Begin "
-            "another contribution for it."
-        )
-    if training_card is not None:
-        training_card = _valid(training_card)
-    given = {"title": title, "base_model": base_model, "training_card": training_card}
-    changed = {
-        field: value for field, value in given.items() if value is not None and value != getattr(contribution, field)
-    }
+    if "base_model" in given:
+        _require_same_programme(contribution, given["base_model"])
+    if "training_card" in given:
+        given["training_card"] = _valid(given["training_card"])
+    changed = {field: value for field, value in given.items() if value != getattr(contribution, field)}
+    if (day := given.get("embargo_until")) and "embargo_until" in changed:
+        embargo.require_possible(day, begun_at=contribution.created_at, now=now)
     for field, value in changed.items():
         setattr(contribution, field, value)
     if changed:
@@ -128,9 +130,17 @@ def change(
     return contribution
 
 
+def _require_same_programme(contribution: Contribution, base_model: BaseModel) -> None:
+    if base_model.programme_id != contribution.programme_id:
+        raise OtherProgramme(
+            f"{base_model} belongs to {base_model.programme}, and {contribution} to {contribution.programme}. Begin "
+            "another contribution for it."
+        )
+
+
 @transaction.atomic
 def replace(contribution: Contribution, *, by: User, now: datetime) -> Contribution:
-    """Begin the corrected contribution of a rejected or withdrawn one, with its training card."""
+    """Begin the corrected contribution of a rejected or withdrawn one, with its training card and its embargo."""
     contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
     if (successor := Contribution.objects.filter(supersedes=contribution).first()) is not None:
         raise CannotReplace(f"A correction has been begun already: {successor}.", next_url=successor.get_absolute_url())
@@ -144,6 +154,7 @@ def replace(contribution: Contribution, *, by: User, now: datetime) -> Contribut
         title=contribution.title,
         base_model=contribution.base_model,
         training_card=contribution.training_card,
+        embargo_until=embargo.until(contribution, now=now),
         by=by,
         now=now,
         supersedes=contribution,

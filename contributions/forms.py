@@ -1,20 +1,26 @@
 """The wizard's forms: what is given, the training card, the reason of a withdrawal."""
 
 import json
+from datetime import date, datetime, timedelta
 from typing import Any, cast
 
 from django import forms
 
-from contributions import attestations, cards, credits, deletion, kinds
+from contributions import attestations, cards, credits, deletion, embargo, kinds
 from contributions.credit_models import CreditRole
-from contributions.models import Contribution, ContributionFile
+from contributions.models import LONGEST_EMBARGO, Contribution, ContributionFile
 from contributions.rules import institutions_to_act_for
 from portal.accounts.models import User
 from portal.programmes.models import BaseModel, Programme
 
 
+def _day(**kwargs: Any) -> forms.DateField:
+    """Return a field for a day; the browser's own calendar writes it as ISO 8601 says."""
+    return forms.DateField(required=False, widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}), **kwargs)
+
+
 class DetailsForm(forms.Form):
-    """Step 1 of a draft that exists."""
+    """Step 1 of a draft; `contribution` is the one that exists already."""
 
     title = forms.CharField(
         max_length=200, help_text="As the board will see it. For example: Fundus generator, screening 2019 to 2024."
@@ -23,10 +29,36 @@ class DetailsForm(forms.Form):
         BaseModel.objects.none(), empty_label=None, help_text="The registered generator you fine-tuned."
     )
 
-    def __init__(self, *args: Any, programme: Programme | None, **kwargs: Any) -> None:
+    embargo_until = _day(
+        label="Not to be used before",
+        help_text="Only if you will publish about your data first, within two years. It is checked and voted on all "
+        "the same; until that day no corpus takes it in, and only your institution, the board, operators and auditors "
+        "see what it is. Once it is submitted, the day can become earlier, never later.",
+    )
+
+    def __init__(
+        self,
+        *args: Any,
+        programme: Programme | None,
+        now: datetime,
+        contribution: Contribution | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.contribution, self.now = contribution, now
+        self.begun_at = contribution.created_at if contribution else now
+        first, last = embargo.today(now) + timedelta(days=1), embargo.today(self.begun_at) + LONGEST_EMBARGO
+        self.fields["embargo_until"].widget.attrs |= {"min": first.isoformat(), "max": last.isoformat()}
         offered = BaseModel.objects.filter(programme=programme).order_by("-registered_at")
         cast(forms.ModelChoiceField, self.fields["base_model"]).queryset = offered
+
+    def clean_embargo_until(self) -> date | None:
+        """Return the day; one that stands already and is over meanwhile may stay."""
+        day = self.cleaned_data["embargo_until"]
+        stands = self.contribution is not None and self.contribution.embargo_until == day
+        if day and not stands and (sentence := embargo.problem(day, begun_at=self.begun_at, now=self.now)):
+            raise forms.ValidationError(sentence)
+        return day
 
 
 class NewForm(DetailsForm):
@@ -44,7 +76,7 @@ class NewForm(DetailsForm):
             initial=taken[0][0] if taken else "",
             widget=forms.RadioSelect if len(taken) > 1 else forms.HiddenInput,
         )
-        self.order_fields(["institution", "kind", "title", "base_model"])
+        self.order_fields(["institution", "kind", "title", "base_model", "embargo_until"])
 
     def clean_kind(self) -> str:
         """Return the kind; of a programme that takes only one, that one."""
@@ -57,6 +89,28 @@ def _reason(label: str, help_text: str) -> forms.CharField:
 
 class WithdrawForm(forms.Form):
     reason = _reason("Why do you withdraw it?", "One sentence; it stays on record.")
+
+
+class EmbargoForm(forms.Form):
+    """When a submitted contribution may be used: at once, or from an earlier day on."""
+
+    when = forms.ChoiceField(
+        label="When may it be used?",
+        choices=[("now", "From now on: lift the embargo"), ("day", "From an earlier day on")],
+        error_messages={"required": "Choose one of the two, or keep the embargo as it is."},
+        widget=forms.RadioSelect,
+    )
+    day = _day(label="The earlier day", help_text="Only with the second answer: the first day on which it may be used.")
+
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if given.get("when") == "day" and given.get("day") is None and "day" not in self.errors:
+            self.add_error("day", "Give the day from which it may be used, or lift the embargo.")
+        return given
+
+    def chosen(self) -> date | None:
+        """Return the day; None to lift the embargo."""
+        return self.cleaned_data["day"] if self.cleaned_data["when"] == "day" else None
 
 
 class HoldForm(forms.Form):

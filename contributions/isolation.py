@@ -27,7 +27,7 @@ def isolated() -> QuerySet[Isolation, int]:
 
 
 def usable() -> QuerySet[Contribution]:
-    """Return what may enter corpora and trainings: approved contributions that are not isolated."""
+    """Return approved contributions that are not isolated; of these, embargo.usable() says which may be used."""
     return Contribution.objects.filter(status=Status.APPROVED).exclude(pk__in=isolated())
 
 

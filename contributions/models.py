@@ -1,9 +1,12 @@
 """What institutions give: contributions, their files, the results of their checks."""
 
+from datetime import timedelta
+
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import TruncDate
 from django.urls import reverse
 from django.utils import timezone
 
@@ -19,6 +22,9 @@ __all__ = [
     "Attestation", "CheckResult", "Contribution", "ContributionFile", "Contributor", "Evidence", "Hold", "Isolation",
     "RoomRequest",
 ]  # fmt: skip
+
+# Two years, one of them a leap year, from when the draft was begun: the time that a study and its publication take.
+LONGEST_EMBARGO = timedelta(days=731)
 
 
 class ContributionQuerySet(models.QuerySet["Contribution"]):
@@ -55,6 +61,9 @@ class Contribution(models.Model):
     title = models.CharField(max_length=200)
     base_model = models.ForeignKey(BaseModel, on_delete=models.PROTECT, null=True, related_name="contributions")
     training_card = models.JSONField(default=dict, blank=True)
+    embargo_until = models.DateField(
+        null=True, blank=True, help_text="The first day, in UTC, on which it may be used; null where nothing keeps it."
+    )
     status = models.CharField(max_length=12, choices=Status, default=Status.DRAFT)
     status_since = models.DateTimeField(default=timezone.now)
     manifest_sha256 = models.CharField(max_length=64, blank=True, help_text="Of its SHA256SUMS, set at submission.")
@@ -123,6 +132,11 @@ class Contribution(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(kind="images") | Q(base_model__isnull=False), name="contribution_names_its_base"
+            ),
+            models.CheckConstraint(
+                condition=Q(embargo_until__isnull=True)
+                | Q(embargo_until__lte=TruncDate("created_at") + LONGEST_EMBARGO),
+                name="contribution_embargo_ends_in_time",
             ),
             models.UniqueConstraint(
                 fields=["institution", "manifest_sha256"],

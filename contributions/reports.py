@@ -3,13 +3,14 @@
 import hashlib
 import math
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
 from django.db import transaction
 from django.utils.safestring import SafeString
 
-from contributions import figures, isolation, kinds
+from contributions import embargo, figures, isolation, kinds
 from contributions.lifecycle import Status
 from contributions.models import CheckResult, Contribution, Evidence
 from portal import storage
@@ -148,10 +149,10 @@ def report_of(contribution: Contribution) -> Report:
     return Report(sorted(rows, key=lambda row: row.number), pictures, verdict)
 
 
-def accepted_layers(base: BaseModel, *, limit: int = 200) -> list[dict[str, float]]:
+def accepted_layers(base: BaseModel, *, now: datetime, limit: int = 200) -> list[dict[str, float]]:
     """Return how far the layers of the newest approved contributions of a base are from it; see the kit's check 5."""
     rows = CheckResult.objects.filter(
-        number=5, contribution__base_model=base, contribution__in=isolation.usable(), evidence__has_key="layers"
+        number=5, contribution__base_model=base, contribution__in=embargo.usable(now=now), evidence__has_key="layers"
     )
     return list(rows.order_by("-checked_at").values_list("evidence__layers", flat=True)[:limit])
 

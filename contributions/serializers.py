@@ -42,6 +42,11 @@ class DraftSerializer(serializers.Serializer):
     base_model = NewestBaseModel()
     title = serializers.CharField(max_length=200)
     training_card = serializers.JSONField(default=dict)
+    embargo_until = serializers.DateField(
+        allow_null=True,
+        default=None,
+        help_text="The first day on which it may be used; null: no embargo.",
+    )
 
 
 class ChangeSerializer(serializers.Serializer):
@@ -49,6 +54,15 @@ class ChangeSerializer(serializers.Serializer):
 
     title = serializers.CharField(max_length=200, required=False)
     training_card = serializers.JSONField(required=False)
+    embargo_until = serializers.DateField(
+        allow_null=True, required=False, help_text="The first day on which it may be used; null: no embargo."
+    )
+
+
+class EmbargoSerializer(serializers.Serializer):
+    """What POST /contributions/<id>/embargo takes."""
+
+    embargo_until = serializers.DateField(allow_null=True, help_text="A day before the present one; null lifts it.")
 
 
 class AnnouncementSerializer(serializers.Serializer):
@@ -169,7 +183,10 @@ class ContributionSummarySerializer(serializers.ModelSerializer):
 
     class Meta:
         model = Contribution
-        fields = ["id", "title", "kind", "status", "status_since", "institution", "base_model", "submitted_at", "url"]
+        fields = [
+            "id", "title", "kind", "status", "status_since", "institution", "base_model", "submitted_at",
+            "embargo_until", "url",
+        ]  # fmt: skip
 
     def get_url(self, contribution: Contribution) -> str:
         return self.context["request"].build_absolute_uri(contribution.get_absolute_url())

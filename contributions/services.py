@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
-from contributions import deletion, isolation, lifecycle, uploads
+from contributions import deletion, embargo, isolation, lifecycle, uploads
 from contributions.drafts import (
     CannotReplace,
     CardRefused,
@@ -160,6 +160,7 @@ def submit(contribution: Contribution, *, by: User, now: datetime) -> Contributi
     for obstacle in obstacles(contribution) if contribution.status == Status.DRAFT else []:
         raise obstacle
     digest = hashlib.sha256(manifest(contribution).encode()).hexdigest()
+    facts = {"manifest_sha256": digest} | ({"embargo_until": str(day)} if (day := contribution.embargo_until) else {})
     try:
         with transaction.atomic():
             contribution = _move(
@@ -168,7 +169,7 @@ def submit(contribution: Contribution, *, by: User, now: datetime) -> Contributi
                 only_from=Status.DRAFT,
                 by=by,
                 now=now,
-                facts={"manifest_sha256": digest},
+                facts=facts,
                 manifest_sha256=digest,
                 submitted_at=now,
                 submitted_by=by,
@@ -355,7 +356,9 @@ def approve(contribution_id: int, *, by: User | None, now: datetime) -> Contribu
     """Approve, as the board decided. Raises Isolated."""
     _require_free(contribution_id)
     contribution = _move(contribution_id, Status.APPROVED, by=by, now=now, decided_at=now)
-    _tell(contribution, "was approved", "The board approved it. It may now enter corpora; where it does is shown here:")
+    day = embargo.until(contribution, now=now)
+    since = f"From {day:%-d %B %Y} on it may" if day else "It may now"
+    _tell(contribution, "was approved", f"The board approved it. {since} enter corpora; where it does is shown here:")
     return contribution
 
 

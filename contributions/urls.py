@@ -1,6 +1,6 @@
 from django.urls import path
 
-from contributions import credit_views, hold_views, incident_views, room_views, views
+from contributions import credit_views, embargo_views, hold_views, incident_views, room_views, views
 
 app_name = "contributions"
 urlpatterns = [
@@ -22,6 +22,7 @@ urlpatterns = [
     path("<int:pk>/contributors/mine/", credit_views.own_line, name="own_line"),
     path("<int:pk>/contributors/<int:contributor_pk>/remove/", credit_views.remove, name="remove_contributor"),
     path("<int:pk>/withdraw/", views.withdraw, name="withdraw"),
+    path("<int:pk>/embargo/", embargo_views.change, name="embargo"),
     path("<int:pk>/delete-files/", views.delete_files, name="delete_files"),
     path("<int:pk>/hold/", hold_views.place, name="hold"),
     path("<int:pk>/holds/<int:hold_pk>/release/", hold_views.release, name="release"),

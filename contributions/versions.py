@@ -31,6 +31,8 @@ def changes(old: Contribution, new: Contribution) -> list[Change]:
 
 def _described(contribution: Contribution) -> dict[str, str]:
     found = {"Title": contribution.title, "Base model": str(contribution.base_model)}
+    if contribution.embargo_until:
+        found["Not to be used before"] = f"{contribution.embargo_until:%-d %B %Y}"
     found |= {f"Card: {label}": value for label, value in cards.read_back(contribution.training_card)}
     files = list(contribution.files.all())
     for file in files:

@@ -15,6 +15,8 @@ from contributions import (
     cards,
     credit_views,
     deletion,
+    embargo,
+    embargo_views,
     hold_views,
     incident_views,
     incidents,
@@ -32,7 +34,7 @@ from contributions.forms import (
     NewForm,
     WithdrawForm,
 )
-from contributions.lifecycle import LIVE, Status
+from contributions.lifecycle import CLOSED, LIVE, Status
 from contributions.models import Contribution
 from contributions.readiness import may_contribute
 from contributions.reports import report_of
@@ -86,6 +88,8 @@ def list_(request: SignedInRequest) -> HttpResponse:
     page = list((rows.filter(pk__lt=int(before)) if before.isdecimal() else rows)[: PAGE_SIZE + 1])
     context = {
         "contributions": page[:PAGE_SIZE],
+        "today": embargo.today(timezone.now()),
+        "closed": CLOSED,
         "more": page[PAGE_SIZE - 1].pk if len(page) > PAGE_SIZE else None,
         "before": before,
         "may_start": institutions_to_act_for(request.user).exists(),
@@ -105,14 +109,10 @@ def new(request: SignedInRequest) -> HttpResponse:
     if own and len(offered) > 1 and programme is None:
         return render(request, "contributions/programme_choose.html", {"programmes": offered})
     initial = {"institution": next(iter(own), None)}
-    form = NewForm(request.POST or None, user=request.user, programme=programme, initial=initial)
+    now = timezone.now()
+    form = NewForm(request.POST or None, user=request.user, programme=programme, initial=initial, now=now)
     if form.is_valid():
-        contribution = services.draft(
-            **form.cleaned_data,
-            training_card={},
-            by=request.user,
-            now=timezone.now(),
-        )
+        contribution = services.draft(**form.cleaned_data, training_card={}, by=request.user, now=now)
         return redirect("contributions:card", contribution.pk)
     context = {
         "form": form,
@@ -127,12 +127,14 @@ def new(request: SignedInRequest) -> HttpResponse:
 
 
 def edit(request: SignedInRequest, pk: int) -> HttpResponse:
-    """Step 1 of a draft: title and base model."""
+    """Step 1 of a draft: title, base model, embargo."""
     contribution = _contribution(request, pk, action="change")
-    initial = {"title": contribution.title, "base_model": contribution.base_model}
-    form = DetailsForm(request.POST or None, programme=contribution.programme, initial=initial)
+    initial, now = {name: getattr(contribution, name) for name in DetailsForm.base_fields}, timezone.now()
+    form = DetailsForm(
+        request.POST or None, programme=contribution.programme, contribution=contribution, initial=initial, now=now
+    )
     if form.is_valid():
-        services.change(contribution, **form.cleaned_data, by=request.user)
+        services.change(contribution, **form.cleaned_data, by=request.user, now=now)
         return redirect("contributions:card", contribution.pk)
     return render(request, "contributions/contribution_edit.html", _step(contribution, form=form))
 
@@ -152,7 +154,7 @@ def card(request: SignedInRequest, pk: int) -> HttpResponse:
     unfinished = "unfinished" in request.POST
     form = CardForm(request.POST or None, contribution=contribution, unfinished=unfinished)
     if form.is_valid():
-        services.change(contribution, training_card=form.card(), by=request.user)
+        services.change(contribution, training_card=form.card(), by=request.user, now=timezone.now())
         if unfinished:
             messages.success(request, "The draft is saved. Come back to it when you have the rest.")
         return redirect("contributions:show" if unfinished else "contributions:upload", contribution.pk)
@@ -167,7 +169,7 @@ def fill_card(request: SignedInRequest, pk: int) -> HttpResponse:
     if fill.is_valid():
         filled = {**contribution.training_card, **fill.cleaned_data["card_file"]}
         try:
-            contribution = services.change(contribution, training_card=filled, by=request.user)
+            contribution = services.change(contribution, training_card=filled, by=request.user, now=timezone.now())
         except services.CardRefused as exc:
             fill.add_error("card_file", str(exc))
         else:
@@ -269,6 +271,8 @@ def _live(contribution: Contribution) -> dict[str, Any]:
         )
     if isolated and contribution.status in LIVE:
         who, next_step = "The consortium", "It is isolated: nothing goes on until that is lifted or its files go."
+    if contribution.status == Status.APPROVED and (day := embargo.until(contribution, now=timezone.now())):
+        next_step = f"From {day:%-d %B %Y} on it may become part of a corpus."
     ours = who == "Your institution"
     acting, moved = institutions.acting_for(contribution.institution), moved_to(contribution)
     return {
@@ -280,7 +284,7 @@ def _live(contribution: Contribution) -> dict[str, Any]:
         "is_busy": contribution.status in {Status.SUBMITTED, Status.VALIDATING} and not isolated,
         "is_final": contribution.status in {Status.REJECTED, Status.WITHDRAWN},
         "isolation": isolated,
-        "seen": f"{contribution.status}-{report.version}-{isolated and isolated.pk}",
+        "seen": f"{contribution.status}-{report.version}-{isolated and isolated.pk}-{contribution.embargo_until}",
     }
 
 
@@ -296,6 +300,7 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
         "actions": services.available_actions(contribution, request.user),
         "obstacles": _obstacles(contribution),
         "outlook": deletion.outlook(contribution, now=timezone.now()),
+        **embargo_views.of_page(request, contribution),
         **hold_views.of_page(request, contribution),
         **incident_views.of_page(request, contribution),
         "successor": Contribution.objects.filter(supersedes=contribution).first(),
@@ -328,6 +333,7 @@ def status(request: SignedInRequest, pk: int) -> HttpResponse:
     context = _live(contribution)
     if request.GET.get("seen") == context["seen"]:
         return HttpResponse(status=204)
+    context |= embargo_views.of_page(request, contribution)
     context["actions"] = services.available_actions(contribution, request.user)
     return render(request, "contributions/_checks.html", {**context, "swap": True})
 

@@ -1,10 +1,11 @@
 """Starting work from the operator's pages."""
 
+from datetime import datetime
 from typing import Any, cast
 
 from django import forms
 
-from contributions import isolation, uses
+from contributions import embargo, isolation, uses
 from contributions.corpora.models import DataSet
 from contributions.kinds import OPEN
 from contributions.models import Contribution
@@ -95,7 +96,7 @@ class PretrainForm(forms.Form):
     """
     What to train on, and for how long: data sets and contributions of one programme.
 
-    `not_offered` are the contributions that may not be trained on, with the reason.
+    `not_offered` are the contributions that may not be trained on, with the reason; `under_embargo` those not yet.
     """
 
     name = forms.CharField(max_length=100, help_text="Of the candidate, on the leaderboard.")
@@ -124,9 +125,11 @@ class PretrainForm(forms.Form):
         help_text="Each computes a part of every batch, on a GPU of its own; without GPUs they share the cores.",
     )
 
-    def __init__(self, *args: Any, programme: Programme | None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, programme: Programme | None, now: datetime, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        approved = isolation.usable().filter(kind__in=OPEN, programme=programme)
+        ours = {"kind__in": OPEN, "programme": programme}
+        self.under_embargo = isolation.usable().filter(embargo_until__gt=embargo.today(now), **ours)
+        approved = embargo.usable(now=now).filter(**ours)
         answers = uses.answers(approved, Purpose.TRAINING)
         self.not_offered = [(row, why) for row, answer, why in answers if answer == Answer.NO]
         usable = approved.exclude(pk__in=[row.pk for row, why in self.not_offered])
@@ -135,5 +138,7 @@ class PretrainForm(forms.Form):
         generators = cast(GeneratorsField, self.fields["generators"])
         generators.queryset = usable
         generators.remarks = {row.pk: why for row, answer, why in answers if answer == Answer.ASK}
-        if not answers:
+        if not answers and self.under_embargo:
+            generators.help_text = "What the board has approved is under embargo, see below."
+        elif not answers:
             generators.help_text = "The board has approved no generator and no synthetic images yet."

@@ -4,11 +4,11 @@ import json
 import secrets
 from pathlib import Path
 
-from contributions import attestations, isolation
+from contributions import attestations, embargo, isolation
 from contributions.lifecycle import LIVE
 from contributions.models import Contribution, ContributionFile, Evidence
 from contributions.reports import accepted_layers
-from jobs import cache
+from jobs import cache, services
 from jobs.kit import statements
 from portal.institutions import signing_keys
 
@@ -60,7 +60,7 @@ def _others(contribution: Contribution, scratch: Path) -> Path:
     kept = Evidence.objects.filter(
         name=FEATURES,
         contribution__base_model=contribution.base_model,
-        contribution__in=isolation.usable(),
+        contribution__in=embargo.usable(now=services.now()),
     ).exclude(contribution__institution=contribution.institution)
     newest = {row.contribution_id: row for row in kept.select_related("contribution").order_by("pk")}
     for row in list(newest.values())[-MOST_OTHERS:]:
@@ -81,7 +81,7 @@ def _dossier(contribution: Contribution, files: list[ContributionFile], scratch:
         "signature": signed.get("signature"),
         "privacy": signed.get("privacy"),
         "keys": signing_keys.in_force(contribution.institution),
-        "peers": accepted_layers(contribution.base_model) if is_weights else [],
+        "peers": accepted_layers(contribution.base_model, now=services.now()) if is_weights else [],
     }
     path.write_text(json.dumps(facts), encoding="utf-8")
     return path

@@ -16,6 +16,7 @@ from PIL import Image
 
 from contributions.corpora import services as corpora
 from contributions.corpora.models import Corpus, CorpusPart
+from contributions.embargo import UnderEmbargo
 from contributions.models import Contribution
 from contributions.uses import TermsExclude
 from governance.releases import services as releases
@@ -42,8 +43,8 @@ def pretrain(attempt: Attempt) -> None:
     if corpus.frozen_at is None:
         raise InputRefused(f"{corpus} is not frozen. Freeze it, then start the training again.")
     try:
-        corpora.require_trainable(corpus)
-    except (corpora.NotApproved, corpora.OtherProgramme, TermsExclude) as exc:
+        corpora.require_trainable(corpus, now=services.now())
+    except (corpora.NotApproved, corpora.OtherProgramme, TermsExclude, UnderEmbargo) as exc:
         raise InputRefused(str(exc)) from exc
     images = np.concatenate([_images_of(attempt, part) for part in corpus.parts.all()])
     attempt.log(f"{len(images)} images of {IMAGE_SIZE} px from {corpus}.")
@@ -214,9 +215,9 @@ def queue(
     Queue the pre-training of a tiny encoder on a frozen corpus, in so many processes; `more` as for queue_run.
 
     Raises:
-        NotApproved, OtherProgramme, Isolated, TermsExclude: see corpora.require_trainable.
+        NotApproved, OtherProgramme, Isolated, TermsExclude, UnderEmbargo: see corpora.require_trainable.
     """
-    corpora.require_trainable(corpus)
+    corpora.require_trainable(corpus, now=services.now())
     inputs = {
         "slug": slug,
         "name": name,

@@ -265,7 +265,7 @@ def pretrain(request: SignedInRequest) -> HttpResponse:
     programmes = Programme.objects.filter(datasets__isnull=False).distinct().order_by("pk")
     wanted = request.GET.get("programme")
     programme = get_object_or_404(programmes, slug=wanted) if wanted else programmes.first()
-    form = PretrainForm(request.POST or None, programme=programme)
+    form = PretrainForm(request.POST or None, programme=programme, now=timezone.now())
     if form.is_valid():
         return redirect(_start(form.cleaned_data, request))
     context = {"form": form, "programme": programme, "programmes": programmes}
@@ -283,7 +283,7 @@ def _start(wanted: dict, request: SignedInRequest) -> Run:
     corpora.add_dataset(corpus, dataset, image_count=dataset.train_count, by=request.user)
     for contribution in wanted["generators"]:
         corpora.add_generator(
-            corpus, contribution, image_count=wanted["images_per_generator"], seed=seed, by=request.user
+            corpus, contribution, image_count=wanted["images_per_generator"], seed=seed, now=now, by=request.user
         )
     corpus = corpora.freeze(corpus, by=request.user, now=now)
     on_gpus = {"gpu_type": wanted["gpu_type"], "gpu_count": wanted["processes"]} if wanted["gpu_type"] else {}

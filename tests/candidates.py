@@ -132,7 +132,7 @@ def corpus(programme: Programme, *generators: Contribution) -> Corpus:
     )
     corpora.add_dataset(row, data, image_count=data.train_count)
     for contribution in generators:
-        corpora.add_generator(row, contribution, image_count=8, seed=1)
+        corpora.add_generator(row, contribution, image_count=8, seed=1, now=timezone.now())
     return corpora.freeze(row, by=None, now=timezone.now())
 
 

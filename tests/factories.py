@@ -6,7 +6,7 @@ import os
 import time
 from base64 import b64encode
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -316,7 +316,9 @@ CARD: dict[str, Any] = {
 }  # fmt: skip
 
 
-def draft_contribution(institution: Institution, *, title: str = "Fine-tuned weights") -> Contribution:
+def draft_contribution(
+    institution: Institution, *, title: str = "Fine-tuned weights", embargo_until: date | None = None
+) -> Contribution:
     programme = Programme.objects.earliest("pk")
     base = programme.base_models.first() or base_model(programme)
     return contributions.draft(
@@ -325,6 +327,7 @@ def draft_contribution(institution: Institution, *, title: str = "Fine-tuned wei
         title=title,
         base_model=base,
         training_card=CARD,
+        embargo_until=embargo_until,
         by=person_of(institution, Role.STEWARD),
         now=timezone.now(),
     )
@@ -350,16 +353,20 @@ def upload(contribution: Contribution, content: bytes, *, name: str = "weights.s
     return contributions.complete_file(file, by=steward, now=timezone.now())
 
 
-def submitted_contribution(institution: Institution, content: bytes = b"some bytes", **file: Any) -> Contribution:
-    contribution = draft_contribution(institution)
+def submitted_contribution(
+    institution: Institution, content: bytes = b"some bytes", *, embargo_until: date | None = None, **file: Any
+) -> Contribution:
+    contribution = draft_contribution(institution, embargo_until=embargo_until)
     upload(contribution, content, **file)
     steward = person_of(institution, Role.STEWARD)
     return contributions.submit(contribution, by=steward, now=timezone.now())
 
 
-def reviewed_contribution(institution: Institution, content: bytes = b"some bytes") -> Contribution:
+def reviewed_contribution(
+    institution: Institution, content: bytes = b"some bytes", *, embargo_until: date | None = None
+) -> Contribution:
     """A contribution before the board: moved there as a worker does once every check has passed."""
-    contribution = submitted_contribution(institution, content)
+    contribution = submitted_contribution(institution, content, embargo_until=embargo_until)
     contributions.begin_validation(contribution.pk, now=timezone.now())
     contributions.promote_files(contribution.pk)
     motion = boards.refer_contribution(contribution.pk, now=timezone.now())

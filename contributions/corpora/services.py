@@ -9,7 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import QuerySet
 
-from contributions import isolation, reports, uses
+from contributions import embargo, isolation, reports, uses
 from contributions.corpora.models import Corpus, CorpusPart, DataSet
 from contributions.lifecycle import Status
 from contributions.models import Contribution
@@ -98,7 +98,7 @@ def add_dataset(corpus: Corpus, dataset: DataSet, *, image_count: int, by: User 
 
 @transaction.atomic
 def add_generator(
-    corpus: Corpus, contribution: Contribution, *, image_count: int, seed: int, by: User | None = None
+    corpus: Corpus, contribution: Contribution, *, image_count: int, seed: int, now: datetime, by: User | None = None
 ) -> CorpusPart:
     """
     Add images to be sampled from an approved generator with this seed, or images of approved shards.
@@ -109,6 +109,7 @@ def add_generator(
     if contribution.status != Status.APPROVED:
         raise NotApproved(f"{contribution} is {contribution.get_status_display().lower()}; the board must approve it.")
     isolation.require_none(contribution)
+    embargo.require_over(contribution, now=now)
     if contribution.programme_id != corpus.programme_id:
         raise OtherProgramme(
             f"{contribution} belongs to the programme {contribution.programme}, {corpus} to {corpus.programme}. Add it "
@@ -158,7 +159,7 @@ def manifest(corpus: Corpus) -> str:
 def freeze(corpus: Corpus, *, by: User | None, now: datetime) -> Corpus:
     """Freeze the mixture; contributions withdrawn or isolated meanwhile leave it."""
     corpus = _open_corpus(corpus)
-    gone = corpus.parts.filter(contribution__isnull=False).exclude(contribution__in=isolation.usable())
+    gone = corpus.parts.filter(contribution__isnull=False).exclude(contribution__in=embargo.usable(now=now))
     left = list(gone.select_related("contribution", "corpus"))
     for part in left:
         assert part.contribution is not None  # as filtered
@@ -175,7 +176,7 @@ def _require_training(contributions: Iterable[Contribution]) -> None:
     uses.require(contributions, Purpose.TRAINING, remedy="Compose the corpus without it.")
 
 
-def require_trainable(corpus: Corpus) -> None:
+def require_trainable(corpus: Corpus, *, now: datetime) -> None:
     """
     Refuse further training on what has changed after the freeze.
 
@@ -183,6 +184,7 @@ def require_trainable(corpus: Corpus) -> None:
         NotApproved: a contribution left the consortium.
         OtherProgramme: one belongs to another programme; such corpora were frozen before that was refused.
         Isolated: one is isolated.
+        UnderEmbargo: one may not be used yet.
         TermsExclude: its institution signed terms that exclude training.
     """
     gone = corpus.parts.filter(contribution__isnull=False).exclude(contribution__status=Status.APPROVED)
@@ -200,6 +202,8 @@ def require_trainable(corpus: Corpus) -> None:
         )
     for contribution in contributions_in(corpus).filter(pk__in=isolation.isolated()):
         isolation.require_none(contribution)
+    for contribution in contributions_in(corpus).filter(embargo_until__gt=embargo.today(now)):
+        embargo.require_over(contribution, now=now)
     _require_training(contributions_in(corpus))
 
 

@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('contributions', '0010_stalled'),
+        ('contributions', '0011_embargo'),
         ('institutions', '0005_signingkey'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

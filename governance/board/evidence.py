@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from contributions import cards as training_cards
-from contributions import isolation, uses
+from contributions import embargo, isolation, uses
 from contributions.corpora import services as corpora
 from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution
@@ -61,6 +61,7 @@ def _contribution(motion: Motion, now: datetime) -> Facts:
     isolated = isolation.current(contribution)
     return {
         "isolation": isolated,
+        "kept_until": embargo.until(contribution, now=now),
         "place": countries().get(contribution.institution.country),
         "from_region": others.filter(institution__subregion=subregion).count(),
         "region_counts": Counter(others.values_list("institution__subregion", flat=True)),

@@ -14,6 +14,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET, require_POST
 
+from contributions import embargo
 from governance.board import services
 from governance.board.forms import NoteForm
 from governance.board.lifecycle import DECIDED, Status
@@ -109,7 +110,8 @@ def _cells(request: HttpRequest) -> Iterator[list[Any]]:
 
 
 def _decision(year: int, number: int) -> Decision:
-    rows = Decision.objects.select_related("motion__programme", "motion__person", "motion__institution")
+    related = ("motion__programme", "motion__person", "motion__institution", "motion__contribution")
+    rows = Decision.objects.select_related(*related)
     return get_object_or_404(rows, year=year, number=number)
 
 
@@ -123,7 +125,8 @@ def show(request: HttpRequest, year: int, number: int) -> HttpResponse:
 def _page(request: HttpRequest, decision: Decision, form: NoteForm, status: int = 200) -> HttpResponse:
     motion, now = decision.motion, timezone.now()
     is_insider = _insiders(request).filter(pk=motion.pk).exists()
-    user = request.user
+    user, contribution = request.user, motion.contribution
+    kept_until = embargo.until(contribution, now=now) if contribution and not is_insider else None
     context = {
         "decision": decision,
         "motion": motion,
@@ -132,7 +135,8 @@ def _page(request: HttpRequest, decision: Decision, form: NoteForm, status: int 
         "tally": services.arithmetic(motion, now=now),
         "recusals": motion.recusals.values("basis").annotate(n=Count("pk")).order_by("basis"),
         "bases": dict(motion.recusals.model.Basis.choices),
-        "opinions": decision.opinions.select_related("author"),
+        "kept_until": kept_until,
+        "opinions": decision.opinions.none() if kept_until else decision.opinions.select_related("author"),
         "may_dissent": isinstance(user, User) and services.may_dissent(user, decision, now=now),
         "form": form,
     }

@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,19 @@ def contribute() -> None:
     """Send something to the consortium."""
 
 
+def _day(context: click.Context, option: click.Parameter, value: str | None) -> date | None:
+    """Return the day of an option; one that is over is refused before anything is sent."""
+    if value is None:
+        return None
+    try:
+        day = date.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value} is no day. Write it as YYYY-MM-DD, such as 2027-03-01.") from None
+    if day <= datetime.fromtimestamp(time.time(), UTC).date():
+        raise click.BadParameter("An embargo ends on a day that is to come. Give a later one, or leave it out.")
+    return day
+
+
 def sending_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that every `contribute` has."""
     for option in reversed(
@@ -65,6 +79,12 @@ def sending_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--privacy", "report_file", type=terminal.existing_file, help="privacy_report.json of `privacy`."
+            ),
+            click.option(
+                "--embargo-until",
+                metavar="YYYY-MM-DD",
+                callback=_day,
+                help="Not to be used before this day (UTC): you publish about your data first. At most two years.",
             ),
             cli_sign.key_option,
             click.option("--unsigned", is_flag=True, help="Send without a signature; the portal may ask for it."),
@@ -113,6 +133,7 @@ def contribute_files(
     title: str,
     card_file: Path,
     report_file: Path | None,
+    embargo_until: date | None,
     key_file: Path | None,
     unsigned: bool,
     base_model: str | None,
@@ -130,6 +151,7 @@ def contribute_files(
         card=_as_sent(read_json(card_file)),
         files=files,
         connections=connections,
+        embargo_until=embargo_until,
         report=read_json(report_file) if report_file else None,
         key=None if unsigned else _key(key_file),
     )

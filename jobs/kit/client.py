@@ -289,13 +289,16 @@ class Portal:
         return self.call("GET", f"contributions/{contribution_id}")
 
     def create_contribution(
-        self, *, kind: str, institution: str, base_model: str, title: str, training_card: Document
+        self, *, kind: str, institution: str, base_model: str, title: str, training_card: Document, **more: str
     ) -> Document:
-        body = {"kind": kind, "institution": institution, "base_model": base_model, "title": title}
+        body = {"kind": kind, "institution": institution, "base_model": base_model, "title": title, **more}
         return self.call("POST", "contributions", {**body, "training_card": training_card})
 
-    def change_contribution(self, contribution_id: int, *, title: str, training_card: Document) -> Document:
-        body = {"title": title, "training_card": training_card}
+    def change_contribution(
+        self, contribution_id: int, *, title: str, training_card: Document, **more: str
+    ) -> Document:
+        """Change a draft; of `more` (embargo_until), what is left out stays as it is."""
+        body = {"title": title, "training_card": training_card, **more}
         return self.call("PATCH", f"contributions/{contribution_id}", body, repeatable=True)
 
     def submit(self, contribution_id: int) -> Document:

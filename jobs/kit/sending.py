@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from . import __version__, client, shards, statements, terminal, transfer
 from .client import Document, Portal, PortalError
+from .errors import KitError
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class Parcel:
     A contribution as it is to arrive.
 
     kind: weights (one file) or synthetic (shards). report: the signed privacy report. key: to sign with, or None.
-    connections: parts on the way at once.
+    connections: parts on the way at once. embargo_until: the first day on which it may be used, or None.
     """
 
     kind: str
@@ -27,9 +29,14 @@ class Parcel:
     report: Document | None = None
     key: Any = None
     connections: int = transfer.CONNECTIONS
+    embargo_until: date | None = None
 
     def wanted(self) -> dict[str, str]:
         return {"institution": self.institution, "base_model": self.base_model, "title": self.title}
+
+    def embargo(self) -> dict[str, str]:
+        """Return the day as the portal takes it; without one, a draft keeps what it has."""
+        return {"embargo_until": self.embargo_until.isoformat()} if self.embargo_until else {}
 
 
 def send(portal: Portal, parcel: Parcel, resume_id: int | None = None) -> Document:
@@ -38,10 +45,15 @@ def send(portal: Portal, parcel: Parcel, resume_id: int | None = None) -> Docume
         hashed = [transfer.hash_file(path, on_progress=on_progress) for path in parcel.files]
         found = portal.contribution(resume_id) if resume_id else _draft(portal, parcel, hashed)
         if found is None:
-            found = portal.create_contribution(**parcel.wanted(), kind=parcel.kind, training_card=parcel.card)
+            found = portal.create_contribution(
+                **parcel.wanted(), kind=parcel.kind, training_card=parcel.card, **parcel.embargo()
+            )
         elif found["status"] == "draft":
             terminal.say(f"Going on with contribution {found['id']}.")
-            portal.change_contribution(found["id"], title=parcel.title, training_card=parcel.card)
+            found = portal.change_contribution(
+                found["id"], title=parcel.title, training_card=parcel.card, **parcel.embargo()
+            )
+        _require_kept(parcel, found)
         if found["status"] != "draft":
             return found
         for path, known in zip(parcel.files, hashed, strict=True):
@@ -53,6 +65,18 @@ def send(portal: Portal, parcel: Parcel, resume_id: int | None = None) -> Docume
     if parcel.report is not None:
         portal.attest(found["id"], "privacy", parcel.report)
     return _submit(portal, found)
+
+
+def _require_kept(parcel: Parcel, found: Document) -> None:
+    """Raise KitError unless the contribution has the embargo that was asked for: an older portal knows of none."""
+    kept = found.get("embargo_until")
+    if parcel.embargo_until and kept != parcel.embargo_until.isoformat():
+        raise KitError(
+            f"Contribution {found['id']} is not kept from use until {parcel.embargo_until}: the portal says "
+            f"{kept or 'that it is under no embargo'}. Nothing more is sent.",
+            code="embargo_not_kept",
+            fix="Look at its page; if the portal offers no embargo, ask its operators before you send.",
+        )
 
 
 def _draft(portal: Portal, parcel: Parcel, hashed: Sequence[transfer.FileHash]) -> Document | None:

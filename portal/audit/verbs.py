@@ -106,6 +106,7 @@ SENTENCES: dict[str, str] = {
     "contribution.approved": "{actor} approved {subject}",
     "contribution.rejected": "{actor} rejected {subject}",
     "contribution.withdrawn": "{actor} withdrew {subject}",
+    "contribution.embargo_changed": "{actor} made the embargo on {subject} earlier, or lifted it",
     "contribution.deletion_asked": "{actor} asked that the files of {subject} be deleted",
     "contribution.hold_placed": "{actor} held the files of {subject} back from deletion",
     "contribution.hold_released": "{actor} released the files of {subject} from the hold",

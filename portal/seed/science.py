@@ -159,7 +159,8 @@ def _corpus(people: People, generators: list[Contribution], *, slug: str, title:
     corpora.add_dataset(corpus, dataset, image_count=dataset.train_count, by=people.operator)
     for number, contribution in enumerate(generators):
         contribution.refresh_from_db()
-        corpora.add_generator(corpus, contribution, image_count=SYNTHETIC, seed=100 + number, by=people.operator)
+        seed = 100 + number
+        corpora.add_generator(corpus, contribution, image_count=SYNTHETIC, seed=seed, now=now, by=people.operator)
     return corpora.freeze(corpus, by=people.operator, now=now)
 
 

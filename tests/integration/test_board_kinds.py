@@ -124,7 +124,7 @@ def test_nobody_is_asked_about_what_no_frozen_corpus_holds(institution, programm
     factories.vote_all(contribution.motions.get())
     corpus = corpora.draft_corpus(programme, slug="c", title="C", by=None, now=now())
     contribution.refresh_from_db()
-    corpora.add_generator(corpus, contribution, image_count=8, seed=1)
+    corpora.add_generator(corpus, contribution, image_count=8, seed=1, now=timezone.now())
     contributions.withdraw(contribution, by=steward, reason="Wrong.", now=now())
     boards.sweep(now=now())
     corpora.freeze(corpus, by=None, now=now())

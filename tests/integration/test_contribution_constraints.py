@@ -1,5 +1,7 @@
 """What the database refuses about contributions: each constraint broken once, past the services."""
 
+from datetime import date
+
 import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -23,6 +25,7 @@ from tests import contributing
         ("review", {"decided_at": timezone.now()}, "contribution_decided_iff_decision"),
         ("rejected", {"reason": ""}, "contribution_rejected_with_reason"),
         ("draft", {"base_model": None}, "contribution_names_its_base"),
+        ("draft", {"embargo_until": date(2099, 1, 1)}, "contribution_embargo_ends_in_time"),
     ],
 )
 def test_the_database_holds_a_contribution_to_its_rules(at_status, status, broken, constraint):

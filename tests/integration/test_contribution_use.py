@@ -48,7 +48,7 @@ def takes_images(programme):
 def corpus_of(programme, *contributions, by=None, title="Corpus of May", count=64):
     corpus = corpora.draft_corpus(programme, slug="may", title=title, by=by, now=timezone.now())
     for contribution in contributions:
-        corpora.add_generator(corpus, contribution, image_count=count, seed=1, by=by)
+        corpora.add_generator(corpus, contribution, image_count=count, seed=1, now=timezone.now(), by=by)
     return corpus
 
 
@@ -115,7 +115,7 @@ def test_the_institution_is_told_of_the_first_corpus_alone(approved, programme, 
     text = Notification.objects.filter(subject=subject).first().text
     assert text.startswith("Images sampled from it are in “Corpus of May”: 64.")
     second = corpora.draft_corpus(programme, slug="june", title="Corpus of June", by=None, now=timezone.now())
-    corpora.add_generator(second, approved, image_count=64, seed=2)
+    corpora.add_generator(second, approved, image_count=64, seed=2, now=timezone.now())
     assert Notification.objects.filter(subject=subject).count() == len(people)
     assert outsider not in people
 

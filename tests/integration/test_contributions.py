@@ -147,20 +147,20 @@ def test_photographs_are_not_open_yet(institution, base, steward):
 
 def test_a_small_group_is_never_stored(draft, steward):
     with pytest.raises(services.CardRefused, match="Patients is 7: .* Write <10 instead"):
-        services.change(draft, training_card={"patients": 7}, by=steward)
+        services.change(draft, training_card={"patients": 7}, by=steward, now=timezone.now())
     draft.refresh_from_db()
     assert draft.training_card == contributing.CARD
 
 
 def test_a_card_that_postgresql_could_not_hold_is_kept(draft, steward):
     odd = {**contributing.CARD, "final_loss": float("nan"), "note": "a\0b\ud800"}
-    services.change(draft, training_card=odd, by=steward)
+    services.change(draft, training_card=odd, by=steward, now=timezone.now())
     draft.refresh_from_db()
     assert (draft.training_card["final_loss"], draft.training_card["note"]) == ("nan", "a\N{REPLACEMENT CHARACTER}b?")
 
 
 def test_a_change_is_told_by_its_fields(draft, steward):
-    services.change(draft, title="Another title", training_card=contributing.CARD, by=steward)
+    services.change(draft, title="Another title", training_card=contributing.CARD, by=steward, now=timezone.now())
     assert AuditEvent.objects.get(verb="contribution.changed").facts == {"fields": ["title"]}
 
 

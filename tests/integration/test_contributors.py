@@ -209,7 +209,8 @@ def test_a_corrected_contribution_says_what_changed(sign_in, institution, stewar
     contributing.check(old, 1, "fail", name="container")
     new = services.replace(old, by=steward, now=timezone.now())
     assert [change.what for change in versions.changes(old, new)] == ["File", "Check 1 container"]
-    services.change(new, by=steward, title="Better", training_card={**new.training_card, "steps": 900})
+    card = {**new.training_card, "steps": 900}
+    services.change(new, by=steward, now=timezone.now(), title="Better", training_card=card)
     found = {change.what: (change.before, change.after) for change in versions.changes(old, new)}
     new.refresh_from_db()
     found = {change.what: (change.before, change.after) for change in versions.changes(old, new)}
@@ -227,7 +228,7 @@ def test_a_withdrawal_lists_what_it_touches_first(sign_in, institution, steward,
     assert "no corpus holds images of it" in client.get(url).content.decode()
     now = timezone.now()
     corpus = corpora.draft_corpus(programme, slug="c", title="Corpus of May", by=operator, now=now)
-    corpora.add_generator(corpus, contribution, image_count=64, seed=1)
+    corpora.add_generator(corpus, contribution, image_count=64, seed=1, now=timezone.now())
     page = client.get(url).content.decode()
     assert ("Corpus of May" in page, "Not frozen yet" in page) == (True, True)
     corpora.freeze(corpus, by=operator, now=now)

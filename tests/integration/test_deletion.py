@@ -237,7 +237,7 @@ def test_no_training_on_what_was_withdrawn_after_the_freeze(approved, other, pro
     now = timezone.now()
     corpus = corpora.draft_corpus(programme, slug="mixture", title="The mixture", by=None, now=now)
     for row in (approved, other):
-        corpora.add_generator(corpus, row, image_count=2, seed=1)
+        corpora.add_generator(corpus, row, image_count=2, seed=1, now=timezone.now())
     corpora.freeze(corpus, by=None, now=now)
     corpus.refresh_from_db()
     asked = {"name": "E", "description": "", "steps": 1, "by": None}

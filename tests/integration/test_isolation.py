@@ -10,7 +10,7 @@ from contributions import actions, deletion, holds, incidents, isolation, report
 from contributions import services as contributions
 from contributions.corpora import services as corpora
 from contributions.lifecycle import Status
-from contributions.models import Isolation
+from contributions.models import Contribution, Isolation
 from jobs import engine, forms, gather, health, pretrain, tasks, validate
 from jobs.models import Run
 from portal import storage
@@ -211,37 +211,41 @@ def test_its_institution_has_them_deleted_on_the_way_of_the_incident(at_status, 
 # Nothing uses it
 
 
+def offered(programme) -> set[Contribution]:
+    return set(forms.PretrainForm(programme=programme, now=timezone.now()).fields["generators"].queryset)
+
+
 def test_no_corpus_and_no_training_takes_it_in(approved, other, programme, operator, isolate):
     now = timezone.now()
     frozen, drafted = (corpora.draft_corpus(programme, slug=s, title=s, by=None, now=now) for s in ("one", "two"))
     for corpus in (frozen, drafted):
-        corpora.add_generator(corpus, approved, image_count=2, seed=1)
-        corpora.add_generator(corpus, other, image_count=2, seed=1)
+        corpora.add_generator(corpus, approved, image_count=2, seed=1, now=timezone.now())
+        corpora.add_generator(corpus, other, image_count=2, seed=1, now=timezone.now())
     frozen = corpora.freeze(frozen, by=None, now=now)
     asked = {"name": "E", "description": "", "steps": 1, "by": None}
     run = pretrain.queue(frozen, slug="first", **asked)
     row = isolate(approved)
     third = corpora.draft_corpus(programme, slug="three", title="three", by=None, now=now)
     refused = [
-        lambda: corpora.add_generator(third, approved, image_count=2, seed=1),
+        lambda: corpora.add_generator(third, approved, image_count=2, seed=1, now=timezone.now()),
         lambda: pretrain.queue(frozen, slug="second", **asked),
         lambda: pretrain.pretrain(engine.Attempt(run)),
     ]
     for use in refused:
         with pytest.raises(isolation.Isolated, match=f"^{approved} has been isolated since"):
             use()
-    assert list(forms.PretrainForm(programme=programme).fields["generators"].queryset) == [other]
+    assert offered(programme) == {other}
     corpora.freeze(drafted, by=None, now=now)
     assert [part.contribution for part in drafted.parts.all()] == [other]
     lift(row, by=operator)
-    corpora.add_generator(third, approved, image_count=2, seed=1)
-    corpora.require_trainable(frozen)
-    assert set(forms.PretrainForm(programme=programme).fields["generators"].queryset) == {approved, other}
+    corpora.add_generator(third, approved, image_count=2, seed=1, now=timezone.now())
+    corpora.require_trainable(frozen, now=timezone.now())
+    assert offered(programme) == {approved, other}
 
 
 def test_the_chair_is_told_where_corpora_hold_it(approved, other, programme, chair, operator, isolate):
     corpus = corpora.draft_corpus(programme, slug="one", title="one", by=None, now=timezone.now())
-    corpora.add_generator(corpus, approved, image_count=2, seed=1)
+    corpora.add_generator(corpus, approved, image_count=2, seed=1, now=timezone.now())
     isolate(approved)
     isolate(other)
     subjects = list(chair.notifications.values_list("subject", flat=True))

@@ -125,7 +125,7 @@ def test_the_chair_reads_why_it_is_in_use_no_more(
     approved, programme, chair, steward, operator, isolate, is_taken_back, subject, how
 ):
     corpus = corpora.draft_corpus(programme, slug="one", title="one", by=None, now=timezone.now())
-    corpora.add_generator(corpus, approved, image_count=2, seed=1)
+    corpora.add_generator(corpus, approved, image_count=2, seed=1, now=timezone.now())
     corpora.freeze(corpus, by=None, now=timezone.now())
     if is_taken_back:
         contributions.withdraw(approved, by=steward, reason="A patient asked.", now=timezone.now())
@@ -183,7 +183,7 @@ def test_pages_lead_an_operator_through_it(approved, steward, member, operator, 
     found = [sign_in(person).get(page).content.decode() for person in (operator, steward, auditor)]
     assert [page + "isolate/" in content for content in found] == [True, False, False]
     corpus = corpora.draft_corpus(programme, slug="one", title="Corpus of May", by=None, now=timezone.now())
-    corpora.add_generator(corpus, approved, image_count=2, seed=1)
+    corpora.add_generator(corpus, approved, image_count=2, seed=1, now=timezone.now())
     assert "Corpus of May, 2 images sampled from it" in text(sign_in(operator).get(page + "isolate/"))
     file = approved.files.get()
     for given in ({"reason": FOUND}, {"reason": "", "concerned": file.pk}):

@@ -118,7 +118,7 @@ def test_a_contribution_stays_in_its_programme(chest, institution, steward):
     draft = chests.draft(chest, institution)
     other = BaseModel.objects.get(slug="fundus-64")
     with pytest.raises(contributions.OtherProgramme):
-        contributions.change(draft, base_model=other, by=steward)
+        contributions.change(draft, base_model=other, by=steward, now=timezone.now())
 
 
 def test_checks_and_thresholds_are_the_programmes_own(chest):

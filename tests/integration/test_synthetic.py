@@ -76,7 +76,7 @@ def test_shards_reach_the_board_and_a_corpus(institution, two_shards, settings):
     assert image_count(contribution) == 12
 
     corpus = corpora.draft_corpus(contribution.programme, slug="c", title="C", by=None, now=timezone.now())
-    part = corpora.add_generator(corpus, contribution, image_count=64, seed=1)
+    part = corpora.add_generator(corpus, contribution, image_count=64, seed=1, now=timezone.now())
     assert part.image_count == 12
     corpora.freeze(corpus, by=None, now=timezone.now())
     run = pretrain.queue(corpus, slug="s", name="S", description="", steps=1, by=None)

@@ -53,7 +53,7 @@ def mixture(programme) -> Corpus:
 
 
 def add(mixture, contribution) -> CorpusPart:
-    return corpora.add_generator(mixture, contribution, image_count=2, seed=1)
+    return corpora.add_generator(mixture, contribution, image_count=2, seed=1, now=timezone.now())
 
 
 # Corpora

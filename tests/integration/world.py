@@ -88,7 +88,8 @@ def site_objects(institution: Institution) -> dict[str, object]:
     now, number = timezone.now(), next(_number)
     steward = factories.person_of(institution, Role.STEWARD)
     member = factories.person_of(institution, Role.MEMBER)
-    reviewed = factories.reviewed_contribution(institution, b"some bytes %d" % number)
+    later = now.date() + timedelta(days=30)
+    reviewed = factories.reviewed_contribution(institution, b"some bytes %d" % number, embargo_until=later)
     evidence = contributions.add_evidence(
         reviewed, run_id=number, attempt=1, name="samples.png", content=b"\x89PNG\r\n\x1a\n"
     )

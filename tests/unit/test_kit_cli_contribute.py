@@ -188,3 +188,51 @@ def test_a_key_that_is_named_but_missing_is_no_reason_to_send_unsigned(site, con
     assert contribute("--json", unsigned=False) == 1
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "key_missing"
     assert site.called == []
+
+
+# An embargo
+
+
+def test_contribute_says_from_when_on_it_may_be_used(site, contribute):
+    assert contribute("--embargo-until", "2099-03-01") == 0
+    assert site.contributions[1]["embargo_until"] == "2099-03-01"
+
+
+def test_contribute_without_an_embargo_leaves_that_of_the_draft(site, contribute):
+    site.faults["POST contributions/1/submit"] = ["agreement_required"]
+    assert contribute("--embargo-until", "2099-03-01") == 2
+    assert contribute() == 0
+    assert (sorted(site.contributions), site.contributions[1]["embargo_until"]) == ([1], "2099-03-01")
+
+
+def test_contribute_changes_the_embargo_of_its_draft(site, contribute):
+    site.faults["POST contributions/1/submit"] = ["agreement_required"]
+    assert contribute() == 2
+    assert "embargo_until" not in site.contributions[1]
+    assert contribute("--embargo-until", "2099-03-01") == 0
+    assert (sorted(site.contributions), site.contributions[1]["embargo_until"]) == ([1], "2099-03-01")
+
+
+@pytest.mark.parametrize(
+    ("day", "why"),
+    [
+        ("2020-03-01", "An embargo ends on a day that is to come. Give a later one, or leave it out."),
+        ("1.3.2099", "1.3.2099 is no day. Write it as YYYY-MM-DD, such as 2027-03-01."),
+    ],
+)
+def test_contribute_refuses_a_day_before_it_asks_the_portal(site, contribute, capsys, day, why):
+    assert contribute("--embargo-until", day) == 64
+    assert capsys.readouterr().err.splitlines()[-1] == f"Error: Invalid value for '--embargo-until': {why}"
+    assert site.called == []
+
+
+def test_contribute_sends_nothing_where_the_embargo_is_not_kept(site, contribute, capsys):
+    """As an older portal would, which knows of no embargo; or the contribution is submitted already."""
+    submitted = {"status": "submitted", "title": "T", "files": [], "checks": [], "url": "/contributions/1/"}
+    site.contributions[1] = {**submitted, "id": 1}
+    assert contribute("--embargo-until", "2099-03-01", "--resume", "1") == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "Error: Contribution 1 is not kept from use until 2099-03-01: the portal says that it is under no embargo. "
+        "Nothing more is sent. Look at its page; if the portal offers no embargo, ask its operators before you send."
+    )
+    assert site.seen == []
