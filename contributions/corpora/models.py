@@ -96,3 +96,15 @@ class CorpusPart(models.Model):
 
     def __str__(self) -> str:
         return f"{self.image_count} {self.get_kind_display().lower()} of {self.dataset or self.contribution}"
+
+    @property
+    def is_named(self) -> bool:
+        """Test if the public reads whose it is. A title may hold the name, so it goes with it."""
+        return self.contribution is None or self.contribution.institution.is_named
+
+    @property
+    def for_the_public(self) -> str:
+        """The part in words, of an institution that asked not to be named without its title."""
+        if self.is_named:
+            return str(self)
+        return f"{self.image_count} {self.get_kind_display().lower()} of C-{self.contribution_id}"

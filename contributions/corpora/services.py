@@ -19,6 +19,7 @@ from portal.agreements.duo import Purpose
 from portal.audit import services as audit
 from portal.errors import DomainError
 from portal.institutions import services as institutions
+from portal.institutions.models import Institution
 from portal.notifications.services import notify
 from portal.notifications.types import Type
 from portal.programmes.models import Programme
@@ -213,6 +214,10 @@ def contributions_in(corpus: Corpus) -> QuerySet[Contribution]:
 
 
 def credits_of(corpus: Corpus) -> list[str]:
-    """Return the names of the institutions whose contributions are in the corpus, by name."""
-    parts = corpus.parts.filter(contribution__isnull=False).select_related("contribution__institution")
-    return sorted({part.contribution.institution.name for part in parts if part.contribution})
+    """Return whose contributions are in the corpus: by name, and at the end how many asked not to be named."""
+    givers = Institution.objects.filter(pk__in=contributions_in(corpus).values("institution"))
+    names = sorted(giver.name for giver in givers.select_related("merged_into") if giver.is_named)
+    unnamed = givers.count() - len(names)
+    if not unnamed:
+        return names
+    return [*names, f"{'one institution' if unnamed == 1 else f'{unnamed} institutions'} that asked not to be named"]

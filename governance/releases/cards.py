@@ -93,7 +93,7 @@ def _row(row: Any) -> str:
 def _sources(candidate: Candidate) -> list[str]:
     if candidate.corpus is None:
         return []
-    parts = candidate.corpus.parts.select_related("dataset", "contribution__institution")
-    lines = [f"- {part}" for part in parts]
+    parts = candidate.corpus.parts.select_related("dataset", "contribution__institution__merged_into")
+    lines = [f"- {part.for_the_public}" for part in parts]
     credited = corpora.credits_of(candidate.corpus)
     return [*lines, "", *([f"Contributions by {', '.join(credited)}.", ""] if credited else [])]

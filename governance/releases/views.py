@@ -116,7 +116,9 @@ def _lineage(release: Release) -> dict[str, object]:
     corpus = release.candidate.corpus
     if corpus is None:  # baselines have none, and are never released: a database constraint
         return {}
-    parts = list(corpus.parts.select_related("dataset", "contribution__institution", "contribution__base_model"))
+    parts = list(
+        corpus.parts.select_related("dataset", "contribution__institution__merged_into", "contribution__base_model")
+    )
     return {
         "corpus": corpus,
         "parts": parts,

@@ -78,6 +78,8 @@ class ProfileForm(forms.Form):
                 max_length=LONGEST_TEXT,
                 widget=forms.Textarea(attrs={"rows": 3}),
             )
+        elif name == "naming":
+            field.required = False
         if ("unknown", "Not known yet") in (getattr(field, "choices", None) or []) and name not in profile.LISTS:
             field.required, field.empty_value = False, "unknown"  # type: ignore[attr-defined]
         field.help_text, field.why = profile.HINTS[name]  # type: ignore[attr-defined]
@@ -90,6 +92,11 @@ class ProfileForm(forms.Form):
                 "This is not a ROR id: its check digits do not fit. Copy it from ror.org, or leave it empty."
             )
         return ror_id
+
+    def clean_naming(self) -> str:
+        """Return the answer; where none is sent the one that stands, which nobody loses by a form without it."""
+        stands = self.institution.naming if self.institution else Institution.Naming.NAMED
+        return str(self.cleaned_data["naming"] or stands)
 
     def _clean_year(self, name: str) -> int | None:
         year, this_year = self.cleaned_data[name], timezone.now().year

@@ -79,6 +79,10 @@ class Institution(models.Model):
         TEAM = "team", "A machine-learning team"
         UNKNOWN = "unknown", "Not known yet"
 
+    class Naming(models.TextChoices):
+        NAMED = "named", "Yes, by our name"
+        UNNAMED = "unnamed", "No, without our name"
+
     slug = models.SlugField(max_length=80, unique=True)
     name = models.CharField(max_length=250)
     local_name = models.CharField("name in the local script", max_length=250, blank=True)
@@ -123,6 +127,7 @@ class Institution(models.Model):
     regulation_note = models.TextField("limits of law or contract", blank=True)
     legal_basis = models.CharField(max_length=10, choices=LegalBasis, default=LegalBasis.UNKNOWN)
     ethics_reference = models.CharField(max_length=200, blank=True)
+    naming = models.CharField("may releases name the institution?", max_length=10, choices=Naming, default=Naming.NAMED)
     unknown = models.JSONField(default=list, blank=True, help_text="Fields answered with “not known yet”.")
     status = models.CharField(max_length=20, choices=Status, default=Status.DRAFT)
     status_since = models.DateTimeField(default=timezone.now)
@@ -138,6 +143,7 @@ class Institution(models.Model):
         ordering = ["name"]
         constraints = [
             models.CheckConstraint(condition=Q(status__in=list(Status)), name="institution_status_known"),
+            models.CheckConstraint(condition=Q(naming__in=["named", "unnamed"]), name="institution_naming_known"),
             models.CheckConstraint(condition=Q(country__regex=r"^[A-Z]{2}$"), name="institution_country_alpha2"),
             models.CheckConstraint(
                 condition=Q(ror_id="") | Q(ror_id__regex=r"^0[a-hj-km-np-tv-z0-9]{6}[0-9]{2}$"),
@@ -200,6 +206,12 @@ class Institution(models.Model):
             Pathway.IMAGES: self.images_may_leave,
         }
         return answers[Pathway(kind)]
+
+    @property
+    def is_named(self) -> bool:
+        """Test if releases name it: it, and what it was merged into, did not ask otherwise."""
+        wishes = {self.naming, self.merged_into.naming if self.merged_into else self.naming}
+        return wishes == {self.Naming.NAMED}
 
 
 class MembershipQuerySet(models.QuerySet["Membership"]):

@@ -51,6 +51,12 @@ SECTIONS = [
             "regulation_note",
         ],
     ),
+    (
+        "credit",
+        "How you are credited",
+        "Every release says who gave what it learnt from.",
+        ["naming"],
+    ),
 ]
 FIELDS = [name for *_, names in SECTIONS for name in names]
 COUNTS = ["image_count", "oct_count", "widefield_count", "other_count"]
@@ -112,6 +118,10 @@ HINTS = {
     "regulation_note": (
         "Laws, contracts or countries to which nothing may go.",
         "The reviewer reads it, and the agreement repeats it.",
+    ),
+    "naming": (
+        "It counts for every release from then on. That you are a member stays public either way.",
+        "The agreement lets you choose. Without your name, releases count you among those who asked not to be named.",
     ),
     "ethics_reference": (
         "Number of the approval or waiver.",

@@ -322,6 +322,7 @@ def test_the_region_fragment_answers_for_a_country(client, db):
     ("constraint", "changes"),
     [
         ("institution_status_known", {"status": "friend"}),
+        ("institution_naming_known", {"naming": "perhaps"}),
         ("institution_country_alpha2", {"country": "ke"}),
         ("institution_ror_id", {"ror_id": "04cpxjvi9"}),
         ("institutions_institution_slug", {"slug": "andes-retina"}),

@@ -241,6 +241,7 @@ def test_contributions_that_are_listed_can_be_opened(small_world):
 BODIES = {
     "people": {"email": "new@example.org", "role": "member"},
     "withdraw": {"reason": "We leave."},
+    "change_embargo": {"embargo_until": None},
     "pathway": {"kinds": ["synthetic"]},
     "appeal": {"grounds": "The approval was there."},
     "return": {"comments": {"city": "Which?"}},
