@@ -9,3 +9,4 @@ class PortalConfig(AppConfig):
 
     def ready(self) -> None:
         checks.register(processing.every_personal_field_is_on_record, checks.Tags.models)
+        checks.register(processing.every_place_is_a_country)

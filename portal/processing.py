@@ -15,6 +15,8 @@ from django.contrib.auth import get_user_model
 from django.core import checks
 from django.db import models
 
+from portal.institutions import countries
+
 
 @dataclass(frozen=True)
 class Activity:
@@ -273,6 +275,19 @@ def every_personal_field_is_on_record(**kwargs: object) -> list[checks.CheckMess
     errors = [checks.Error(f"{name} can hold personal data and is not on record.", hint=hint, id="portal.E001")
               for name in unmapped()]  # fmt: skip
     return [*errors, *(checks.Error(f"{name} does not exist.", hint=hint, id="portal.E002") for name in stale())]
+
+
+def places() -> list[str]:
+    """Return the names of the countries where contributions are kept and processed; none where nobody has said."""
+    known = countries.countries()
+    return [known[code].name for code in settings.DATA_COUNTRIES if code in known]
+
+
+def every_place_is_a_country(**kwargs: object) -> list[checks.CheckMessage]:
+    """Fail the check on a code that is no country's."""
+    hint = "DATA_COUNTRIES holds ISO 3166-1 alpha-2 codes, separated by commas: DE,CH."
+    unknown = [code for code in settings.DATA_COUNTRIES if code not in countries.countries()]
+    return [checks.Error(f"DATA_COUNTRIES: {code} is no country.", hint=hint, id="portal.E003") for code in unknown]
 
 
 def record() -> list[Row]:

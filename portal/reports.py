@@ -36,7 +36,12 @@ DOWNLOAD_COLUMNS = ["at", "release", "file", "sha256", "licence", "accepted_at",
 @require_GET
 def record_of_processing(request: HttpRequest) -> HttpResponse:
     """Show the record of processing activities (GDPR, Art. 30), for everybody."""
-    context = {"rows": processing.record(), "controller": settings.CONTROLLER, "contact": settings.PRIVACY_CONTACT}
+    context = {
+        "rows": processing.record(),
+        "controller": settings.CONTROLLER,
+        "contact": settings.PRIVACY_CONTACT,
+        "places": processing.places(),
+    }
     return render(request, "portal/processing.html", context)
 
 

@@ -62,6 +62,18 @@ def test_everybody_reads_the_record(client, db):
     assert lines[0] == "activity,purpose,legal_basis,data_subjects,personal_data,recipients,retention"
 
 
+def test_the_record_says_in_which_countries_contributions_are_kept(client, db, settings):
+    assert "Not stated yet for this portal." in client.get("/privacy/record/").text
+    settings.DATA_COUNTRIES = ["DE", "CH"]
+    assert "kept and processed in Germany, Switzerland, and nowhere else." in client.get("/privacy/record/").text
+
+
+def test_a_place_that_is_no_country_fails_the_check(settings):
+    settings.DATA_COUNTRIES = ["DE", "EU"]
+    with pytest.raises(SystemCheckError, match=r"portal.E003.*EU is no country"):
+        call_command("check")
+
+
 # Downloads
 
 
