@@ -69,7 +69,9 @@ def _body(candidate: Candidate, evaluations: list[Any]) -> list[str]:
         "Small, trained on few photographs from few countries: compare it with the baseline on the leaderboard, whose "
         "features never saw a retina, before you choose it. Its shape and the crop of the images were settled while "
         "looking at figures on the benchmark's own images, so the figures above are exploratory. "
-        f"{_checked(candidate)} Nobody calls them anonymous.",
+        f"{_checked(candidate)} Nobody calls them anonymous. The file is the encoder alone; the half of the model that "
+        "draws images is not released, so it gives back no photograph. Whether a photograph was among those it learnt "
+        "from has not been tested.",
         "",
     ]
 
