@@ -15,7 +15,7 @@ from jobs import logs, meter, services, workers
 from jobs.kit.errors import is_out_of_memory
 from jobs.lifecycle import ACTIVE, Code, Status
 from jobs.models import Run
-from portal import storage
+from portal import malware, storage
 from portal.lifecycle import TransitionNotAllowed
 from portal.logging import run_id as run_id_of_log
 
@@ -232,6 +232,8 @@ def _fault(exc: Exception) -> tuple[str, str]:
         return Code.OUT_OF_MEMORY, "It needed more memory than its worker has."
     if isinstance(exc, storage.Unavailable):
         return Code.STORE_AWAY, "The object store did not answer."
+    if isinstance(exc, malware.Unavailable):
+        return Code.FAULT, "The malware scanner did not answer."
     if isinstance(exc, DatabaseError | InterfaceError):
         return Code.DATABASE_AWAY, "The database did not answer."
     return Code.FAULT, f"{type(exc).__name__} in the worker."

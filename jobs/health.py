@@ -11,11 +11,10 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from contributions import deletion, holds, incidents, room
-from jobs import estimates, fixity, malware, workers
-from jobs.engine import PlatformFault
+from jobs import estimates, fixity, workers
 from jobs.lifecycle import ACTIVE, Status
 from jobs.models import Beat, Run, Worker
-from portal import storage
+from portal import malware, storage
 from portal.audit.models import AuditEvent, AuditPending
 from portal.celery import app
 from portal.notifications.lifecycle import State
@@ -83,8 +82,14 @@ def _store(*, now: datetime) -> Iterator[Finding]:
 def _scanner(*, now: datetime) -> Iterator[Finding]:
     try:
         malware.scanner()
-    except PlatformFault as fault:
-        yield Finding("scanner_away", "bad", _("What arrives is not checked: the malware scanner is away."), str(fault))
+    except malware.Unavailable:
+        yield Finding(
+            "scanner_away",
+            "bad",
+            _("The malware scanner does not answer: what arrives waits for it."),
+            _("Start clamd at %(address)s again and see that its StreamMaxLength is at least 25M.")
+            % {"address": settings.CLAMD_ADDRESS},
+        )
 
 
 def _scheduler(*, now: datetime) -> Iterator[Finding]:

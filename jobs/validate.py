@@ -17,13 +17,13 @@ from contributions.lifecycle import LIVE
 from contributions.models import CheckResult, Contribution, ContributionFile
 from contributions.readiness import may_contribute
 from governance.board import services as board
-from jobs import cache, gather, malware, sandbox, services
+from jobs import cache, gather, sandbox, services
 from jobs.engine import Attempt, PlatformFault
 from jobs.feed import Feed
 from jobs.kit import generator
 from jobs.lifecycle import Code, Status
 from jobs.models import Run
-from portal import storage
+from portal import malware, storage
 from portal.institutions import services as institutions
 
 GIB = 2**30
@@ -147,7 +147,7 @@ def _check_files(attempt: Attempt, contribution: Contribution, scratch: Path) ->
 
 def _scan(attempt: Attempt, contribution: Contribution, files: list[ContributionFile]) -> str:
     """Look for malware where the operators run a scanner; return why the files are refused, or an empty string."""
-    for file in files if settings.CLAMD_ADDRESS else []:
+    for file in files if malware.is_wanted() else []:
         told = partial(attempt.progress, total=file.size_bytes, text=f"Looking for malware in {file.name}")
         found = malware.scan(storage.stream(storage.QUARANTINE, file.storage_key), told)
         if found.signature:

@@ -8,6 +8,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
+from portal import malware
 from portal.accounts.requests import SignedInRequest
 from portal.errors import DomainError, NotAllowed, tell
 from portal.institutions import (
@@ -154,6 +155,7 @@ def edit(request: SignedInRequest, slug: str) -> HttpResponse:
         "review": reviews.latest(institution),
         "documents": institution.documents.select_related("uploaded_by"),
         "max_bytes": documents.MAX_BYTES,
+        "is_scanned": malware.is_wanted(),
         "unknowable": UNKNOWABLE,
     }
     return render(request, "institutions/institution_edit.html", context, status=422 if form.errors else 200)

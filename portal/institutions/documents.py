@@ -8,7 +8,7 @@ from http import HTTPStatus
 from django.db import transaction
 from django.db.models import Max
 
-from portal import storage
+from portal import malware, storage
 from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import DomainError, NotAllowed
@@ -32,6 +32,13 @@ class DocumentMissing(DomainError):
     """The document has not arrived in the store."""
 
     code = "document_missing"
+
+
+class DocumentInfected(DomainError):
+    """The malware scanner knows what is in the document."""
+
+    code = "document_infected"
+    status = HTTPStatus.BAD_REQUEST
 
 
 def _extension(name: str) -> str:
@@ -99,13 +106,26 @@ def _row(institution: Institution, *, name: str, size_bytes: int, sha256: str, b
 
 
 def complete(document: Document, *, by: User, now: datetime) -> Document:
-    """Note that the document has arrived, if the store says so. Safe to repeat."""
+    """Note that the document has arrived, if the store says so and no malware is found in it. Safe to repeat."""
     _require_sender(document.institution, by)
     if document.state == State.STORED:
         return document
     if storage.size(storage.QUARANTINE, document.key) != document.size_bytes:
         raise DocumentMissing(f"{document.name} has not arrived whole. Choose the file again to send it.")
+    _scan(document)
     return _stored(document.pk, by=by, now=now)
+
+
+def _scan(document: Document) -> None:
+    """Send the document through the scanner, where there is one: reviewers open it on computers of their own."""
+    if not malware.is_wanted():
+        return
+    if found := malware.scan(storage.stream(storage.QUARANTINE, document.key)).signature:
+        storage.delete(storage.QUARANTINE, document.key)
+        raise DocumentInfected(
+            f"ClamAV finds {found} in {document.name}, so it is not kept. Look for malware on your computer, and send "
+            "the document as it was given to you. If you are sure that this is a false alarm, write to the operators."
+        )
 
 
 @transaction.atomic
