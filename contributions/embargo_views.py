@@ -13,6 +13,7 @@ from contributions.lifecycle import CLOSED
 from contributions.models import Contribution
 from contributions.rules import is_steward, require_steward
 from portal.accounts.requests import SignedInRequest
+from portal.errors import note
 
 
 def change(request: SignedInRequest, pk: int) -> HttpResponse:
@@ -26,13 +27,14 @@ def change(request: SignedInRequest, pk: int) -> HttpResponse:
         try:
             changed = embargo.change(contribution, day=form.chosen(), by=request.user, now=timezone.now())
         except embargo.EmbargoRefused as exc:
+            note(request, exc)
             form.add_error("day", str(exc))
         else:
             word = "ends earlier" if changed.embargo_until else "is lifted"
             messages.success(request, f"The embargo {word}.")
             return redirect(contribution)
     context = {"contribution": contribution, "form": form}
-    return render(request, "contributions/contribution_embargo.html", context)
+    return render(request, "contributions/contribution_embargo.html", context, status=422 if form.errors else 200)
 
 
 def of_page(request: SignedInRequest, contribution: Contribution) -> dict[str, Any]:

@@ -271,7 +271,7 @@ def _live(contribution: Contribution) -> dict[str, Any]:
         )
     if isolated and contribution.status in LIVE:
         who, next_step = "The consortium", "It is isolated: nothing goes on until that is lifted or its files go."
-    if contribution.status == Status.APPROVED and (day := embargo.until(contribution, now=timezone.now())):
+    elif contribution.status == Status.APPROVED and (day := embargo.until(contribution, now=timezone.now())):
         next_step = f"From {day:%-d %B %Y} on it may become part of a corpus."
     ours = who == "Your institution"
     acting, moved = institutions.acting_for(contribution.institution), moved_to(contribution)

@@ -233,7 +233,7 @@ def _fault(exc: Exception) -> tuple[str, str]:
     if isinstance(exc, storage.Unavailable):
         return Code.STORE_AWAY, "The object store did not answer."
     if isinstance(exc, malware.Unavailable):
-        return Code.FAULT, "The malware scanner did not answer."
+        return Code.SCANNER_AWAY, "The malware scanner did not answer."
     if isinstance(exc, DatabaseError | InterfaceError):
         return Code.DATABASE_AWAY, "The database did not answer."
     return Code.FAULT, f"{type(exc).__name__} in the worker."

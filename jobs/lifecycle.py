@@ -25,6 +25,7 @@ class Code(models.TextChoices):
     NO_CAPACITY = "no_capacity", "No worker can do it"
     WORKER_LOST = "worker_lost", "Its worker was lost"
     STORE_AWAY = "store_away", "The object store did not answer"
+    SCANNER_AWAY = "scanner_away", "The malware scanner did not answer"
     DATABASE_AWAY = "database_away", "The database did not answer"
     FAULT = "fault", "A fault in the platform's code"
     DRAINED = "drained", "Its worker was asked to stop"

@@ -108,8 +108,8 @@ class Run(models.Model):
     not_before = models.DateTimeField(null=True, blank=True, help_text="A fault waits a little before the next try.")
     rung_at = models.DateTimeField(null=True, blank=True, help_text="When the broker last took its message.")
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
-    progress_done = models.PositiveIntegerField(default=0)
-    progress_total = models.PositiveIntegerField(default=0)
+    progress_done = models.PositiveBigIntegerField(default=0)  # bytes of a file, where it reads one
+    progress_total = models.PositiveBigIntegerField(default=0)
     progress_text = models.CharField(max_length=200, blank=True)
     progress_at = models.DateTimeField(null=True, blank=True)
     # How it ended

@@ -28,9 +28,10 @@ from portal.queue import enqueue
 LEASE = timedelta(seconds=30)
 MAX_FAULTS = 3
 BACK_OFF = timedelta(seconds=10)  # after the first fault, twice that after the second
+BACK_OFF_OF = {Code.SCANNER_AWAY: timedelta(minutes=2)}  # one that starts reads its signatures for minutes
 RING_AGAIN_AFTER = timedelta(seconds=20)  # a broker that forgot tells nobody
 MOST_RINGS = 200  # of one sweep: every message is one try to claim the run that is due first
-NO_FAULT = [Code.DRAINED, Code.GAVE_WAY]
+NO_FAULT = [Code.DRAINED, Code.GAVE_WAY, Code.SCANNER_AWAY]
 NO_CAPACITY_AFTER = timedelta(days=1)
 RETRIED = [Status.FAILED_PLATFORM, Status.CANCELLED, Status.TIMED_OUT]
 
@@ -265,8 +266,8 @@ def give_back(run: Run, *, note: str, now: datetime, code: str = Code.FAULT, at_
     Put a run whose attempt failed through no fault of its input back in the queue, or stop after three faults.
 
     The contribution of a check goes back with it, in the same transaction. Unless `at_once` it waits a little: a fault
-    that lasts a few seconds must not use up three attempts. A worker that was asked to stop is no fault. Return None
-    where the attempt no longer holds the run.
+    that lasts a few seconds must not use up three attempts. A worker that was asked to stop is no fault, nor is a
+    malware scanner that is away. Return None where the attempt no longer holds the run.
     """
     held = Run.objects.select_for_update().filter(pk=run.pk, attempt=run.attempt, status__in=ACTIVE).first()
     if held is None:
@@ -279,10 +280,8 @@ def give_back(run: Run, *, note: str, now: datetime, code: str = Code.FAULT, at_
     if is_last:
         error = f"Stopped after {faults} faults: {note} This is not your fault; an operator can start it again."
         return _move(held, Status.FAILED_PLATFORM, now=now, note=note, code=code, error=error, faults=faults)
-    waits: dict[str, Any] = {
-        "not_before": None if at_once else now + BACK_OFF * 2 ** max(0, faults - 1),
-        "faults": faults,
-    }
+    back_off = BACK_OFF_OF.get(Code(code), BACK_OFF * 2 ** max(0, faults - 1))
+    waits: dict[str, Any] = {"not_before": None if at_once else now + back_off, "faults": faults}
     held = _move(
         held, Status.QUEUED, now=now, note=note, code=code, lease_expires_at=None, worker=None, rung_at=None, **waits
     )

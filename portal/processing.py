@@ -278,9 +278,9 @@ def every_personal_field_is_on_record(**kwargs: object) -> list[checks.CheckMess
 
 
 def places() -> list[str]:
-    """Return the names of the countries where contributions are kept and processed; none where nobody has said."""
+    """Return where contributions are kept and processed: names of countries, and what is none as it was written."""
     known = countries.countries()
-    return [known[code].name for code in settings.DATA_COUNTRIES if code in known]
+    return [known[code].name if code in known else code for code in settings.DATA_COUNTRIES]
 
 
 def every_place_is_a_country(**kwargs: object) -> list[checks.CheckMessage]:

@@ -251,9 +251,8 @@ EMAIL_TIMEOUT = 10  # seconds; a hung mail server must not hold a request
 MAILBOX_PAGE = EMAIL_BACKEND == "portal.notifications.backends.MailboxBackend" and EMBEDDED
 CONTROLLER = env.str("CONTROLLER", default="Global RETFound Consortium")  # on the record of processing
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="Global RETFound <portal@localhost>")
-DATA_COUNTRIES = env.list(
-    "DATA_COUNTRIES", default=[]
-)  # where contributions are kept and processed, ISO 3166-1 alpha-2
+# Where contributions are kept and processed, ISO 3166-1 alpha-2.
+DATA_COUNTRIES = [code.strip() for code in env.list("DATA_COUNTRIES", default=[])]
 PRIVACY_CONTACT = env.str("PRIVACY_CONTACT", default=DEFAULT_FROM_EMAIL)  # for requests of Articles 15 to 22
 
 # Pages

@@ -169,7 +169,8 @@ def propose_settlement(contribution: Contribution, *, consequence: str, reason: 
         raise ProposalInvalid("Only for a withdrawn contribution, and one of the consequences listed.")
     return _open(
         Kind.SETTLE_WITHDRAWAL,
-        f"After the withdrawal of {contribution}: {CONSEQUENCES[consequence].lower()}",
+        # Everybody reads it in the register, and a title may hold the name of who asked not to be named.
+        f"After the withdrawal of C-{contribution.pk}: {CONSEQUENCES[consequence].lower()}",
         programme=contribution.programme,
         by=by,
         now=now,

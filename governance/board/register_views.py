@@ -15,6 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET, require_POST
 
 from contributions import embargo
+from contributions.models import Contribution
 from governance.board import services
 from governance.board.forms import NoteForm
 from governance.board.lifecycle import DECIDED, Status
@@ -122,11 +123,17 @@ def show(request: HttpRequest, year: int, number: int) -> HttpResponse:
     return _page(request, _decision(year, number), NoteForm())
 
 
+def _reads(request: HttpRequest, contribution: Contribution) -> bool:
+    """Test if the reader sees what the contribution is, also under embargo: its institution's people do."""
+    user = request.user
+    return isinstance(user, User) and Contribution.objects.visible_to(user).filter(pk=contribution.pk).exists()
+
+
 def _page(request: HttpRequest, decision: Decision, form: NoteForm, status: int = 200) -> HttpResponse:
     motion, now = decision.motion, timezone.now()
     is_insider = _insiders(request).filter(pk=motion.pk).exists()
     user, contribution = request.user, motion.contribution
-    kept_until = embargo.until(contribution, now=now) if contribution and not is_insider else None
+    kept_until = None if contribution is None or _reads(request, contribution) else embargo.until(contribution, now=now)
     context = {
         "decision": decision,
         "motion": motion,

@@ -53,6 +53,7 @@ SENTENCES: dict[str, str] = {
     "join_request.accepted": "{actor} accepted a {subject}",
     "join_request.declined": "{actor} declined a {subject}",
     "document.announced": "{actor} began to send the {subject}",
+    "document.refused": "{actor} sent the {subject}, in which the malware scanner found something",
     "document.stored": "{actor} sent the {subject}",
     "document.downloaded": "{actor} downloaded the {subject}",
     "membership.started": "{actor} added {subject}",

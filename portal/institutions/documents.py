@@ -112,20 +112,27 @@ def complete(document: Document, *, by: User, now: datetime) -> Document:
         return document
     if storage.size(storage.QUARANTINE, document.key) != document.size_bytes:
         raise DocumentMissing(f"{document.name} has not arrived whole. Choose the file again to send it.")
-    _scan(document)
+    _scan(document, by=by)
     return _stored(document.pk, by=by, now=now)
 
 
-def _scan(document: Document) -> None:
+def _scan(document: Document, *, by: User) -> None:
     """Send the document through the scanner, where there is one: reviewers open it on computers of their own."""
     if not malware.is_wanted():
         return
     if found := malware.scan(storage.stream(storage.QUARANTINE, document.key)).signature:
-        storage.delete(storage.QUARANTINE, document.key)
+        _forget(document, signature=found, by=by)
         raise DocumentInfected(
             f"ClamAV finds {found} in {document.name}, so it is not kept. Look for malware on your computer, and send "
             "the document as it was given to you. If you are sure that this is a false alarm, write to the operators."
         )
+
+
+def _forget(document: Document, *, signature: str, by: User) -> None:
+    with transaction.atomic():
+        audit.record("document.refused", document, by=by, sha256=document.sha256, signature=signature)
+        Document.objects.filter(pk=document.pk).delete()
+    storage.delete(storage.QUARANTINE, document.key)
 
 
 @transaction.atomic

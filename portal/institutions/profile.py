@@ -120,7 +120,8 @@ HINTS = {
         "The reviewer reads it, and the agreement repeats it.",
     ),
     "naming": (
-        "It counts for every release from then on. That you are a member stays public either way.",
+        "It counts for the files of releases proposed from then on, and for the pages of all. That you are a member, "
+        "and that the board approved a contribution of yours, stays public either way.",
         "The agreement lets you choose. Without your name, releases count you among those who asked not to be named.",
     ),
     "ethics_reference": (
