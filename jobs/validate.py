@@ -148,7 +148,7 @@ def _check_files(attempt: Attempt, contribution: Contribution, scratch: Path) ->
 def _scan(attempt: Attempt, contribution: Contribution, files: list[ContributionFile]) -> str:
     """Look for malware where the operators run a scanner; return why the files are refused, or an empty string."""
     for file in files if malware.is_wanted() else []:
-        told = partial(attempt.progress, total=file.size_bytes, text=f"Looking for malware in {file.name}")
+        told = partial(attempt.breathe, total=file.size_bytes, text=f"Looking for malware in {file.name}")
         found = malware.scan(storage.stream(storage.QUARANTINE, file.storage_key), told)
         if found.signature:
             sentence = f"ClamAV finds {sandbox.sanitise(found.signature)} in {file.name}."

@@ -216,9 +216,10 @@ def contributions_in(corpus: Corpus) -> QuerySet[Contribution]:
 
 def credits_of(corpus: Corpus) -> list[str]:
     """Return whose contributions are in the corpus: by name, and at the end how many asked not to be named."""
-    givers = Institution.objects.filter(pk__in=contributions_in(corpus).values("institution"))
-    names = sorted(giver.name for giver in givers.select_related("merged_into") if giver.is_named)
-    unnamed = givers.count() - len(names)
+    given = contributions_in(corpus).values("institution")
+    givers = list(Institution.objects.filter(pk__in=given).select_related("merged_into"))
+    names = sorted(giver.name for giver in givers if giver.is_named)
+    unnamed = len(givers) - len(names)
     if not unnamed:
         return names
     return [*names, f"{'one institution' if unnamed == 1 else f'{unnamed} institutions'} that asked not to be named"]

@@ -210,8 +210,8 @@ class Institution(models.Model):
     @property
     def is_named(self) -> bool:
         """Test if releases name it: it, and what it was merged into, did not ask otherwise."""
-        wishes = {self.naming, self.merged_into.naming if self.merged_into else self.naming}
-        return wishes == {self.Naming.NAMED}
+        asks = [self, *([self.merged_into] if self.merged_into else [])]
+        return all(institution.naming == self.Naming.NAMED for institution in asks)
 
 
 class MembershipQuerySet(models.QuerySet["Membership"]):
