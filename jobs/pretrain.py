@@ -42,13 +42,10 @@ def pretrain(attempt: Attempt) -> None:
     corpus = Corpus.objects.get(pk=run.subject_id)
     if corpus.frozen_at is None:
         raise InputRefused(f"{corpus} is not frozen. Freeze it, then start the training again.")
-    try:
-        corpora.require_trainable(corpus, now=services.now())
-    except (corpora.NotApproved, corpora.OtherProgramme, TermsExclude, UnderEmbargo) as exc:
-        raise InputRefused(str(exc)) from exc
+    _require_trainable(corpus)
     images = np.concatenate([_images_of(attempt, part) for part in corpus.parts.all()])
     attempt.log(f"{len(images)} images of {IMAGE_SIZE} px from {corpus}.")
-    result = _train(attempt, images)
+    result = _train(attempt, corpus, images)
     key = f"candidates/{result.sha256}.safetensors"
     with (result.folder / "model.safetensors").open("rb") as file:
         storage.put(storage.VAULT, key, file)
@@ -56,7 +53,14 @@ def pretrain(attempt: Attempt) -> None:
     shutil.rmtree(result.folder)
 
 
-def _train(attempt: Attempt, images: NDArray[np.uint8]) -> kit.PretrainResult:
+def _require_trainable(corpus: Corpus) -> None:
+    try:
+        corpora.require_trainable(corpus, now=services.now())
+    except (corpora.NotApproved, corpora.OtherProgramme, TermsExclude, UnderEmbargo) as exc:
+        raise InputRefused(str(exc)) from exc
+
+
+def _train(attempt: Attempt, corpus: Corpus, images: NDArray[np.uint8]) -> kit.PretrainResult:
     inputs = attempt.run.inputs
     preset = replace(PRESETS[inputs["preset"]], name=inputs["slug"])
     config = kit.PretrainConfig(encoder=preset, steps=inputs["steps"], batch=inputs["batch"], seed=inputs["seed"])
@@ -68,7 +72,7 @@ def _train(attempt: Attempt, images: NDArray[np.uint8]) -> kit.PretrainResult:
         images,
         folder,
         config,
-        on_progress=partial(_report, attempt, max(1, config.steps // 100)),
+        on_progress=partial(_report, attempt, corpus, max(1, config.steps // 100)),
         should_stop=attempt.should_stop,
         device=_device(),
     )
@@ -76,8 +80,10 @@ def _train(attempt: Attempt, images: NDArray[np.uint8]) -> kit.PretrainResult:
     return result
 
 
-def _report(attempt: Attempt, every: int, done: int, total: int, text: str, loss: float) -> None:
+def _report(attempt: Attempt, corpus: Corpus, every: int, done: int, total: int, text: str, loss: float) -> None:
+    """Tell the progress; what was withdrawn or isolated since the training began ends it here."""
     if done % every == 0 or done == total:
+        _require_trainable(corpus)
         attempt.progress(done, total, text)
     if done % (10 * every) == 0:
         attempt.log(text)
@@ -102,6 +108,7 @@ def _register(attempt: Attempt, corpus: Corpus, result: kit.PretrainResult, key:
     size_bytes = (result.folder / "model.safetensors").stat().st_size
     config = encoder.load_encoder(result.folder)
     with services.fenced(run):
+        _require_trainable(corpus)
         releases.register_candidate(
             programme=corpus.programme,
             slug=inputs["slug"],

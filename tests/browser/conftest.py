@@ -20,8 +20,9 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def portal() -> Iterator[RunningPortal]:
+    """It ends with the browser tests, which come first: idle beside the others it would take their time."""
     with running_portal() as running:
         yield running
 

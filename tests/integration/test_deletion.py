@@ -3,7 +3,9 @@
 import os
 import time
 from datetime import timedelta
+from functools import partial
 
+import numpy as np
 import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -245,8 +247,12 @@ def test_no_training_on_what_was_withdrawn_after_the_freeze(approved, other, pro
     contributions.withdraw(approved, by=steward, reason="A patient asked.", now=now)
     with pytest.raises(corpora.NotApproved, match=f"^{approved}, of which The mixture holds images, is not approved"):
         pretrain.queue(corpus, slug="second", **asked)
-    with pytest.raises(engine.InputRefused, match="in no further training"):
-        pretrain.pretrain(engine.Attempt(run))
+    images = np.zeros((pretrain.BATCH, pretrain.IMAGE_SIZE, pretrain.IMAGE_SIZE, 3), np.uint8)
+    begun_before = partial(pretrain._train, engine.Attempt(run), corpus, images)
+    for train in (partial(pretrain.pretrain, engine.Attempt(run)), begun_before):
+        with pytest.raises(engine.InputRefused, match="in no further training"):
+            train()
+    assert corpus.candidates.count() == 0
 
 
 def test_the_sweep_has_a_worker_delete_what_is_due(withdrawn, other, monkeypatch):
