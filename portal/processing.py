@@ -80,7 +80,7 @@ ACTIVITIES: dict[str, Activity] = {
     "board": Activity(
         "Decisions of the board", "Deciding by members without a conflict of interest, on the record.",
         INTEREST.format("decisions that others can verify"),
-        "Members of the boards, and whoever is proposed for a seat",
+        "Members of the boards, whoever is proposed for a seat, and who answers for an institution",
         "The board, operators, auditors; in public: declared interests, minority opinions, seats",
         "For ever: a decision stays with its votes; an erased account leaves a number in place of a name.",
     ),
@@ -152,6 +152,7 @@ PERSONAL: dict[str, tuple[str, str]] = {
     "board.Meeting": ("board", "called_by minutes"),
     "board.Attendance": ("board", "member"),
     "releases.Release": ("releases", "proposed_by"),
+    "releases.SiteAnswer": ("board", "reason by"),
     "releases.LicenseAcceptance": ("releases", "user typed_name institution_name purpose"),
     "releases.Download": ("releases", "user"),
     "notifications.Mail": ("mail", "recipient subject body"),

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from contributions.corpora import services as corpora
 from contributions.corpora.models import Corpus, DataSet
+from contributions.models import Contribution
 from governance.benchmarks import services as benchmarks
 from governance.benchmarks.models import Task
 from governance.board import services as boards
@@ -68,9 +69,11 @@ def dataset(programme: Programme) -> DataSet:
         )
 
 
-def frozen_corpus(programme: Programme, *, slug: str) -> Corpus:
+def frozen_corpus(programme: Programme, *given: Contribution, slug: str) -> Corpus:
     corpus = corpora.draft_corpus(programme, slug=slug, title=slug.title(), by=None, now=timezone.now())
     corpora.add_dataset(corpus, dataset(programme), image_count=1)
+    for contribution in given:
+        corpora.add_generator(corpus, contribution, image_count=8, seed=1, now=timezone.now())
     return corpora.freeze(corpus, by=None, now=timezone.now())
 
 
@@ -98,11 +101,11 @@ def license_text() -> License:
     )
 
 
-def proposed_release(by: User, *, slug: str = "tiny") -> Release:
-    """A release before the board; needs `board`."""
+def proposed_release(by: User, *given: Contribution, slug: str = "tiny") -> Release:
+    """A release before the board of a model that learnt from what was given; needs `board`."""
     programme = Programme.objects.earliest("pk")
     return boards.propose_release(
-        candidate(programme, slug=slug),
+        candidate(programme, slug=slug, corpus=frozen_corpus(programme, *given, slug=f"corpus-{slug}")),
         name=slug.title(),
         version="1.0",
         license=license_text(),

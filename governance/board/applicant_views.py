@@ -1,4 +1,7 @@
-"""The applicant's side of a motion: where it stands, notes of the board, conditions. Nothing of who votes how."""
+"""
+The side of institutions that a motion concerns: where it stands, notes of the board, conditions, what they say of a
+release. Nothing of who votes how.
+"""
 
 from django.contrib import messages
 from django.db.models import QuerySet
@@ -11,6 +14,10 @@ from governance.board import conditions as tasks
 from governance.board import discussion, meetings, services
 from governance.board.forms import NoteForm
 from governance.board.models import Comment, Condition, Motion
+from governance.releases import answers
+from governance.releases import views as release_views
+from governance.releases.forms import SiteAnswerForm
+from governance.releases.models import Release
 from portal.accounts.requests import SignedInRequest
 from portal.institutions import services as institutions
 from portal.institutions.models import Institution
@@ -60,6 +67,20 @@ def reply(request: SignedInRequest, pk: int) -> HttpResponse:
     services.reply(motion, text=form.cleaned_data["text"], by=request.user, now=timezone.now())
     messages.success(request, "The board reads your note.")
     return redirect(discussion.applicant_path(motion))
+
+
+@require_POST
+def answer_release(request: SignedInRequest, slug: str, institution_slug: str) -> HttpResponse:
+    """Say, for an institution that a proposed model learnt from, whether it approves of the release."""
+    release = get_object_or_404(Release.objects.visible_to(request.user), slug=slug)
+    institution = get_object_or_404(Institution.objects.visible_to(request.user), slug=institution_slug)
+    answers.require_may_answer(release, institution, by=request.user)
+    form = SiteAnswerForm(request.POST, auto_id=release_views.field_ids(institution))
+    if not form.is_valid():
+        return release_views.page(request, release, answered=(institution, form))
+    services.answer_release(release, institution, **form.cleaned_data, by=request.user, now=timezone.now())
+    messages.success(request, f"The board reads the answer of {institution}. You can change it until it has decided.")
+    return redirect(f"{release.get_absolute_url()}#answer")
 
 
 # Conditions

@@ -21,6 +21,7 @@ from governance.board.forms import (
 )
 from governance.board.lifecycle import Status
 from governance.board.models import Comment, Motion, Review
+from governance.releases import answers
 from portal.accounts.models import User
 from portal.accounts.requests import SignedInRequest
 from portal.audit import services as audit
@@ -123,6 +124,7 @@ def _state(request: SignedInRequest, motion: Motion) -> dict[str, Any]:
     """Return what changes while the page is open."""
     now = timezone.now()
     recusals = motion.recusals.select_related("member")
+    asked = answers.lines(motion.release) if motion.release and motion.kind == Motion.Kind.RELEASE_MODEL else []
     return {
         "motion": motion,
         "is_undecided": motion.closed_at is None,
@@ -133,6 +135,8 @@ def _state(request: SignedInRequest, motion: Motion) -> dict[str, Any]:
         "missing_reviewers": reviews.missing(motion) if motion.status == Status.REVIEWING else 0,
         "present": presence.present(motion) if motion.closed_at is None else [],
         "chair_until": services.chair_until(motion) if motion.status == Status.TIED else None,
+        "site_answers": asked,
+        "site_counts": answers.count(asked),
         "may_see_votes": not recusals.filter(member=request.user).exists(),
     }
 

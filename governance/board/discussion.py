@@ -1,4 +1,4 @@
-"""What is said about a motion: among the board, to the applicant, and by who was outvoted."""
+"""What is said about a motion: among the board, with institutions that it concerns, and by who was outvoted."""
 
 from datetime import datetime, timedelta
 
@@ -6,14 +6,17 @@ from django.db import transaction
 
 from governance.board.closing import is_secretary
 from governance.board.conflicts import is_seated, require_declared, require_voter
-from governance.board.counting import chairs, last_votes
+from governance.board.counting import chairs, electorate, last_votes
 from governance.board.errors import NotPossibleNow, VoteRefused
 from governance.board.lifecycle import Status
-from governance.board.models import Comment, Decision, MinorityOpinion, Motion
+from governance.board.models import Comment, Decision, Kind, MinorityOpinion, Motion
+from governance.releases import answers
+from governance.releases.models import Release, SiteAnswer
 from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import NotAllowed
 from portal.institutions import services as institutions
+from portal.institutions.models import Institution
 from portal.live import announce
 from portal.notifications.services import notify
 from portal.notifications.types import Type
@@ -78,6 +81,29 @@ def _write(motion: Motion, *, audience: str, text: str, by: User, now: datetime)
 def applicant_path(motion: Motion) -> str:
     """Return the page of a motion for the institution that it concerns."""
     return f"{motion.get_absolute_url()}applicant/"
+
+
+@transaction.atomic
+def answer_release(
+    release: Release, institution: Institution, *, answer: str, reason: str, by: User, now: datetime
+) -> SiteAnswer:
+    """Say for an institution what it says of a proposed release; the board is told of an objection, once."""
+    before = {line.institution: line.answer.answer for line in answers.lines(release) if line.answer}
+    row = answers.answer(release, institution, answer=answer, reason=reason, by=by, now=now)
+    motion = release.motions.undecided().filter(kind=Kind.RELEASE_MODEL).first()
+    if motion is None:  # it lapsed, and can be put again: the answer is read then
+        return row
+    announce(f"motion-{motion.pk}")
+    if row.answer == answers.OBJECTS and before.get(institution) != answers.OBJECTS:
+        notify(
+            electorate(motion).exclude(pk__in=motion.recusals.values("member")),
+            type=Type.BALLOT,
+            subject=f"{institution} objects: {motion.audit_name}",
+            text="The model learnt from what it contributed. The reason is on the page of the motion. An objection is "
+            "no veto: the board decides, and who has voted can change the vote until the ballot closes.",
+            path=motion.get_absolute_url(),
+        )
+    return row
 
 
 def may_dissent(user: User, decision: Decision, *, now: datetime) -> bool:

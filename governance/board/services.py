@@ -36,7 +36,14 @@ from governance.board.conflicts import (
     sync_recusals,
 )
 from governance.board.counting import arithmetic, chairs, count, counts, electorate, last_votes
-from governance.board.discussion import comment, dissent, may_dissent, reply, require_reader_of_discussion
+from governance.board.discussion import (
+    answer_release,
+    comment,
+    dissent,
+    may_dissent,
+    reply,
+    require_reader_of_discussion,
+)
 from governance.board.effects import CONSEQUENCES, EFFECTS, releases_of
 from governance.board.errors import (
     AlreadyDeclared,
@@ -72,6 +79,7 @@ __all__ = [
     "NotPossibleNow",
     "ProposalInvalid",
     "VoteRefused",
+    "answer_release",
     "arithmetic",
     "assign_reviewer",
     "can_vote",

@@ -30,6 +30,9 @@ urlpatterns = [
     path("motions/<int:pk>/nudge/", case_views.nudge, name="nudge"),
     path("motions/<int:pk>/applicant/", applicant_views.show, name="applicant"),
     path("motions/<int:pk>/reply/", applicant_views.reply, name="reply"),
+    path(
+        "releases/<slug:slug>/answers/<slug:institution_slug>/", applicant_views.answer_release, name="answer_release"
+    ),
     path("meetings/", meeting_views.list_, name="meetings"),
     path("meetings/call/", meeting_views.call, name="call_meeting"),
     path("meetings/<int:pk>/", meeting_views.show, name="meeting"),

@@ -1,6 +1,6 @@
 from django.contrib import admin
 
-from governance.releases.models import Candidate, Download, License, LicenseAcceptance, Release, ReleaseFile
+from governance.releases.models import Candidate, Download, License, LicenseAcceptance, Release, ReleaseFile, SiteAnswer
 from portal.admin import ReadOnlyAdmin
 
 
@@ -21,6 +21,12 @@ class ReleaseAdmin(ReadOnlyAdmin):
     list_display = ["name", "version", "status", "license", "released_at"]
     list_filter = ["status"]
     list_select_related = ["license"]
+
+
+@admin.register(SiteAnswer)
+class SiteAnswerAdmin(ReadOnlyAdmin):
+    list_display = ["release", "institution", "answer", "by", "answered_at"]
+    list_select_related = ["release", "institution", "by"]
 
 
 @admin.register(ReleaseFile)

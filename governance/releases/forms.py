@@ -1,5 +1,7 @@
 """Accepting a licence."""
 
+from typing import Any
+
 from django import forms
 
 
@@ -20,3 +22,24 @@ class AcceptForm(forms.Form):
         help_text="One sentence. It is kept with your acceptance and is not published.",
     )
     agree = forms.BooleanField(label="I have read the licence and accept it.")
+
+
+class SiteAnswerForm(forms.Form):
+    answer = forms.ChoiceField(
+        choices=[("approves", "It approves of the release"), ("objects", "It objects to the release")],
+        widget=forms.RadioSelect,
+        label="Your institution's answer",
+    )
+    reason = forms.CharField(
+        required=False,
+        max_length=4000,
+        label="Reason",
+        help_text="Needed for an objection. The board, operators and auditors read it, no other institution does.",
+        widget=forms.Textarea(attrs={"rows": 3}),
+    )
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("answer") == "objects" and not cleaned.get("reason"):
+            self.add_error("reason", "Say in a sentence why your institution objects: the board reads it.")
+        return cleaned

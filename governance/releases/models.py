@@ -7,11 +7,13 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from contributions.corpora.models import Corpus
+from contributions.corpora.models import Corpus, CorpusPart
+from contributions.rules import institutions_to_act_for
 from governance.releases.lifecycle import Status
 from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.audit.people import reference
+from portal.institutions.models import Institution
 from portal.programmes.models import Programme
 
 SHA256 = r"^[0-9a-f]{64}$"
@@ -78,11 +80,29 @@ class Candidate(models.Model):
 
 class ReleaseQuerySet(models.QuerySet["Release"]):
     def visible_to(self, user: User | AnonymousUser) -> "ReleaseQuerySet":
-        """What was ever released is public, retracted ones as tombstones; proposals are the board's."""
+        """What was ever released is public, retracted ones as tombstones; the board sees all, who is asked theirs."""
         public = Q(status__in=[Status.RELEASED, Status.RETRACTED])
-        if user.is_authenticated and accounts.has_role(user, "board_member", "chair", "operator", "auditor"):
-            return self.all()
-        return self.filter(public | Q(candidate__programme__in=accounts.programmes_seated(user)))
+        if not user.is_authenticated:
+            return self.filter(public)
+        return self.filter(public | _as_the_board(user) | _as_one_asked(user))
+
+    def read_by_the_board(self, user: User | AnonymousUser) -> "ReleaseQuerySet":
+        """Return the releases of which the person reads all that the board reads."""
+        return self.filter(_as_the_board(user)) if user.is_authenticated else self.none()
+
+
+def _as_the_board(user: User) -> Q:
+    if accounts.has_role(user, "board_member", "chair", "operator", "auditor"):
+        return Q(pk__isnull=False)
+    return Q(candidate__programme__in=accounts.programmes_seated(user))
+
+
+def _as_one_asked(user: User) -> Q:
+    """Return the condition for what is proposed, or was declined, and learnt from an institution that they manage."""
+    own = institutions_to_act_for(user)
+    given = Q(contribution__institution__in=own) | Q(contribution__institution__merged_into__in=own)
+    learnt_from = CorpusPart.objects.filter(given).values("corpus")
+    return Q(status__in=[Status.PROPOSED, Status.DECLINED], candidate__corpus__in=learnt_from)
 
 
 class Release(models.Model):
@@ -125,6 +145,34 @@ class Release(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("releases:show", args=[self.slug])
+
+
+class SiteAnswer(models.Model):
+    """What an institution says of a release, before the board decides, of a model that learnt from its contribution."""
+
+    class Answer(models.TextChoices):
+        APPROVES = "approves", "Approves"
+        OBJECTS = "objects", "Objects"
+
+    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="site_answers")
+    institution = models.ForeignKey(Institution, on_delete=models.PROTECT, related_name="release_answers")
+    answer = models.CharField(max_length=8, choices=Answer)
+    reason = models.TextField(blank=True, help_text="For the board; never shown to other institutions.")
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    answered_at = models.DateTimeField()
+
+    class Meta:
+        verbose_name = "answer of an institution"
+        verbose_name_plural = "answers of institutions"
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["release", "institution"], name="one_answer_per_release_and_institution"),
+            models.CheckConstraint(condition=Q(answer__in=["approves", "objects"]), name="site_answer_known"),
+            models.CheckConstraint(condition=~Q(answer="objects") | ~Q(reason=""), name="objection_has_a_reason"),
+        ]
+
+    def __str__(self) -> str:
+        return f"answer of {self.institution} to {self.release}"
 
 
 class ReleaseFile(models.Model):

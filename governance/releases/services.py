@@ -14,7 +14,7 @@ from django.utils.text import slugify
 from contributions import uses
 from contributions.corpora import services as corpora
 from contributions.corpora.models import Corpus
-from governance.releases import lifecycle
+from governance.releases import answers, lifecycle
 from governance.releases.lifecycle import Status
 from governance.releases.models import Candidate, Download, License, LicenseAcceptance, Release, ReleaseFile
 from portal import storage
@@ -130,6 +130,8 @@ def propose(
     """
     Draw up a release of a trained candidate; the board decides (governance.board.services.propose_release).
 
+    The institutions that it learnt from are asked what they say.
+
     Raises:
         AlreadyProposed: it has a release, or is a baseline.
         TermsExclude: an institution signed terms for what it learnt from that exclude what the licence allows.
@@ -155,6 +157,7 @@ def propose(
         proposed_at=now,
     )
     audit.record("release.proposed", release, by=by, candidate_sha256=candidate.sha256)
+    answers.ask(release)
     return release
 
 

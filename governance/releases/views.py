@@ -9,12 +9,14 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_safe
 
 from contributions.corpora import services as corpora
-from governance.releases import services
-from governance.releases.forms import AcceptForm
+from governance.releases import answers, services
+from governance.releases.forms import AcceptForm, SiteAnswerForm
 from governance.releases.lifecycle import Status
 from governance.releases.models import License, LicenseAcceptance, Release
+from portal.accounts.models import User
 from portal.accounts.requests import SignedInRequest
 from portal.errors import error_response
+from portal.institutions.models import Institution
 
 AUTHOR = "Global RETFound Consortium"
 
@@ -36,10 +38,19 @@ def _release(request: HttpRequest | SignedInRequest, slug: str) -> Release:
 @require_GET
 def show(request: HttpRequest, slug: str) -> HttpResponse:
     """Show a model: card, evaluation, lineage, files, how to download."""
-    release = _release(request, slug)
+    return page(request, _release(request, slug))
+
+
+def page(
+    request: HttpRequest, release: Release, *, answered: tuple[Institution, SiteAnswerForm] | None = None
+) -> HttpResponse:
+    """Answer the page of a model; `answered` is the form of an institution that needs another look."""
     acceptance = services.acceptance_of(request.user, release)
     context = {
         "release": release,
+        "is_boards": Release.objects.read_by_the_board(request.user).filter(pk=release.pk).exists(),
+        "own_answers": _own_answers(request, release, answered),
+        "counts": answers.public_count(release),
         "acceptance": acceptance,
         "files": _files(release, linked=acceptance is not None and release.status == Status.RELEASED),
         "is_complete": release.files.filter(name="SHA256SUMS").exists(),
@@ -48,7 +59,27 @@ def show(request: HttpRequest, slug: str) -> HttpResponse:
         **_evaluations(release),
         **_lineage(release),
     }
-    return render(request, "releases/release_show.html", context)
+    return render(request, "releases/release_show.html", context, status=422 if answered else 200)
+
+
+def field_ids(institution: Institution) -> str:
+    """Return the ids of the fields of an institution's form: who manages two has two of them on the page."""
+    return f"answer-{institution.pk}_%s"
+
+
+def _own_answers(
+    request: HttpRequest, release: Release, answered: tuple[Institution, SiteAnswerForm] | None
+) -> list[tuple[answers.Line, SiteAnswerForm]]:
+    """Return what the reader's institutions said of a release that is not public, each with the form to say it."""
+    if not isinstance(request.user, User) or release.status not in {Status.PROPOSED, Status.DECLINED}:
+        return []
+    filled = dict([answered] if answered else [])
+    return [(line, filled.get(line.institution) or _form_of(line)) for line in answers.lines_of(request.user, release)]
+
+
+def _form_of(line: answers.Line) -> SiteAnswerForm:
+    given = {"answer": line.answer.answer, "reason": line.answer.reason} if line.answer else None
+    return SiteAnswerForm(initial=given, auto_id=field_ids(line.institution))
 
 
 def _files(release: Release, *, linked: bool) -> list[dict[str, object]]:

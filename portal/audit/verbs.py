@@ -166,6 +166,8 @@ SENTENCES: dict[str, str] = {
     "license.accepted": "{actor} accepted {subject}",
     "candidate.registered": "{actor} registered the candidate {subject}",
     "release.proposed": "{actor} proposed the release {subject}",
+    "release.site_approved": "{actor} approved the release {subject} for an institution that it learnt from",
+    "release.site_objected": "{actor} objected to the release {subject} for an institution that it learnt from",
     "release.released": "{actor} released {subject}",
     "release.declined": "{actor} declined the release {subject}",
     "release.retracted": "{actor} retracted {subject}",

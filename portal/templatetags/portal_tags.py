@@ -31,12 +31,12 @@ TONES: dict[str, str] = {
     **dict.fromkeys(["reviewing", "reported"], "active"),
     **dict.fromkeys(["leased", "running", "finalising"], "active"),
     **dict.fromkeys(["member", "approved", "carried", "released", "succeeded", "pass", "verified", "done"], "good"),
-    **dict.fromkeys(["met", "approve", "permitted", "granted"], "good"),
+    **dict.fromkeys(["met", "approve", "approves", "permitted", "granted"], "good"),
     **dict.fromkeys(["active", "signed", "accepted", "frozen", "sent", "for"], "good"),
     **dict.fromkeys(["warn", "expiring", "returned", "tied", "conditions", "return", "reconsent_due", "grace"], "warn"),
     "undecided": "warn",
     **dict.fromkeys(["declined", "rejected", "refused", "lost", "fail", "against", "failed", "reject"], "bad"),
-    **dict.fromkeys(["failed_input", "failed_platform", "timed_out", "no_quorum", "excluded"], "bad"),
+    **dict.fromkeys(["failed_input", "failed_platform", "timed_out", "no_quorum", "excluded", "objects"], "bad"),
     **dict.fromkeys(
         ["withdrawn", "lapsed", "merged", "retracted", "cancelled", "expired", "revoked", "ended", "waived"], "ended"
     ),

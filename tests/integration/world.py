@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from contributions import credits, holds, incidents, room
 from contributions import services as contributions
+from contributions.models import Contribution
 from governance.benchmarks import services as benchmarks
 from governance.board import meetings
 from governance.board import services as boards
@@ -25,7 +26,7 @@ from portal.institutions.models import Institution, Membership
 from portal.notifications import webhooks
 from portal.notifications.models import Mail
 from portal.programmes.models import Programme
-from tests import attesting, factories, publishing
+from tests import attesting, contributing, factories, publishing
 
 Role = Membership.Role
 _number = itertools.count(1)
@@ -117,6 +118,8 @@ def site_objects(institution: Institution) -> dict[str, object]:
     operator = User.objects.get(consortium_roles__role="operator")
     official = factories.person_of(institution, Role.SIGNING_OFFICIAL)
     public_key = attesting.public_text(institution.slug)
+    base, content = Contribution.objects.earliest("pk").base_model, b"fifth bytes %d" % number
+    approved = contributing.at_status("approved", institution, base, by=steward, content=content)
     key = signing_keys.register(institution, public_key=public_key, label="A", by=official, now=timezone.now())
     return {
         "slug": institution.slug,
@@ -124,6 +127,7 @@ def site_objects(institution: Institution) -> dict[str, object]:
         "draft": draft.pk,
         "signing_key": key.pk,
         "contributor": credits.add(reviewed, steward, by=steward, now=timezone.now()).pk,
+        "proposed": publishing.proposed_release(operator, approved, slug=f"learnt-{number}").slug,
         "file": file.pk,
         "evidence": evidence.pk,
         "motion": motion.pk,
