@@ -28,7 +28,7 @@ class SiteAnswerForm(forms.Form):
     answer = forms.ChoiceField(
         choices=[("approves", "It approves of the release"), ("objects", "It objects to the release")],
         widget=forms.RadioSelect,
-        label="Your institution's answer",
+        label="What does your institution say?",
     )
     reason = forms.CharField(
         required=False,
