@@ -42,7 +42,7 @@ services: $(INSTALLED) ## only PostgreSQL, Valkey and SeaweedFS, for development
 	@$(BIN)/python -m portal.embedded services
 
 test: $(INSTALLED) programs ## the whole suite on real services, workers and Chromium; ARGS="-k name"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadgroup $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 programs:
 	@missing="$(if $(CHROMIUM),,chromium) $(if $(CLAMD),,clamav-daemon)"; \
