@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.hashers import ScryptPasswordHasher
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
@@ -80,6 +81,12 @@ def _plain_static_files(settings):
         **settings.STORAGES,
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
+
+
+@pytest.fixture(autouse=True)
+def _passwords_are_hashed_quickly(monkeypatch):
+    """The work factor is there to take time: some 300 passwords would take a minute and a half of a core."""
+    monkeypatch.setattr(ScryptPasswordHasher, "work_factor", 2)
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import urllib3
 
 from jobs.kit import phantom
@@ -80,8 +81,7 @@ def running_portal() -> Iterator[RunningPortal]:
         try:
             yield _ready(supervisor, data_dir, environment)
         finally:
-            supervisor.send_signal(signal.SIGTERM)
-            supervisor.wait(timeout=90)
+            _stop(supervisor)
             log.close()
 
 
@@ -114,6 +114,14 @@ def _ready(supervisor: subprocess.Popen, data_dir: Path, environment: dict[str, 
     password = (data_dir / "demo_accounts.txt").read_text().splitlines()[0].rpartition(" ")[2]
     assert urllib3.request("GET", url).status == 200
     return RunningPortal(url, data_dir, portal.environment, password)
+
+
+def _stop(supervisor: subprocess.Popen) -> None:
+    """End the portal, which says that it ended well and leaves no process."""
+    below = psutil.Process(supervisor.pid).children(recursive=True)
+    supervisor.send_signal(signal.SIGTERM)
+    status = supervisor.wait(timeout=90)
+    assert (status, [process for process in below if process.is_running()]) == (0, [])
 
 
 def _draw_phantoms(folder: Path) -> None:

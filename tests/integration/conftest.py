@@ -15,6 +15,7 @@ from portal.institutions.models import Institution
 from portal.programmes.models import BaseModel, Programme
 from tests import chest as chests
 from tests import contributing, factories
+from tests.standing import kept
 from tests.trees import Verifier
 
 
@@ -41,7 +42,7 @@ def agreement(programme) -> Agreement:
 @pytest.fixture
 def volta(programme) -> Institution:
     """A member institution that has signed nothing."""
-    return factories.admitted_institution("Volta Teaching Hospital", country="GH")
+    return kept("volta", lambda: factories.admitted_institution("Volta Teaching Hospital", country="GH"))
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def chest(chest_folder, institution) -> Programme:
 
 @pytest.fixture
 def base(programme) -> BaseModel:
-    return contributing.registered_base(programme)
+    return kept("base", lambda: contributing.registered_base(programme))
 
 
 @pytest.fixture

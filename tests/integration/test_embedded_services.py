@@ -20,7 +20,7 @@ from botocore.config import Config
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from portal.embedded import services, site, state
+from portal.embedded import services, state
 
 pytestmark = pytest.mark.services
 
@@ -216,36 +216,6 @@ def test_a_crashed_service_is_started_again_and_a_killed_supervisor_leaves_no_pr
 
     assert said == f"valkey ended with status -9; starting it again in 1 s (log: {log})\n"
     wait_until(lambda: started_below(data_dir) == [])
-
-
-@pytest.mark.slow
-def test_the_whole_portal_starts_answers_and_leaves_no_process(tmp_path):
-    data_dir = tmp_path / "data"
-    state.ensure_data_dir(data_dir)
-    (data_dir / "seeded").touch()  # the demonstration is another test's
-    command = [sys.executable, "-m", "portal.embedded", "run"]
-    with subprocess.Popen(
-        command, cwd=state.REPOSITORY, env={**os.environ, "DATA_DIR": str(data_dir)}, stdout=subprocess.PIPE, text=True
-    ) as portal:
-        assert portal.stdout
-        said = []
-        for line in portal.stdout:
-            said.append(line.strip())
-            if said[-1] == "Ctrl-C stops everything.":
-                break
-        assert portal.poll() is None, said
-        address = site.environment(data_dir, "")["PORTAL_URL"]
-        below = psutil.Process(portal.pid).children(recursive=True)
-        answer = urllib3.request("GET", f"{address}/healthz", retries=False)
-        portal.send_signal(signal.SIGTERM)
-        status = portal.wait(60)
-    names = {path.stem for path in (data_dir / "logs").iterdir()}
-
-    assert f"The portal is up: {address}" in said
-    assert (answer.status, answer.json()) == (200, {"status": "ok"})
-    assert {"web", "live", "worker-cpu", "worker-gpu", "beat", "postgres", "valkey", "seaweedfs"} <= names
-    assert status == 0
-    assert [process for process in below if process.is_running()] == []
 
 
 def _answers(client: redis.Redis) -> bool:

@@ -19,6 +19,7 @@ from portal.institutions import services as institutions
 from portal.institutions.models import Institution
 from portal.institutions.vocabulary import Role
 from tests import contributing, factories, publishing
+from tests.standing import kept
 
 REASON = "Too few of our patients were asked."
 UNASKED = "what does"
@@ -39,15 +40,23 @@ def given(institution: Institution, base):
 @pytest.fixture
 def volta_steward(volta) -> User:
     """The steward of another institution that is asked."""
-    factories.sign_agreement(volta)
-    return factories.person_of(volta, Role.STEWARD)
+
+    def build() -> User:
+        factories.sign_agreement(volta)
+        return factories.person_of(volta, Role.STEWARD)
+
+    return kept("volta_steward", build)
 
 
 @pytest.fixture
 def release(programme, board, operator, institution, volta, volta_steward, base, steward) -> Release:
     """Proposed; its model learnt from Moi Eye Clinic, from Volta Teaching Hospital and from Zagreb Eye Clinic."""
-    third = factories.member_institution("Zagreb Eye Clinic")
-    return publishing.proposed_release(operator, *(given(row, base) for row in (institution, volta, third)))
+
+    def build() -> Release:
+        third = factories.member_institution("Zagreb Eye Clinic")
+        return publishing.proposed_release(operator, *(given(row, base) for row in (institution, volta, third)))
+
+    return kept("release of three", build)
 
 
 @pytest.fixture

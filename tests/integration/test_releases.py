@@ -15,6 +15,7 @@ from portal.accounts import services as accounts
 from portal.accounts.models import ApiToken
 from portal.audit.models import AuditEvent
 from tests import candidates, factories
+from tests.standing import kept
 
 FILES = [
     "LICENSE.txt", "README.md", "SHA256SUMS", "config.json", "evaluation.json", "model.safetensors", "training.json",
@@ -25,14 +26,17 @@ FACTS = {"typed_name": "Rosa Researcher", "institution_name": "Independent", "pu
 
 @pytest.fixture
 def candidate(programme) -> Candidate:
-    row = candidates.candidate(programme)
-    candidates.evaluations(row)
-    return row
+    def build() -> Candidate:
+        row = candidates.candidate(programme)
+        candidates.evaluations(row)
+        return row
+
+    return kept("candidate", build)
 
 
 @pytest.fixture
 def release(candidate) -> Release:
-    return candidates.released(candidate)
+    return kept("release", lambda: candidates.released(candidate))
 
 
 def address(release: Release, name: str = "model.safetensors") -> str:
