@@ -61,7 +61,7 @@ check: $(INSTALLED) ## format, lint, types, import direction, migrations, templa
 	$(BIN)/lint-imports
 	$(OFFLINE) $(BIN)/python -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
 	$(BIN)/djhtml --check templates
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 tests/unit -m "not slow and not services"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup tests/unit -m "not slow and not services"
 
 fuzz: $(INSTALLED) ## a minute of fuzzing the header check; ARGS="--seconds 600"
 	@$(BIN)/python -m tests.fuzz.fuzz_container $(ARGS)

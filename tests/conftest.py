@@ -41,9 +41,13 @@ TOGETHER = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep some modules together, and put first what takes long: who has done the rest would wait for it at the end."""
     for item in items:
-        if item.path.stem in TOGETHER:
+        if _is_together(item):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: ("browser" not in item.keywords, "slow" not in item.keywords))
+    items.sort(key=lambda item: ("browser" not in item.keywords, "slow" not in item.keywords, not _is_together(item)))
+
+
+def _is_together(item: pytest.Item) -> bool:
+    return item.path.stem in TOGETHER
 
 
 @pytest.fixture(scope="session")
