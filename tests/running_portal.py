@@ -121,8 +121,7 @@ def _stop(supervisor: subprocess.Popen) -> None:
     below = psutil.Process(supervisor.pid).children(recursive=True)
     supervisor.send_signal(signal.SIGTERM)
     status = supervisor.wait(timeout=90)
-    _, left = psutil.wait_procs(below, timeout=10)
-    assert (status, left) == (0, [])
+    assert (status, [process for process in below if process.is_running()]) == (0, [])
 
 
 def _draw_phantoms(folder: Path) -> None:

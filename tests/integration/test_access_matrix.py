@@ -18,11 +18,9 @@ from pathlib import Path
 import pytest
 from django.db import transaction
 from django.db.models import Max
-from django.http import HttpResponse
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from portal import errors, views
 from portal.audit.models import AuditEvent
 from tests.integration.world import missing, shared_objects, site_objects
 
@@ -134,15 +132,8 @@ def _is_on_record(name: str, status: str, verbs: list[str]) -> bool:
     return not REFUSALS & set(verbs) or (status == "302" and len(verbs) == 1)
 
 
-@pytest.fixture
-def refusals_without_pages(monkeypatch):
-    """Drawing the pages of some 4,000 refusals is a quarter of the time; tests of their own read them."""
-    monkeypatch.setattr(views, "_error", lambda request, status, *more: HttpResponse(status=status))
-    monkeypatch.setattr(errors, "render", lambda *request, status: HttpResponse(status=status))
-
-
 @pytest.mark.slow
-def test_everybody_gets_the_expected_answer(worlds, clients, refusals_without_pages, caplog):
+def test_everybody_gets_the_expected_answer(worlds, clients, caplog):
     caplog.set_level(logging.ERROR, "django.request")  # a warning for each refusal, with where it was raised
     if "WRITE_MATRIX" in os.environ:
         return write(worlds, clients)

@@ -64,7 +64,7 @@ def migrate(database: str, *targets: str) -> None:
         cwd=settings.BASE_DIR,
         env={**os.environ, "DATABASE_URL": database, "MIGRATE_DATABASE_URL": database},
         check=True,
-        timeout=600,  # ten times what it takes, for cores that others share
+        timeout=600,  # for a hang alone: beside a full suite 120 s were too few
     )
 
 
