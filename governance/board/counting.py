@@ -22,6 +22,11 @@ def electorate(motion: Motion) -> QuerySet[User]:
     return accounts.seated(programme).filter(is_superuser=False)
 
 
+def unrecused(motion: Motion) -> QuerySet[User]:
+    """Return who has a seat for the question and has not stepped aside."""
+    return electorate(motion).exclude(pk__in=motion.recusals.values("member"))
+
+
 def chairs(motion: Motion) -> QuerySet[User]:
     """Return who breaks a tie: the chair of the programme's board where it has one, else the consortium's."""
     seats = electorate(motion).filter(consortium_roles__role="chair", consortium_roles__ended_at=None)

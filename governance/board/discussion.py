@@ -6,7 +6,7 @@ from django.db import transaction
 
 from governance.board.closing import is_secretary
 from governance.board.conflicts import is_seated, require_declared, require_voter
-from governance.board.counting import chairs, electorate, last_votes
+from governance.board.counting import chairs, last_votes, unrecused
 from governance.board.errors import NotPossibleNow, VoteRefused
 from governance.board.lifecycle import Status
 from governance.board.models import Comment, Decision, Kind, MinorityOpinion, Motion
@@ -88,15 +88,15 @@ def answer_release(
     release: Release, institution: Institution, *, answer: str, reason: str, by: User, now: datetime
 ) -> SiteAnswer:
     """Say for an institution what it says of a proposed release; the board is told of an objection, once."""
-    before = {line.institution: line.answer.answer for line in answers.lines(release) if line.answer}
+    objected = answers.objects_already(release, institution)
     row = answers.answer(release, institution, answer=answer, reason=reason, by=by, now=now)
     motion = release.motions.undecided().filter(kind=Kind.RELEASE_MODEL).first()
     if motion is None:  # it lapsed, and can be put again: the answer is read then
         return row
     announce(f"motion-{motion.pk}")
-    if row.answer == answers.OBJECTS and before.get(institution) != answers.OBJECTS:
+    if row.answer == answers.OBJECTS and not objected:
         notify(
-            electorate(motion).exclude(pk__in=motion.recusals.values("member")),
+            unrecused(motion),
             type=Type.BALLOT,
             subject=f"{institution} objects: {motion.audit_name}",
             text="The model learnt from what it contributed. The reason is on the page of the motion. An objection is "

@@ -7,7 +7,7 @@ from django.db.models import Max
 
 from governance.board import lifecycle
 from governance.board.conflicts import sync_recusals
-from governance.board.counting import count, described, electorate
+from governance.board.counting import count, described, unrecused
 from governance.board.lifecycle import DECIDED, UNDECIDED, Status
 from governance.board.models import Decision, Motion
 from portal.accounts.models import User
@@ -60,7 +60,7 @@ def open_ballot(motion: Motion, *, now: datetime) -> Motion:
     motion.save(update_fields=["status", "closes_at"])
     sync_recusals(motion, now=now)
     notify(
-        electorate(motion).exclude(pk__in=motion.recusals.values("member")),
+        unrecused(motion),
         type=Type.BALLOT,
         subject=f"Your vote: {motion.audit_name}",
         text=f"The ballot is open until {motion.closes_at:%d %B %Y, %H:%M} UTC.",

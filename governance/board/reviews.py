@@ -10,7 +10,7 @@ from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
 from governance.board.closing import is_secretary, require_moving, resting, return_for_changes
 from governance.board.conflicts import require_declared, require_voter, sync_recusals
-from governance.board.counting import electorate
+from governance.board.counting import unrecused
 from governance.board.errors import NotPossibleNow, VoteRefused
 from governance.board.lifecycle import Status
 from governance.board.models import Motion, Recusal, Review
@@ -51,7 +51,7 @@ def candidates(motion: Motion) -> QuerySet[User]:
     """Return who can review: the electorate, less the recused, less who reviews it already; least work first."""
     waiting = Count("board_reviews", filter=Q(board_reviews__in=Review.objects.waiting()), distinct=True)
     taken = motion.reviews.current().values("reviewer")
-    free = electorate(motion).exclude(pk__in=motion.recusals.values("member")).exclude(pk__in=taken)
+    free = unrecused(motion).exclude(pk__in=taken)
     return free.annotate(load=waiting).order_by("load", "pk")
 
 
@@ -170,7 +170,7 @@ def refill(motion: Motion, *, now: datetime) -> None:
     if motion.status != Status.REVIEWING:
         return
     sync_recusals(motion, now=now)
-    may = electorate(motion).exclude(pk__in=motion.recusals.values("member"))
+    may = unrecused(motion)
     for review in motion.reviews.current().filter(submitted_at__isnull=True).exclude(reviewer__in=may):
         _end(review, by=None, now=now)
     for reviewer in candidates(motion)[: missing(motion)]:

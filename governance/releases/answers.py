@@ -5,16 +5,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from contributions.corpora import services as corpora
-from contributions.rules import institutions_to_act_for, require_steward
-from governance.releases.lifecycle import Status
+from contributions.rules import STEWARDS, institutions_to_act_for, require_steward
+from governance.releases.lifecycle import NOT_PUBLIC, Status
 from governance.releases.models import Release, SiteAnswer
 from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import services as institutions
-from portal.institutions.models import Institution, Membership
+from portal.institutions.models import Institution
 from portal.notifications.services import notify
 from portal.notifications.types import Type
 
@@ -81,7 +82,7 @@ def count(rows: Iterable[Line]) -> Counts:
 
 def public_count(release: Release) -> Counts | None:
     """Return what the public reads of a model that was released; None where it would give an institution away."""
-    if release.released_at is None:
+    if release.status in NOT_PUBLIC:
         return None
     counts = count(lines(release))
     tells_who_objected = counts.objected == counts.asked
@@ -92,7 +93,7 @@ def ask(release: Release) -> None:
     """Tell the people who manage the institutions that they are asked."""
     for institution in asked(release):
         notify(
-            institutions.people(institution, Membership.Role.PRINCIPAL_INVESTIGATOR, Membership.Role.STEWARD),
+            institutions.people(institution, *STEWARDS),
             type=Type.CONTRIBUTION,
             subject=f"{release} is proposed for release: what does {institution} say?",
             text=f"The model learnt from what {institution} contributed. Before the board of the consortium decides "
@@ -122,6 +123,16 @@ def require_may_answer(release: Release, institution: Institution, *, by: User) 
         )
 
 
+def _of(release: Release, institution: Institution) -> QuerySet[SiteAnswer]:
+    """Return what the institution answered, or those that were merged into it."""
+    return release.site_answers.filter(institution__in=Institution.objects.one_with(institution))
+
+
+def objects_already(release: Release, institution: Institution) -> bool:
+    """Test if the board has an objection of the institution before it."""
+    return _of(release, institution).filter(answer=OBJECTS).exists()
+
+
 @transaction.atomic
 def answer(
     release: Release, institution: Institution, *, answer: str, reason: str, by: User, now: datetime
@@ -138,7 +149,7 @@ def answer(
     given = SiteAnswer.Answer(answer)
     if given == OBJECTS and not reason.strip():
         raise institutions.ReasonMissing("Say in a sentence why your institution objects: the board reads it.")
-    release.site_answers.filter(institution__in=Institution.objects.one_with(institution)).delete()
+    _of(release, institution).delete()
     row = SiteAnswer.objects.create(
         release=release, institution=institution, answer=given, reason=reason.strip(), by=by, answered_at=now
     )

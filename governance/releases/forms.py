@@ -1,8 +1,12 @@
-"""Accepting a licence."""
+"""Accepting a licence; what an institution says of a release."""
 
 from typing import Any
 
 from django import forms
+
+from governance.releases.models import SiteAnswer
+
+Answer = SiteAnswer.Answer
 
 
 class AcceptForm(forms.Form):
@@ -25,8 +29,10 @@ class AcceptForm(forms.Form):
 
 
 class SiteAnswerForm(forms.Form):
+    """Whether an institution approves of a release, or objects and why."""
+
     answer = forms.ChoiceField(
-        choices=[("approves", "It approves of the release"), ("objects", "It objects to the release")],
+        choices=[(Answer.APPROVES, "It approves of the release"), (Answer.OBJECTS, "It objects to the release")],
         widget=forms.RadioSelect,
         label="What does your institution say?",
     )
@@ -40,6 +46,6 @@ class SiteAnswerForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        if cleaned.get("answer") == "objects" and not cleaned.get("reason"):
+        if cleaned.get("answer") == Answer.OBJECTS and not cleaned.get("reason"):
             self.add_error("reason", "Say in a sentence why your institution objects: the board reads it.")
         return cleaned

@@ -10,6 +10,8 @@ class Status(models.TextChoices):
     RETRACTED = "retracted", "Retracted"
 
 
+NOT_PUBLIC = (Status.PROPOSED, Status.DECLINED)
+
 # (from, to): the audit verb. A pair that is absent is not allowed.
 TRANSITIONS: dict[tuple[Status, Status], str] = {
     (Status.PROPOSED, Status.RELEASED): "release.released",

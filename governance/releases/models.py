@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from contributions.corpora.models import Corpus, CorpusPart
 from contributions.rules import institutions_to_act_for
-from governance.releases.lifecycle import Status
+from governance.releases.lifecycle import NOT_PUBLIC, Status
 from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.audit.people import reference
@@ -102,7 +102,7 @@ def _as_one_asked(user: User) -> Q:
     own = institutions_to_act_for(user)
     given = Q(contribution__institution__in=own) | Q(contribution__institution__merged_into__in=own)
     learnt_from = CorpusPart.objects.filter(given).values("corpus")
-    return Q(status__in=[Status.PROPOSED, Status.DECLINED], candidate__corpus__in=learnt_from)
+    return Q(status__in=NOT_PUBLIC, candidate__corpus__in=learnt_from)
 
 
 class Release(models.Model):

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_safe
 from contributions.corpora import services as corpora
 from governance.releases import answers, services
 from governance.releases.forms import AcceptForm, SiteAnswerForm
-from governance.releases.lifecycle import Status
+from governance.releases.lifecycle import NOT_PUBLIC, Status
 from governance.releases.models import License, LicenseAcceptance, Release
 from portal.accounts.models import User
 from portal.accounts.requests import SignedInRequest
@@ -48,7 +48,7 @@ def page(
     acceptance = services.acceptance_of(request.user, release)
     context = {
         "release": release,
-        "is_boards": Release.objects.read_by_the_board(request.user).filter(pk=release.pk).exists(),
+        "is_boards": release.status in NOT_PUBLIC and _is_boards(request, release),
         "own_answers": _own_answers(request, release, answered),
         "counts": answers.public_count(release),
         "acceptance": acceptance,
@@ -62,6 +62,11 @@ def page(
     return render(request, "releases/release_show.html", context, status=422 if answered else 200)
 
 
+def _is_boards(request: HttpRequest, release: Release) -> bool:
+    """Test if the reader reads all that the board reads of a release that is not public."""
+    return Release.objects.read_by_the_board(request.user).filter(pk=release.pk).exists()
+
+
 def field_ids(institution: Institution) -> str:
     """Return the ids of the fields of an institution's form: who manages two has two of them on the page."""
     return f"answer-{institution.pk}_%s"
@@ -71,7 +76,7 @@ def _own_answers(
     request: HttpRequest, release: Release, answered: tuple[Institution, SiteAnswerForm] | None
 ) -> list[tuple[answers.Line, SiteAnswerForm]]:
     """Return what the reader's institutions said of a release that is not public, each with the form to say it."""
-    if not isinstance(request.user, User) or release.status not in {Status.PROPOSED, Status.DECLINED}:
+    if not isinstance(request.user, User) or release.status not in NOT_PUBLIC:
         return []
     filled = dict([answered] if answered else [])
     return [(line, filled.get(line.institution) or _form_of(line)) for line in answers.lines_of(request.user, release)]
@@ -196,7 +201,7 @@ def download(request: HttpRequest, slug: str, name: str) -> HttpResponse:
     """Check the rights, count, and redirect to a short-lived address. HEAD is answered here: S3 would refuse it."""
     if not request.user.is_authenticated:
         return _sign_in_first(request)
-    release = get_object_or_404(Release.objects.exclude(status__in=[Status.PROPOSED, Status.DECLINED]), slug=slug)
+    release = get_object_or_404(Release.objects.exclude(status__in=NOT_PUBLIC), slug=slug)
     file = release.files.filter(name=name).first()
     if file is None:
         raise Http404(f"{release} has no file {name}.")
