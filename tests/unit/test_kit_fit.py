@@ -17,6 +17,8 @@ from jobs.kit.errors import ImagesError, SchemaError, TrainingError
 from jobs.kit.fit import FitConfig
 from jobs.kit.phantom import write_sample
 
+pytestmark = pytest.mark.slow
+
 BASE_DIR = Path(generator.__file__).parent / "base" / "fundus-64"
 QUICK = FitConfig(steps=4, batch_size=2, checkpoint_every=2, warmup_steps=1, device="cpu", seed=5)
 

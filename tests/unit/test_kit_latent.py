@@ -14,6 +14,8 @@ from jobs.kit.checks.weights import run_checks
 from jobs.kit.phantom import write_sample
 from tests import tiny_sd
 
+pytestmark = pytest.mark.slow
+
 BASE = tiny_sd.base()
 PHOTOGRAPHS = 6
 FIRST = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_k.lora_A.weight"

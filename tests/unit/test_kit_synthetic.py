@@ -52,6 +52,7 @@ def rows_of(folder):
 # Drawing and packing
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_draws_what_one_go_would_have(drawn, weights):
     rows = rows_of(drawn)
     assert [int(row["seed"]) for row in rows] == list(range(40, 40 + COUNT))
@@ -63,12 +64,14 @@ def test_a_run_that_goes_on_draws_what_one_go_would_have(drawn, weights):
     assert (tags["seed"], tags["class"], tags["synthetic"], tags["date"]) == ("61", "3", "true", "2026-11-27")
 
 
+@pytest.mark.slow
 def test_images_of_another_generator_are_not_mixed_in(drawn, weights):
     with pytest.raises(synthetic.SyntheticError) as refused:
         synthetic.draw(None, BASE, weights, drawn, count=COUNT + 1, seed=41, date="2026-11-27")
     assert (refused.value.code, len(rows_of(drawn))) == ("out_not_empty", COUNT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["steps", "kit_version", "base"])
 def test_images_drawn_otherwise_are_not_mixed_in(drawn, weights, tmp_path, name):
     folder = copied(drawn, tmp_path / "begun")
@@ -82,6 +85,7 @@ def test_images_drawn_otherwise_are_not_mixed_in(drawn, weights, tmp_path, name)
     assert (refused.value.code, len(rows_of(folder))) == ("out_differs", COUNT)
 
 
+@pytest.mark.slow
 def test_packing_gives_the_same_bytes_and_the_name_that_the_portal_computes(drawn):
     paths = synthetic.pack(drawn, BASE)
     listed = synthetic.hashed(paths)
@@ -99,6 +103,7 @@ def copied(drawn, folder):
     return folder
 
 
+@pytest.mark.slow
 def test_what_a_site_deletes_is_left_out_and_the_count_is_told(drawn, tmp_path):
     folder = copied(drawn, tmp_path / "chosen")
     (folder / "000003.png").unlink()
@@ -106,6 +111,7 @@ def test_what_a_site_deletes_is_left_out_and_the_count_is_told(drawn, tmp_path):
     assert (manifest.drawn, len(manifest.rows), 43 in {row.seed for row in manifest.rows}) == (COUNT, COUNT - 1, False)
 
 
+@pytest.mark.slow
 def test_a_changed_image_an_empty_folder_and_a_broken_listing_are_refused(drawn, tmp_path):
     folder = copied(drawn, tmp_path / "changed")
     (folder / "000001.png").write_bytes((folder / "000002.png").read_bytes())
@@ -120,6 +126,7 @@ def test_a_changed_image_an_empty_folder_and_a_broken_listing_are_refused(drawn,
     assert refused.value.code == "no_listing"
 
 
+@pytest.mark.slow
 def test_contribute_refuses_images_that_are_not_the_kits_before_anybody_signs_in(drawn, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("CONSORTIUM_TOKEN", raising=False)
@@ -140,6 +147,7 @@ def test_contribute_refuses_images_that_are_not_the_kits_before_anybody_signs_in
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "not_signed_in"
 
 
+@pytest.mark.slow
 def test_more_images_than_a_shard_holds_make_several(drawn, tmp_path, monkeypatch):
     folder = copied(drawn, tmp_path / "many")
     monkeypatch.setattr(synthetic.shards, "IMAGES_A_SHARD", 10)
@@ -171,6 +179,7 @@ def checked(paths, tmp_path, **given):
     return {result.number: result.verdict for result in results}, results[-1].evidence.get("code", ""), results
 
 
+@pytest.mark.slow
 def test_images_as_the_kit_draws_them_pass_and_are_drawn_again(drawn, weights, tmp_path):
     paths, digest = synthetic.pack(drawn, BASE), scan.sha256_of(weights)
     dossier = dossier_of(paths, generator_sha256=digest)
@@ -185,6 +194,7 @@ def test_images_as_the_kit_draws_them_pass_and_are_drawn_again(drawn, weights, t
     assert (tmp_path / "out" / "neighbours.png").exists()
 
 
+@pytest.mark.slow
 def test_images_of_other_seeds_than_they_claim_are_found_out(drawn, weights, tmp_path):
     digest = scan.sha256_of(weights)
     model = generator.load(BASE, weights)
@@ -304,6 +314,7 @@ def test_check_9_asks_for_a_report_of_these_images_and_of_their_generator(tmp_pa
 # As typed
 
 
+@pytest.mark.slow
 def test_sample_sign_and_check_as_typed(drawn, weights, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("CONSORTIUM_KEY", raising=False)
