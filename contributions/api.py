@@ -246,14 +246,14 @@ def delete_isolated_files(request: Request, pk: int, isolation_pk: int) -> Respo
 @operation(
     "POST",
     "replace_contribution",
-    "Begin the corrected contribution of a rejected or withdrawn one.",
+    "Begin the corrected contribution of a rejected, returned or withdrawn one.",
     group=GROUP,
     answers=ContributionSerializer,
     status=201,
 )
 @api_view(["POST"])
 def replace(request: Request, pk: int) -> Response:
-    """Begin the corrected contribution of a rejected or withdrawn one."""
+    """Begin the corrected contribution of a rejected, returned or withdrawn one."""
     row = services.replace(_contribution(request, pk), by=person_of(request), now=timezone.now())
     return _answer(row, request, status=201)
 

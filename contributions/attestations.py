@@ -12,14 +12,13 @@ from django.db import transaction
 from contributions import kinds
 from contributions.lifecycle import Status
 from contributions.models import Attestation, Contribution
-from contributions.reports import storable
 from contributions.rules import require_not_moved, require_steward
 from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import DomainError
 from portal.live import announce
 
-MAX_BYTES = 384 * 1024  # a privacy report is about 6 KiB
+MAX_BYTES = 384 * 1024  # a privacy report is about 3 KiB
 NUMBERS = {Attestation.Kind.SIGNATURE: 2, Attestation.Kind.PRIVACY: 9}  # the check that needs it
 
 
@@ -62,14 +61,23 @@ def read(content: bytes) -> dict[str, Any]:
 def _checked(envelope: Any) -> dict[str, Any]:
     """Look at the outer form alone: three known fields, texts in them. What is inside is opened by a worker's child."""
     match envelope:
-        case {"payloadType": str(), "payload": str(), "signatures": [{"keyid": str(), "sig": str()}, *_]} if (
-            len(envelope) == 3 and len(json.dumps(envelope)) <= MAX_BYTES
-        ):
-            return envelope
+        case {"payloadType": str(), "payload": str(), "signatures": [_, *_] as signatures} if len(
+            envelope
+        ) == 3 and all(map(_is_signature, signatures)):
+            text = json.dumps(envelope)
+            if len(text) <= MAX_BYTES and "\\u" not in text:  # all of it is ASCII, and PostgreSQL keeps no NUL
+                return envelope
     raise AttestationRefused(
         "This is no signed statement of the kit. Choose the file that `consortium sign` (ending in .signed.json) or "
         "`consortium privacy` (privacy_report.json) wrote."
     )
+
+
+def _is_signature(value: Any) -> bool:
+    match value:
+        case {"keyid": str(), "sig": str()}:
+            return len(value) == 2
+    return False
 
 
 def kind_of(envelope: dict[str, Any]) -> Attestation.Kind:
@@ -100,7 +108,7 @@ def attest(contribution: Contribution, *, kind: str, envelope: Any, by: User, no
 
 def of(contribution: Contribution) -> dict[str, Any]:
     """Return the envelopes by kind."""
-    return {row.kind: storable(row.envelope) for row in contribution.attestations.all()}
+    return {row.kind: row.envelope for row in contribution.attestations.all()}
 
 
 def missing(contribution: Contribution) -> list[Attestation.Kind]:

@@ -12,8 +12,9 @@ from django.views.decorators.http import require_POST
 from contributions import credits
 from contributions.credit_models import Contributor
 from contributions.forms import ContributorForm, OwnLineForm
+from contributions.lifecycle import CLOSED
 from contributions.models import Contribution
-from contributions.rules import require_steward
+from contributions.rules import is_steward, require_steward
 from portal.accounts import orcid
 from portal.accounts.requests import SignedInRequest
 from portal.errors import DomainError, tell
@@ -28,8 +29,8 @@ def of_page(request: SignedInRequest, contribution: Contribution) -> dict[str, A
     """Return who is named, with the iDs that they proved, and whom the reader may name."""
     rows = list(credits.shown(contribution, request.user))
     proved = orcid.orcids_of([row.person for row in rows])
-    manages = request.user.has_perm("contributions.change_contribution", contribution)
-    is_history = contribution.status in credits.ENDED
+    manages = is_steward(request.user, contribution)
+    is_history = contribution.status in CLOSED
     may_name = manages and not is_history
     return {
         "contributors": [(row, *_orcid(proved.get(row.person_id, ""))) for row in rows],
@@ -98,7 +99,7 @@ def own_line(request: SignedInRequest, pk: int) -> HttpResponse:
         "contribution": contribution,
         "contributor": row,
         "page": page,
-        "is_history": contribution.status in credits.ENDED,
+        "is_history": contribution.status in CLOSED,
         "form": form,
         "orcid": proved,
         "orcid_url": orcid.url_of(proved) if proved else "",

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 from django.urls import reverse
 
 from contributions.credit_models import Contributor, CreditRole
-from contributions.lifecycle import Status
+from contributions.lifecycle import CLOSED
 from contributions.models import Contribution
 from contributions.rules import require_steward
 from portal.accounts.models import User
@@ -19,8 +19,6 @@ from portal.errors import DomainError, NotAllowed
 from portal.institutions import services as institutions
 from portal.notifications.services import notify
 from portal.notifications.types import Type
-
-ENDED = {Status.REJECTED, Status.WITHDRAWN}
 
 
 class NotTheirs(DomainError):
@@ -44,13 +42,13 @@ class RolesMissing(DomainError):
 
 
 class CreditFixed(DomainError):
-    """What was rejected or withdrawn credits nobody any more."""
+    """What was rejected, returned or withdrawn credits nobody any more."""
 
     code = "credit_fixed"
 
 
 def _require_live(contribution: Contribution) -> None:
-    if contribution.status in ENDED:
+    if contribution.status in CLOSED:
         # No word of how it ended: who left the institution reads this too, and sees nothing else of it.
         raise CreditFixed(f"{contribution} credits nobody any more, so its list of contributors stays as it is.")
 

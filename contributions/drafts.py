@@ -6,11 +6,12 @@ from typing import Any, TypedDict, Unpack
 
 from django.db import transaction
 
-from contributions import cards, embargo, kinds
+from contributions import embargo, kinds
 from contributions.lifecycle import CLOSED, Status
 from contributions.models import Contribution
 from contributions.reports import storable
 from contributions.rules import require_not_moved, require_steward
+from jobs.kit import cards
 from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import DomainError
@@ -55,7 +56,7 @@ class CardRefused(DomainError):
 
 
 class CannotReplace(DomainError):
-    """Only a rejected or withdrawn contribution is corrected by a new one, once."""
+    """Only a rejected, returned or withdrawn contribution is corrected by a new one, once."""
 
     code = "cannot_replace"
 
@@ -140,7 +141,7 @@ def _require_same_programme(contribution: Contribution, base_model: BaseModel) -
 
 @transaction.atomic
 def replace(contribution: Contribution, *, by: User, now: datetime) -> Contribution:
-    """Begin the corrected contribution of a rejected or withdrawn one, with its training card and its embargo."""
+    """Begin the corrected contribution of one that is closed, with its training card and its embargo."""
     contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
     if (successor := Contribution.objects.filter(supersedes=contribution).first()) is not None:
         raise CannotReplace(f"A correction has been begun already: {successor}.", next_url=successor.get_absolute_url())

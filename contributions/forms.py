@@ -6,10 +6,11 @@ from typing import Any, cast
 
 from django import forms
 
-from contributions import attestations, cards, credits, deletion, embargo, kinds
+from contributions import attestations, credits, deletion, embargo, kinds
 from contributions.credit_models import CreditRole
 from contributions.models import LONGEST_EMBARGO, Contribution, ContributionFile
 from contributions.rules import institutions_to_act_for
+from jobs.kit import cards
 from portal.accounts.models import User
 from portal.programmes.models import BaseModel, Programme
 

@@ -12,7 +12,6 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from contributions import deletion
-from contributions.lifecycle import Status
 from contributions.models import Contribution, Hold
 from portal.accounts import services as accounts
 from portal.accounts.models import User
@@ -68,7 +67,7 @@ def _belongs(user: User, contribution: Contribution) -> bool:
 def may_place(contribution: Contribution) -> bool:
     """Test if files lie in the store that could be held back, and nothing does so yet."""
     return (
-        contribution.status != Status.DRAFT
+        contribution.submitted_at is not None
         and contribution.deletion_began_at is None
         and (deletion.present(contribution).exists() or contribution.evidence_files.exists())
         and deletion.current_hold(contribution) is None
@@ -155,8 +154,8 @@ def explained(reason: str) -> str:
 
 
 def _why_not(contribution: Contribution) -> str:
-    if contribution.status == Status.DRAFT:
-        return f"{contribution} is a draft, which only its institution sees. A hold is for what was sent."
+    if contribution.submitted_at is None:
+        return f"{contribution} was never submitted: only its institution sees it. A hold is for what was sent."
     if deletion.current_hold(contribution) is not None:
         return f"The files of {contribution} are held back already. Its page says since when, and why."
     if contribution.deletion_began_at is not None and deletion.holds_files(contribution):

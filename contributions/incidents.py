@@ -65,7 +65,7 @@ def may_delete(user: User, contribution: Contribution) -> bool:
 def may_isolate(contribution: Contribution) -> bool:
     """Test if files lie in the store that could be isolated, and are not yet."""
     return (
-        contribution.status != Status.DRAFT
+        contribution.submitted_at is not None
         and contribution.deletion_began_at is None
         and deletion.present(contribution).exists()
         and isolation.current(contribution) is None
@@ -218,8 +218,8 @@ def _named(contribution: Contribution, files: Sequence[ContributionFile]) -> lis
 
 
 def _why_not(contribution: Contribution) -> str:
-    if contribution.status == Status.DRAFT:
-        return f"{contribution} is a draft, which only its institution sees and nothing uses. It can remove the file."
+    if contribution.submitted_at is None:
+        return f"{contribution} was never submitted: only its institution sees it, and nothing uses it."
     if isolation.current(contribution) is not None:
         return f"{contribution} is isolated already. Its page says since when, and why."
     if contribution.deletion_began_at is not None and deletion.holds_files(contribution):

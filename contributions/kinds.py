@@ -1,9 +1,12 @@
 """What differs between the kinds of contributions that are open: how many files, and how things are called."""
 
+import shlex
 from dataclasses import dataclass
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+
+from contributions.models import Contribution
 
 Text = str | Promise
 
@@ -25,7 +28,7 @@ class Kind:
     hint: Text
     most_files: int
     suffix: str
-    send_command: str
+    to_send: str  # what the kit is given
     commands: dict[str, str]
     checks: dict[int, tuple[Text, Text]]  # number: (name, what it asks)
 
@@ -53,7 +56,7 @@ WEIGHTS = Kind(
     hint=_("One .safetensors file."),
     most_files=1,
     suffix=".safetensors",
-    send_command="consortium contribute weights weights.safetensors",
+    to_send="weights.safetensors",
     commands={
         "signature": "consortium sign weights.safetensors",
         "privacy": "consortium privacy prepared --weights weights.safetensors",
@@ -80,7 +83,7 @@ SYNTHETIC = Kind(
     hint=_("The files synthetic-00000.tar and so on in FOLDER/shards, as consortium sign FOLDER packs them."),
     most_files=200,
     suffix=".tar",
-    send_command="consortium contribute synthetic FOLDER",
+    to_send="FOLDER",
     commands={
         "signature": "consortium sign FOLDER",
         "privacy": "consortium privacy prepared --weights weights.safetensors --images FOLDER",
@@ -101,3 +104,11 @@ NOT_OPEN = (_("De-identified photographs"), _("The kit removes identifiers on yo
 def of(slug: str) -> Kind:
     """Return what is said of a kind; of one that is not open yet, as of weights."""
     return OPEN.get(slug, WEIGHTS)
+
+
+def send_command(contribution: Contribution) -> str:
+    """Return the command by which the kit sends what belongs to a draft."""
+    kind = of(contribution.kind)
+    facts = {"institution": contribution.institution.slug, "title": contribution.title, "card": "training_card.json"}
+    options = [word for name, value in facts.items() for word in (f"--{name}", value)]
+    return shlex.join(["consortium", "contribute", kind.slug, kind.to_send, *options, "--resume", str(contribution.pk)])

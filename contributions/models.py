@@ -39,7 +39,7 @@ class ContributionQuerySet(models.QuerySet["Contribution"]):
         own = user.memberships.current().values("institution")
         mine = Q(institution__in=own) | Q(institution__merged_into__in=own)
         if accounts.is_auditor(user):
-            return self.filter(mine | ~Q(status=Status.DRAFT))
+            return self.filter(mine | Q(submitted_at__isnull=False))
         seats = accounts.programmes_seated(user)
         if seats:
             own_board = Q() if None in seats else Q(programme__in=seats)
@@ -78,7 +78,7 @@ class Contribution(models.Model):
     )
     referred_at = models.DateTimeField(null=True, blank=True, help_text="When it passed the checks.")
     decided_at = models.DateTimeField(null=True, blank=True)
-    reason = models.TextField(blank=True, help_text="Why it was rejected or withdrawn.")
+    reason = models.TextField(blank=True, help_text="Why it was rejected, returned or withdrawn.")
     deletion_asked_at = models.DateTimeField(
         null=True,
         blank=True,

@@ -3,8 +3,9 @@
 from django.urls import reverse
 from django.utils import timezone
 
-from contributions import attestations, cards, kinds
+from contributions import attestations, kinds
 from contributions.models import Contribution, ContributionFile
+from jobs.kit import cards
 from portal.agreements import services as agreements
 from portal.errors import DomainError
 from portal.programmes import services as programmes

@@ -1,6 +1,5 @@
 """Who may do what to contributions; when is in lifecycle.py."""
 
-import rules
 from django.db.models import QuerySet
 
 from contributions.lifecycle import Status
@@ -13,7 +12,6 @@ from portal.institutions.models import Institution, Membership
 STEWARDS = [Membership.Role.PRINCIPAL_INVESTIGATOR, Membership.Role.STEWARD]
 
 
-@rules.predicate
 def is_steward(user: User, contribution: Contribution) -> bool:
     """Test if the user is a data steward or principal investigator of the institution that owns the contribution."""
     return institutions.manages(user, institutions.acting_for(contribution.institution))
@@ -31,10 +29,6 @@ def require_not_moved(contribution: Contribution) -> None:
             institutions.why_not_member(contribution.institution, "contribute"),
             next_url=contribution.get_absolute_url(),
         )
-
-
-for verb in ("change", "submit", "withdraw", "replace"):
-    rules.add_perm(f"contributions.{verb}_contribution", is_steward)
 
 
 def require_steward(user: User, institution: Institution) -> None:

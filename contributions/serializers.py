@@ -211,7 +211,7 @@ class ContributionSerializer(ContributionSummarySerializer):
         fields = [
             *ContributionSummarySerializer.Meta.fields,
             "training_card", "manifest_sha256", "reason", "files", "attestations",
-            "checks", "deletion_due_at", "hold", "isolation", "available_actions",
+            "stalled_at", "checks", "deletion_due_at", "hold", "isolation", "available_actions",
         ]  # fmt: skip
 
     @extend_schema_field(FileSerializer(many=True))

@@ -196,7 +196,7 @@ def withdraw(contribution: Contribution, *, by: User, reason: str, now: datetime
     if not reason:
         raise ReasonMissing("Say in a sentence why you withdraw it: the reason stays on record.")
     contribution = _move(contribution.pk, Status.WITHDRAWN, by=by, now=now, facts={"reason": reason}, reason=reason)
-    uploads.abort_unfinished(contribution)
+    uploads.drop_unfinished(contribution)
     text = f"{reference(by)} withdrew it: “{plain(reason)}” Where it was used, and what becomes of its files, is here:"
     _tell(contribution, "was withdrawn", text, but=by)
     return contribution
@@ -259,6 +259,7 @@ def stall(contribution_id: int, *, now: datetime) -> Contribution:
         contribution = requeue(contribution_id, now=now)
     contribution.stalled_at = now
     contribution.save(update_fields=["stalled_at"])
+    announce(f"contribution-{contribution.pk}")
     _tell(
         contribution,
         "waits for an operator",

@@ -254,9 +254,10 @@ def remove_file(file: ContributionFile, *, by: User) -> None:
     storage.delete(storage.QUARANTINE, file.storage_key)
 
 
-def abort_unfinished(contribution: Contribution) -> None:
-    """Forget the uploads that will never be completed, once the current transaction commits."""
+def drop_unfinished(contribution: Contribution) -> None:
+    """Forget the uploads that will never be completed; their parts go once the current transaction commits."""
     unfinished = list(contribution.files.filter(state=State.UPLOADING))
+    contribution.files.filter(pk__in=[file.pk for file in unfinished]).delete()
 
     def abort() -> None:
         for file in unfinished:
@@ -309,7 +310,7 @@ def _look_after(file: ContributionFile, *, now: datetime) -> None:
     still = now - max([file.added_at, *(part.arrived_at for part in parts)])
     if still >= timedelta(days=storage.ABORT_AFTER_DAYS):
         _give_up(file)
-    elif still >= REMIND_AFTER and file.reminded_at is None:
+    elif still >= REMIND_AFTER and (file.reminded_at is None or file.reminded_at < now - still):  # it went on since
         _remind(file, arrived=len(parts), now=now)
 
 

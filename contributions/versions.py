@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from contributions import cards
 from contributions.corpora.services import ENTERED, LEFT
 from contributions.models import CheckResult, Contribution, ContributionQuerySet
 from contributions.reports import latest_results
+from jobs.kit import cards
 from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.audit.models import AuditEvent

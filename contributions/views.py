@@ -12,7 +12,6 @@ from django.views.decorators.http import require_GET, require_POST
 
 from contributions import (
     attestations,
-    cards,
     credit_views,
     deletion,
     embargo,
@@ -39,6 +38,7 @@ from contributions.models import Contribution
 from contributions.readiness import may_contribute
 from contributions.reports import report_of
 from contributions.rules import institutions_to_act_for, moved_to, require_not_moved, require_steward
+from jobs.kit import cards
 from portal import storage
 from portal.accounts.requests import SignedInRequest
 from portal.errors import DomainError, note
@@ -205,6 +205,7 @@ def _upload_page(
         part_size_bytes=storage.PART_SIZE_BYTES,
         max_bytes=settings.UPLOAD_MAX_BYTES,
         room=room.of(contribution.institution),
+        send_command=kinds.send_command(contribution),
     )
     return render(request, "contributions/contribution_upload.html", context, status=status)
 
@@ -274,6 +275,8 @@ def _live(contribution: Contribution) -> dict[str, Any]:
     elif contribution.status == Status.APPROVED and (day := embargo.until(contribution, now=timezone.now())):
         next_step = f"From {day:%-d %B %Y} on it may become part of a corpus."
     ours = who == "Your institution"
+    told: list[object] = [contribution.status, report.version, contribution.stalled_at is not None]
+    told += [isolated and isolated.pk, contribution.embargo_until]
     acting, moved = institutions.acting_for(contribution.institution), moved_to(contribution)
     return {
         "contribution": contribution,
@@ -282,9 +285,9 @@ def _live(contribution: Contribution) -> dict[str, Any]:
         "next_step": f"Begin anew for {moved}, or withdraw it." if moved else next_step,
         "moved_to": moved,
         "is_busy": contribution.status in {Status.SUBMITTED, Status.VALIDATING} and not isolated,
-        "is_final": contribution.status in {Status.REJECTED, Status.WITHDRAWN},
+        "is_final": contribution.status in {Status.RETURNED, Status.WITHDRAWN},  # the others may go on
         "isolation": isolated,
-        "seen": f"{contribution.status}-{report.version}-{isolated and isolated.pk}-{contribution.embargo_until}",
+        "seen": "-".join(map(str, told)),
     }
 
 

@@ -4,7 +4,7 @@ import fcntl
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 PIPE_BYTES = 1 << 20  # the largest that a system allows by default
@@ -17,8 +17,8 @@ class Feed:
     The hash is of all blocks, also where the child closed the pipe before the end: it ends early when it refuses.
     """
 
-    def __init__(self, blocks: Iterator[bytes], on_progress: Callable[[int], None] = lambda done: None) -> None:
-        self.blocks, self.on_progress = blocks, on_progress
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self.blocks = blocks
         self.digest, self.size_bytes = hashlib.sha256(), 0
         self.error: Exception | None = None
         self.is_stopped = False
@@ -61,7 +61,6 @@ class Feed:
             hashed = hashing.submit(self.digest.update, block)
             self.size_bytes += len(block)
             is_open = is_open and _written(self.writer, block)
-            self.on_progress(self.size_bytes)
         hashed.result()
 
 

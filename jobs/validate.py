@@ -89,7 +89,7 @@ def validate(attempt: Attempt) -> None:
             board.refer_contribution(contribution.pk, now=services.now())
             services.succeed(run, result_sha256=_result(run), now=services.now())
     except contributions.FileKnown as known:
-        _record(attempt, contribution, _of_transfer(str(known), SEND_YOUR_OWN, evidence={"code": known.code}))
+        _record(attempt, contribution, _line(0, "transfer", str(known), SEND_YOUR_OWN, evidence={"code": known.code}))
         _reject(attempt, str(known))
 
 
@@ -153,7 +153,7 @@ def _scan(attempt: Attempt, contribution: Contribution, files: list[Contribution
         if found.signature:
             sentence = f"ClamAV finds {sandbox.sanitise(found.signature)} in {file.name}."
             evidence = {"code": "malware", "scanner": malware.scanner(), "file": file.name}
-            _record(attempt, contribution, _of_transfer(sentence, SCAN_YOURS, evidence=evidence))
+            _record(attempt, contribution, _line(0, "transfer", sentence, SCAN_YOURS, evidence=evidence))
             return sentence
         if found.sha256 != file.sha256:
             return _transfer(attempt, contribution, [(file, found.sha256, found.size_bytes)])
@@ -234,9 +234,10 @@ def _streamed(
         raise
     if refusal := _transfer(attempt, contribution, [(file, feed.finish(), feed.size_bytes)]):
         return refusal
+    record = partial(_record, attempt, contribution)
     for result in held:
-        _record(attempt, contribution, result)
-    return _judged(report, expected)
+        record(result)
+    return _judged(report, expected, record)
 
 
 def _transfer(attempt: Attempt, contribution: Contribution, arrived: list[tuple[ContributionFile, str, int]]) -> str:
@@ -248,7 +249,7 @@ def _transfer(attempt: Attempt, contribution: Contribution, arrived: list[tuple[
     listed = [{"name": file.name, "size_bytes": size, "sha256": sha256} for file, sha256, size in arrived]
     scanner = malware.scanner()
     evidence = {"size_bytes": total, "files": listed} | ({"scanner": scanner} if scanner else {})
-    result = _of_transfer(sentence, fix, evidence=evidence)
+    result = _line(0, "transfer", sentence, fix, evidence=evidence)
     if not sentence:
         clean = " ClamAV found nothing in them." if scanner else ""
         result["sentence"] = f"All {total:,} bytes arrived and their SHA-256 is the declared one.{clean}"
@@ -256,11 +257,11 @@ def _transfer(attempt: Attempt, contribution: Contribution, arrived: list[tuple[
     return sentence
 
 
-def _of_transfer(refusal: str, fix: str, *, evidence: dict[str, Any]) -> dict[str, Any]:
-    """Return the line of check 0."""
+def _line(number: int, name: str, refusal: str, fix: str, *, evidence: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return what a check found, for one that the child does not speak on itself."""
     return {
-        "number": 0, "name": "transfer", "verdict": "fail" if refusal else "pass", "sentence": refusal, "fix": fix,
-        "evidence": evidence, "duration_seconds": 0.0,
+        "number": number, "name": name, "verdict": "fail" if refusal else "pass", "sentence": refusal, "fix": fix,
+        "evidence": evidence or {}, "duration_seconds": 0.0,
     }  # fmt: skip
 
 
@@ -292,7 +293,7 @@ def _in_sandbox(
     record = partial(_record, attempt, contribution)
     out = scratch / "out"
     report = _run(attempt, contribution, command, given, out, record)
-    refusal = _judged(report, expected)
+    refusal = _judged(report, expected, record)
     for name, found in sandbox.collect(out, report["files"], max_bytes=EVIDENCE_BYTES).items():
         _keep(attempt, contribution, name, found.read_bytes())
     return refusal
@@ -325,11 +326,14 @@ def _run(
     return report
 
 
-def _judged(report: dict[str, Any], expected: set[int]) -> str:
+def _judged(report: dict[str, Any], expected: set[int], record: Callable[[dict[str, Any]], None]) -> str:
     """Return why the child refuses, or an empty string where it spoke on every check that was asked for."""
     outcome = report["outcome"]
     if outcome.kind in TOO_MUCH:
-        return f"Checking it {TOO_MUCH[outcome.kind]}. Send what the kit made, or less of it."
+        number = min(expected - report["checks"], default=max(expected))
+        sentence = f"Checking it {TOO_MUCH[outcome.kind]}."
+        record(_line(number, f"check {number}", sentence, "Send what the kit made, or less of it."))
+        return sentence
     if not report["ended"]:
         raise PlatformFault(f"The check ended as {outcome.kind} ({outcome.exit_code}): {outcome.stderr_tail[-2000:]}")
     if not report["refusal"] and report["checks"] != expected:

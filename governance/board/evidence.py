@@ -5,7 +5,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, TypeVar
 
-from contributions import cards as training_cards
 from contributions import embargo, isolation, uses
 from contributions.corpora import services as corpora
 from contributions.lifecycle import Status as ContributionStatus
@@ -16,6 +15,7 @@ from governance.board.effects import CONSEQUENCES, releases_of
 from governance.board.models import Kind, Motion
 from governance.releases.models import Candidate
 from governance.releases.services import purpose_under
+from jobs.kit import cards
 from portal.accounts import services as accounts
 from portal.agreements import diff, terms
 from portal.agreements import services as agreements
@@ -66,7 +66,7 @@ def _contribution(motion: Motion, now: datetime) -> Facts:
         "from_region": others.filter(institution__subregion=subregion).count(),
         "region_counts": Counter(others.values_list("institution__subregion", flat=True)),
         "report": report_of(contribution),
-        "card": training_cards.read_back(contribution.training_card),
+        "card": cards.read_back(contribution.training_card),
         "files": [] if isolated else contribution.files.all(),  # a name may tell it
         "agreements": _agreements(contribution, now),
         **_terms(contribution),

@@ -2,19 +2,17 @@
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from . import terminal
+from . import terminal, train_extra
 from .client import NEEDS_CHANGES, Document
 from .errors import ContainerError, KitError
 
 BASES = Path(__file__).parent / "base"
-TRAIN_PACKAGES = {"torch", "diffusers", "transformers", "peft", "sklearn", "efficientnet_lite_pytorch"}
 
 base_option = click.option(
     "--base", "base_name", default="fundus-64", show_default=True, metavar="NAME|DIR", help="Base generator."
@@ -29,25 +27,6 @@ def base_folder(name: str) -> Path:
             f"There is no base generator {name}.", code="base_missing", fix=f"Known here: {known}; or give its folder."
         )
     return folder
-
-
-@contextmanager
-def train_extra() -> Iterator[None]:
-    """Say how to install the heavy packages when one is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if not _is_train_package(error):
-            raise
-        raise KitError(
-            f"This command needs {error.name}, which is not installed.",
-            code="train_extra_missing",
-            fix="Run: pip install 'consortium-kit[train]'",
-        ) from None
-
-
-def _is_train_package(error: ModuleNotFoundError) -> bool:
-    return (error.name or "").partition(".")[0] in TRAIN_PACKAGES
 
 
 @click.command()
@@ -90,7 +69,7 @@ def fit(
     """Fine-tune the base generator on the photographs in FOLDER."""
     base_dir = base_folder(base_name)
     _require_fresh(out_dir, resume)
-    with train_extra():
+    with train_extra.needed():
         import torch  # noqa: F401, PLC0415 -- slow import, and missing in a small installation
 
         from . import fit as training  # noqa: PLC0415 -- slow import
@@ -103,7 +82,7 @@ def fit(
         noise_multiplier=noise_multiplier,
         clip_norm=clip_norm,
     )
-    with train_extra(), terminal.Bars() as on_progress:
+    with train_extra.needed(), terminal.Bars() as on_progress:
         card = training.fit(folder, base_dir, out_dir, config, on_progress)
     weights, card_file = out_dir / "weights.safetensors", out_dir / "training_card.json"
     if as_json:
@@ -179,10 +158,9 @@ def check(
             else:
                 run_checks(file, base, out_dir or scratch, on_event, name=file.name, dossier=dossier)
         except ModuleNotFoundError as error:
-            if not _is_train_package(error):
+            if not train_extra.is_missing(error):
                 raise
-            number, name = (8, "fidelity") if file.is_dir() else (7, "generation")
-            on_event({"type": "check", **_not_run(error.name or "", number, name)})
+            on_event({"type": "check", **_not_run(error.name or "", after=found[-1]["number"] if found else 0)})
     verdict = next((v for v in ("fail", "warn") if any(row["verdict"] == v for row in found)), "pass")
     if as_json:
         terminal.print_json({"file": str(file), "base": base.slug, "verdict": verdict, "checks": found})
@@ -218,14 +196,14 @@ def read_json(path: Path) -> Document:
     return document
 
 
-def _not_run(package: str, number: int, name: str) -> Document:
-    """Return the line for the first check that the packages for images are missing for."""
+def _not_run(package: str, *, after: int) -> Document:
+    """Return the line for the first check that the packages for images are missing for; the third is the portal's."""
     return {
-        "number": number,
-        "name": name,
+        "number": after + 1 if after != 2 else 4,
+        "name": "not run",
         "verdict": "warn",
-        "sentence": f"Not run here, nor what follows: it needs {package}. The portal will run it.",
-        "fix": "Run: pip install 'consortium-kit[train]'",
+        "sentence": f"Not run here, nor what follows: {package} is not installed. The portal will run them.",
+        "fix": f"Run: {train_extra.INSTALL}",
         "evidence": {"code": "not_run"},
         "duration_seconds": 0.0,
     }
@@ -242,17 +220,26 @@ def require_sound(weights: Path, base: Any) -> None:
         raise KitError(result.sentence, code=result.evidence.get("code", ""), fix=result.fix, exit_code=NEEDS_CHANGES)
 
 
-def require_sendable(weights: Path, base_name: str) -> None:
-    """Refuse a file that checks 1 and 4 would refuse; of a base that is not here, one that is no weights file."""
+def require_sendable(weights: Path, base_name: str) -> str:
+    """
+    Refuse a file that checks 1 and 4 would refuse; of a base that is not here, one that is no weights file.
+
+    Returns:
+        The slug of the base, which the portal knows it by.
+    """
     from . import container, generator  # noqa: PLC0415 -- as in check
 
     try:
         base = generator.load_base(base_folder(base_name))
     except KitError:
+        if Path(base_name).is_dir():
+            raise
         base = None  # the portal knows it
     if base is not None:
-        return require_sound(weights, base)
+        require_sound(weights, base)
+        return str(base.slug)
     try:
         container.read_container(weights, container.Limits())
     except ContainerError as error:
         raise KitError(error.sentence, code=error.code, fix=error.fix, exit_code=NEEDS_CHANGES) from None
+    return base_name

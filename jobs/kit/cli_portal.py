@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from . import cli_sign, client, fetch, keys, sending, signin, terminal, transfer
+from . import cards, cli_sign, client, fetch, keys, sending, signin, terminal, transfer
 from .cli_local import read_json, require_sendable
-from .client import NEEDS_CHANGES, Document, Portal
+from .client import NEEDS_CHANGES, PLATFORM_FAULT, Document, Portal
 from .errors import KitError
 
 WAITING = {"submitted", "validating"}
-REFUSED = {"rejected", "withdrawn"}
+REFUSED = {"rejected", "returned", "withdrawn"}
 DEFAULT_BASE = "fundus-64"
 POLL_SECONDS, SLOWEST_POLL_SECONDS = 2.0, 15.0
 
@@ -88,7 +88,7 @@ def sending_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             cli_sign.key_option,
             click.option("--unsigned", is_flag=True, help="Send without a signature; the portal may ask for it."),
-            click.option("--base", "base_model", metavar="NAME", help="Base generator.  [default: the card's]"),
+            click.option("--base", "base_model", metavar="NAME|DIR", help="Base generator.  [default: the card's]"),
             click.option(
                 "--resume",
                 "resume_id",
@@ -121,7 +121,7 @@ def contribute_weights(file: Path, **given: Any) -> int:
     Exit status 0 accepted into review, 2 needs changes, 3 a fault of the platform. Run it again after an interruption:
     it goes on with the same draft, and sends only what has not arrived.
     """
-    require_sendable(file, given["base_model"] or base_of(given["card_file"]))
+    given["base_model"] = require_sendable(file, given["base_model"] or base_of(given["card_file"]))
     return contribute_files("weights", (file,), **given)
 
 
@@ -136,7 +136,7 @@ def contribute_files(
     embargo_until: date | None,
     key_file: Path | None,
     unsigned: bool,
-    base_model: str | None,
+    base_model: str,
     resume_id: int | None,
     connections: int,
     no_wait: bool,
@@ -146,9 +146,9 @@ def contribute_files(
     parcel = sending.Parcel(
         kind=kind,
         institution=institution,
-        base_model=base_model or base_of(card_file),
+        base_model=base_model,
         title=title,
-        card=_as_sent(read_json(card_file)),
+        card=_card(card_file),
         files=files,
         connections=connections,
         embargo_until=embargo_until,
@@ -174,23 +174,22 @@ def base_of(card_file: Path) -> str:
     return str((read_json(card_file).get("base") or {}).get("slug") or DEFAULT_BASE)
 
 
-def _as_sent(card: Document) -> Document:
-    """Write counts of 1 to 9 as `<10` before they leave the site: a group this small can point at people."""
+def _card(card_file: Path) -> Document:
+    """
+    Return the training card as it may leave the site: counts of 1 to 9 as `<10`, for they can point at people.
 
-    def cell(value: object) -> object:
-        return "<10" if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10 else value
-
-    for name in ("images", "patients", "cameras", "demographics", "labels"):
-        value = card.get(name)
-        if isinstance(value, dict):
-            card[name] = {key: cell(item) for key, item in value.items()} or "unknown"
-        elif name in card:
-            card[name] = cell(value)
+    Raises:
+        KitError: something in it is wrong, and the portal would refuse it; what is missing can be filled in there.
+    """
+    card = cards.suppress_small_cells(read_json(card_file))
+    card |= {name: "unknown" for name in ("cameras", "demographics", "labels") if card.get(name) == {}}
+    if wrong := next((problem for problem in cards.problems(card) if not problem.missing), None):
+        raise KitError(wrong.sentence, code="card_invalid", fix=f"Correct {card_file}; nothing was sent.")
     return card
 
 
 def _follow(portal: Portal, contribution_id: int, as_json: bool) -> Document:
-    """Print each check as the portal reports it, until the checks are over."""
+    """Print each check as the portal reports it, until the checks are over or wait for the consortium."""
     shown: set[tuple[int, str]] = set()
     state, pause = "", POLL_SECONDS
     while True:
@@ -202,10 +201,15 @@ def _follow(portal: Portal, contribution_id: int, as_json: bool) -> Document:
         for row in fresh if not as_json else []:
             terminal.print_check(row)
         shown.update((row["number"], row["sentence"]) for row in fresh)
-        if state not in WAITING:
+        if state not in WAITING or _is_held_up(found):
             return found
         pause = POLL_SECONDS if fresh else min(pause * 1.3, SLOWEST_POLL_SECONDS)
         time.sleep(pause)
+
+
+def _is_held_up(found: Document) -> bool:
+    """Test if its checks wait for the consortium: a fault stopped them, or it is isolated; old portals do not say."""
+    return found["status"] in WAITING and bool(found.get("stalled_at") or found.get("isolation"))
 
 
 def _finish(portal: Portal, found: Document, as_json: bool) -> int:
@@ -214,7 +218,11 @@ def _finish(portal: Portal, found: Document, as_json: bool) -> int:
     if as_json:
         terminal.print_json({**found, "url": page})
     else:
-        click.echo(f"Contribution {found['id']} ({found['title']}): {found['status']}\n{page}")
+        lines = [f"Contribution {found['id']} ({found['title']}): {found['status']}", found.get("reason"), page]
+        click.echo("\n".join(filter(None, lines)))
+    if _is_held_up(found):
+        terminal.say("Its checks wait for the consortium; nothing is asked of you. The page tells why.")
+        return PLATFORM_FAULT
     return NEEDS_CHANGES if found["status"] in REFUSED else 0
 
 
@@ -223,7 +231,11 @@ def _finish(portal: Portal, found: Document, as_json: bool) -> int:
 @click.option("--watch", is_flag=True, help="Follow the checks until they are over.")
 @terminal.as_json_option
 def status(contribution_id: int, watch: bool, as_json: bool) -> int:
-    """Show where contribution ID stands. Exit status 2 when it was rejected or withdrawn."""
+    """
+    Show where contribution ID stands.
+
+    Exit status 2 when it was rejected, returned for changes or withdrawn, 3 when its checks wait for the consortium.
+    """
     portal = signin.signed_in()
     if watch:
         return _finish(portal, _follow(portal, contribution_id, as_json), as_json)

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from . import keys, statements, terminal
+from . import keys, statements, terminal, train_extra
 from .checks.results import CheckResult
-from .cli_local import base_folder, read_json, require_sound, train_extra
+from .cli_local import base_folder, read_json, require_sound
 from .client import NEEDS_CHANGES, Document
 from .errors import KitError
 
@@ -140,7 +140,7 @@ def privacy(
     target = target or (images_dir or weights.parent) / "privacy_report.json"
     terminal.require_writable(target)
     base_dir = base_folder(base_name)
-    with train_extra(), terminal.Bars() as on_progress:
+    with train_extra.needed(), terminal.Bars() as on_progress:
         from . import fit, generator  # noqa: PLC0415 -- slow imports
         from .checks.privacy import judge  # noqa: PLC0415 -- as above
         from .checks.report import problem_of, problem_of_budget  # noqa: PLC0415 -- as above

@@ -6,8 +6,7 @@ import click
 
 from . import convert as conversion
 from . import doctor as examination
-from . import signin, terminal
-from .cli_local import train_extra
+from . import signin, terminal, train_extra
 from .client import Document
 from .errors import KitError
 from .findings import FAILS, HOLDS, UNKNOWN
@@ -82,7 +81,7 @@ def _split(counts: Document) -> str:
 def convert(file: Path, target: Path | None, as_json: bool) -> None:
     """Convert a PyTorch checkpoint FILE of your own (.pth, .pt, .ckpt, .bin) to safetensors, in a limited process."""
     target = target or file.with_suffix(".safetensors")
-    with train_extra():
+    with train_extra.needed():
         import torch  # noqa: F401, PLC0415 -- missing in a small installation
 
         facts = conversion.convert(file, target)

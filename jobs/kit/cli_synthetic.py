@@ -6,14 +6,16 @@ from typing import Any
 
 import click
 
-from . import cli_local, cli_portal, terminal
+from . import cli_local, cli_portal, terminal, train_extra
 from .client import NEEDS_CHANGES
 from .errors import KitError
 
 
 @click.command()
 @click.option("--weights", type=terminal.existing_file, required=True)
-@click.option("--n", "count", type=click.IntRange(1, 1_000_000), required=True, help="How many images.")
+@click.option(
+    "--n", "count", type=click.IntRange(1, 200_000), required=True, help="How many; so many are one contribution."
+)
 @click.option("--out", "out_dir", type=terminal.new_folder, required=True)
 @cli_local.base_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first image.")
@@ -30,7 +32,7 @@ def sample(weights: Path, count: int, out_dir: Path, base_name: str, seed: int, 
 
     base = generator.load_base(cli_local.base_folder(base_name))
     cli_local.require_sound(weights, base)
-    with cli_local.train_extra(), terminal.Bars() as on_progress:
+    with train_extra.needed(), terminal.Bars() as on_progress:
         from . import fit, synthetic  # noqa: PLC0415 -- slow imports
 
         model = generator.load(base, weights).to(fit.choose_device(device))

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import ssl
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -282,8 +283,13 @@ class Portal:
 
     # Contributions
 
-    def contributions(self) -> list[Document]:
-        return self.call("GET", "contributions")["results"]
+    def contributions(self) -> Iterator[Document]:
+        """Yield what the person may see, the newest first, page after page."""
+        query: str | None = ""
+        while query is not None:
+            page = self.call("GET", f"contributions{query}")
+            yield from page["results"]
+            query = f"?{urlsplit(page['next']).query}" if page["next"] else None
 
     def contribution(self, contribution_id: int) -> Document:
         return self.call("GET", f"contributions/{contribution_id}")

@@ -58,16 +58,7 @@ FOREIGN_STARTS = (
     *((bytes((0x80, version)), "a Python pickle, as old PyTorch checkpoints are") for version in (2, 3, 4, 5)),
 )
 
-CONVERT = """\
-Convert it where it was made, and send the .safetensors file:
-
-    import torch
-    from safetensors.torch import save_file
-
-    weights = torch.load("model.pth", map_location="cpu", weights_only=True)
-    weights = weights.get("state_dict", weights)
-    save_file({k: v.detach().clone().contiguous() for k, v in weights.items()}, "model.safetensors", {"format": "pt"})
-"""
+CONVERT = "Run `consortium convert model.pth` where it was made, and send the .safetensors file that it writes."
 SAVE_AGAIN = 'Write the file again with save_file(tensors, path, {"format": "pt"}) of safetensors.torch and send that.'
 SEND_AGAIN = "Compare its size with the original and send it again."
 

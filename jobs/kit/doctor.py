@@ -14,7 +14,7 @@ from urllib.request import getproxies
 
 import urllib3
 
-from . import __version__, client
+from . import __version__, client, train_extra
 from .client import Portal
 from .errors import KitError
 from .findings import FAILS, HOLDS, NOTE, UNKNOWN, Finding
@@ -23,8 +23,13 @@ GIB = 2**30
 FREE_BYTES = 5 * GIB  # prepared photographs, a stopped run and the weights of the small base
 GPU_BYTES = 11 * GIB  # what fine-tuning the large base with adapters takes; cards sold as 12 GB report a little less
 CLOCK_SECONDS = 120  # signed addresses are good for 15 minutes; a clock off by more than this eats into them
-PACKAGES = ("torch", "diffusers", "peft", "transformers", "safetensors", "opacus", "numpy", "pillow", "urllib3")
-TRAIN = {"torch", "diffusers"}
+PACKAGES = {
+    **train_extra.PACKAGES,
+    "safetensors": "safetensors",
+    "numpy": "numpy",
+    "PIL": "pillow",
+    "urllib3": "urllib3",
+}
 
 
 def examine(portal: Portal | None, folder: Path) -> list[Finding]:
@@ -47,17 +52,13 @@ def _machine(folder: Path) -> Iterator[Finding]:
 
 
 def _packages() -> Finding:
-    versions = {name: importlib.metadata.version(name) for name in PACKAGES if importlib.util.find_spec(_module(name))}
-    missing = sorted(TRAIN - set(versions))
-    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
-    if missing:
-        sentence = f"{', '.join(missing)} missing: fit, sample and privacy need pip install 'consortium-kit[train]'."
+    there = {
+        name: importlib.metadata.version(name) for module, name in PACKAGES.items() if importlib.util.find_spec(module)
+    }
+    if missing := sorted({*PACKAGES.values()} - {*there}):
+        sentence = f"{', '.join(missing)} missing: fit, sample and privacy need {train_extra.INSTALL}."
         return Finding("packages", UNKNOWN, sentence)
-    return Finding("packages", HOLDS, f"{listed}.")
-
-
-def _module(package: str) -> str:
-    return {"pillow": "PIL"}.get(package, package)
+    return Finding("packages", HOLDS, f"{', '.join(f'{name} {version}' for name, version in there.items())}.")
 
 
 def _gpu() -> Finding:

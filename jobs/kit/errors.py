@@ -1,5 +1,5 @@
 """
-The errors of the kit.
+The errors that several modules of the kit share; every other one is a KitError too, beside what raises it.
 
 * KitError
   x ContainerError   a file is not a safetensors file we accept (container.py)

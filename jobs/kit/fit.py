@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import card, dp, generator, images, likeness
+from . import dp, fit_card, generator, images, likeness
 from .errors import ImagesError, TrainingError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def fit(
         on_checkpoint=lambda state: save_samples(state, base, out_dir / f"samples-{state.step:06d}.png"),
     )
     save_average(state, out_dir / "weights.safetensors")
-    found = card.training_card(photographs, len(listed), config, base, state, seconds=time.monotonic() - started)
+    found = fit_card.training_card(photographs, len(listed), config, base, state, seconds=time.monotonic() - started)
     (out_dir / "training_card.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     (out_dir / "state.safetensors").unlink(missing_ok=True)
     return found

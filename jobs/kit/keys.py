@@ -24,11 +24,15 @@ class KeyFileError(KitError):
     default_code = "key_unusable"
 
 
+def config_folder() -> Path:
+    """Return where key and token lie: consortium in XDG_CONFIG_HOME, else in ~/.config, on every system."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "consortium"
+
+
 def default_path() -> Path:
     """Return where the key lies unless told otherwise: CONSORTIUM_KEY, or the folder of the configuration."""
     named = os.environ.get("CONSORTIUM_KEY")
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return Path(named) if named else home / "consortium" / "signing-key.pem"
+    return Path(named) if named else config_folder() / "signing-key.pem"
 
 
 def create(path: Path, passphrase: str = "") -> Ed25519PrivateKey:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__, copies, generator, images, membership, scan
-from .card import DP_FACTS
 from .encoder import LITE0_SHA256
 from .errors import KitError
 from .fit import classes_of
+from .fit_card import DP_FACTS
 
 SAMPLES = 64
 MINIMUM_IMAGES = 20  # on either side: fewer tell nothing, and a cell this small could point at people

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
+from . import keys
 from .client import Document, Portal, PortalError, Unreachable, site_of
 from .errors import KitError
 
@@ -55,7 +54,7 @@ def sign_in(portal: Portal, client_name: str, on_code: Callable[[Document], None
 
 def credentials_path() -> Path:
     """Return the file of the saved token, in the user's configuration folder."""
-    return Path(click.get_app_dir("consortium")) / "credentials.json"
+    return keys.config_folder() / "credentials.json"
 
 
 def save_credentials(credentials: Credentials) -> Path:

@@ -24,7 +24,8 @@ BATCH = 64
 COLUMNS = ["file", "sha256", "seed", "class", "class_name", "synthetic", "base", "generator_sha256", "date", "steps",
            "kit_version"]  # fmt: skip
 ONE_OF_ALL = ("generator_sha256", "date", "steps", "kit_version")  # columns that every row has alike
-MOST_IMAGES = 1_000_000
+MOST_SHARDS = 200  # as a portal takes of one contribution
+MOST_IMAGES = MOST_SHARDS * shards.IMAGES_A_SHARD
 SEEDS = 2**32  # the generator of random numbers takes no more of a seed: a larger one draws a smaller one's image
 SHA256 = r"[0-9a-f]{64}"
 
@@ -171,6 +172,9 @@ def pack(folder: Path, base: Base) -> list[Path]:
     kept = [row for row in rows if (folder / row["file"]).is_file()]
     if not kept:
         raise SyntheticError(f"No image that {LISTING} lists is in {folder}.", code="no_images", fix=_DRAW)
+    if len(kept) > MOST_IMAGES:
+        sentence = f"{folder} holds {len(kept):,} images; at most {MOST_IMAGES:,} are one contribution."
+        raise SyntheticError(sentence, code="too_many_images", fix="Draw several folders, each with another --seed.")
     out_dir = folder / "shards"
     out_dir.mkdir(exist_ok=True)
     for old in out_dir.glob("synthetic-*.tar"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.kit import card, dp, generator, privacy, statements
+from jobs.kit import dp, fit_card, generator, privacy, statements
 from jobs.kit.checks import fidelity, numerics, poisoning, sites
 from jobs.kit.checks.declaration import REQUIRED, check_declaration
 from jobs.kit.checks.dossier import Dossier
@@ -247,7 +247,7 @@ def test_a_report_holds_figures_alone(place, value, problem):
 
 def test_a_private_run_is_a_report_too():
     private = {"epsilon": 8.0, "noise_multiplier": 1.1, "sample_rate": 0.05, "delta": 1e-5, "clip_norm": 1.0}
-    assert problem_of({**REPORT, "dp": {"used": True, **private, **card.DP_FACTS}}, BASE) == ""
+    assert problem_of({**REPORT, "dp": {"used": True, **private, **fit_card.DP_FACTS}}, BASE) == ""
     assert problem_of({**REPORT, "dp": {"used": True, **private, "unit": "Jane Doe"}}, BASE) == (
         "dp.unit is not what it must be"
     )
@@ -260,7 +260,7 @@ def test_a_private_run_is_a_report_too():
         (None, {"used": False}),
         ("not used", {"used": False}),
         ({**BUDGET, "unit": "patient", "library": "of our own"}, BUDGET),
-        ({**BUDGET, "clip_norm": 0.5, **card.DP_FACTS}, {**BUDGET, "clip_norm": 0.5, **card.DP_FACTS}),
+        ({**BUDGET, "clip_norm": 0.5, **fit_card.DP_FACTS}, {**BUDGET, "clip_norm": 0.5, **fit_card.DP_FACTS}),
     ],
 )
 def test_what_check_6_accepts_of_privacy_check_9_accepts_too(entry, in_report):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from contributions import cards
+from jobs.kit import cards
 
 CARD = {
     "images": 812, "patients": 402, "steps": 400, "batch_size": 16, "learning_rate": 1e-4, "seed": 1,

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-from ..card import DP_FACTS
 from ..container import METADATA
+from ..fit_card import DP_FACTS
 from ..generator import Base
 from ..privacy import MINIMUM_IMAGES
 
