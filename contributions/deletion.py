@@ -205,8 +205,7 @@ def _note(contribution_id: int, *, now: datetime) -> None:
     if not holds_files(contribution):
         return  # another worker was there first
     files = contribution.files.exclude(state=State.DELETED)
-    sha256 = list(files.exclude(state=State.UPLOADING).order_by("name").values_list("sha256", flat=True))
-    files.filter(state=State.UPLOADING).delete()  # no such file ever arrived
+    sha256 = list(files.order_by("name").values_list("sha256", flat=True))
     files.update(state=State.DELETED, deleted_at=now, vault_version="")
     contribution.evidence_files.all().delete()
     audit.record("contribution.files_deleted", contribution, by=None, sha256=sha256)

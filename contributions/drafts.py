@@ -1,5 +1,6 @@
 """Contributions before they are submitted: begun, changed, begun again as the correction of another."""
 
+import unicodedata
 from datetime import date, datetime
 from http import HTTPStatus
 from typing import Any, TypedDict, Unpack
@@ -19,6 +20,9 @@ from portal.institutions import services as institutions
 from portal.institutions.models import Institution
 from portal.programmes import services as programmes
 from portal.programmes.models import BaseModel
+
+UNSHOWN = {"Cc", "Cs", "Co", "Cn", "Zl", "Zp"}  # Cf stays: joiners belong to the scripts of many languages
+TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
 class Details(TypedDict, total=False):
@@ -55,6 +59,13 @@ class CardRefused(DomainError):
     status = HTTPStatus.BAD_REQUEST
 
 
+class TitleRefused(DomainError):
+    """A title is one line that can be shown anywhere: on a page, in a mail, on a terminal."""
+
+    code = "title_refused"
+    status = HTTPStatus.BAD_REQUEST
+
+
 class CannotReplace(DomainError):
     """Only a rejected, returned or withdrawn contribution is corrected by a new one, once."""
 
@@ -67,6 +78,14 @@ def _valid(card: dict[str, Any]) -> dict[str, Any]:
     if wrong:
         raise CardRefused(" ".join(wrong))
     return storable(card)
+
+
+def _require_shown(title: str) -> None:
+    """Raise TitleRefused for controls, line breaks, and what turns the direction of the text around it (UAX 9)."""
+    if any(unicodedata.category(letter) in UNSHOWN or unicodedata.bidirectional(letter) in TURNING for letter in title):
+        raise TitleRefused(
+            "The title holds a line break or a character that cannot be seen. Type it again, on one line."
+        )
 
 
 @transaction.atomic
@@ -87,6 +106,7 @@ def draft(
     if kind not in kinds.OPEN or base_model is None:
         raise KindNotOpen("Generator weights and synthetic images can be contributed, each of a registered base model.")
     programmes.require_takes(base_model.programme, kind)
+    _require_shown(title)
     training_card = _valid(training_card)
     if embargo_until is not None:
         embargo.require_possible(embargo_until, begun_at=now, now=now)
@@ -118,6 +138,7 @@ def change(contribution: Contribution, *, by: User, now: datetime, **given: Unpa
     require_not_moved(contribution)
     if "base_model" in given:
         _require_same_programme(contribution, given["base_model"])
+    _require_shown(given.get("title", contribution.title))
     if "training_card" in given:
         given["training_card"] = _valid(given["training_card"])
     changed = {field: value for field, value in given.items() if value != getattr(contribution, field)}

@@ -57,6 +57,12 @@ class PartsRefused(DomainError):
     status = HTTPStatus.BAD_REQUEST
 
 
+class FileGone(DomainError):
+    """The file was taken out of the draft while its parts were being joined."""
+
+    code = "file_gone"
+
+
 class PartsMissing(DomainError):
     """Some parts have not arrived."""
 
@@ -208,6 +214,7 @@ def complete_file(file: ContributionFile, *, by: User, now: datetime) -> Contrib
 
     Raises:
         PartsMissing: parts that have not arrived whole, by number.
+        FileGone: somebody removed the file at this moment.
     """
     _require_open(file.contribution, by)
     if file.state != State.UPLOADING:
@@ -216,8 +223,11 @@ def complete_file(file: ContributionFile, *, by: User, now: datetime) -> Contrib
     if parts or storage.size(storage.QUARANTINE, file.storage_key) != file.size_bytes:
         arrived = {part.number for part in parts if part.size_bytes == _part_bytes(file, part.number)}
         _require_all(file, arrived)
-        storage.complete_multipart(file.storage_key, file.upload_id, parts)
-    return _uploaded(file.pk, by=by, now=now)
+        try:
+            storage.complete_multipart(file.storage_key, file.upload_id, parts)
+        except storage.UploadGone:
+            raise _gone(file) from None
+    return _uploaded(file, by=by, now=now)
 
 
 def _require_all(file: ContributionFile, arrived: set[int]) -> None:
@@ -231,15 +241,21 @@ def _require_all(file: ContributionFile, arrived: set[int]) -> None:
 
 
 @transaction.atomic
-def _uploaded(file_id: int, *, by: User, now: datetime) -> ContributionFile:
-    file = ContributionFile.objects.select_for_update().select_related("contribution").get(pk=file_id)
-    if file.state == State.UPLOADING:
-        file.state, file.uploaded_at = State.UPLOADED, now
-        file.save(update_fields=["state", "uploaded_at"])
-        contribution = file.contribution
-        audit.record("contribution.file_uploaded", contribution, by=by, sha256=file.sha256, size_bytes=file.size_bytes)
+def _uploaded(file: ContributionFile, *, by: User, now: datetime) -> ContributionFile:
+    found = ContributionFile.objects.select_for_update().select_related("contribution").filter(pk=file.pk).first()
+    if found is None:
+        raise _gone(file)
+    if found.state == State.UPLOADING:
+        found.state, found.uploaded_at = State.UPLOADED, now
+        found.save(update_fields=["state", "uploaded_at"])
+        contribution, sha256, size_bytes = found.contribution, found.sha256, found.size_bytes
+        audit.record("contribution.file_uploaded", contribution, by=by, sha256=sha256, size_bytes=size_bytes)
         announce(f"contribution-{contribution.pk}")
-    return file
+    return found
+
+
+def _gone(file: ContributionFile) -> FileGone:
+    return FileGone(f"{file.name} was taken out of the draft while its parts were joined. Send it again if it belongs.")
 
 
 def remove_file(file: ContributionFile, *, by: User) -> None:

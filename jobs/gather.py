@@ -50,7 +50,8 @@ def _said_generator(contribution: Contribution) -> str:
         said = statements.unverified(attestations.of(contribution).get("privacy"), statements.PRIVACY)
     except statements.StatementError:
         return ""
-    return str(said.predicate.get("weights_sha256", ""))
+    named = said.predicate.get("weights_sha256")
+    return named if isinstance(named, str) and statements.is_sha256(named) else ""
 
 
 def _others(contribution: Contribution, scratch: Path) -> Path:

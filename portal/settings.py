@@ -288,7 +288,7 @@ REST_FRAMEWORK = {
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["portal.parsing.ShallowJSONParser"],
     "EXCEPTION_HANDLER": "portal.errors.problem_response",
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "portal.negotiation.AlwaysJson",
     "DEFAULT_SCHEMA_CLASS": "portal.openapi.AutoSchema",

@@ -23,6 +23,10 @@ BLOCK_BYTES = 4 * 2**20
 ABORT_AFTER_DAYS = 7
 
 
+class UploadGone(Exception):
+    """An upload was forgotten while its parts were to be joined."""
+
+
 class Unavailable(DomainError):
     """The object store did not answer: workers try again, pages and API answer 503."""
 
@@ -181,7 +185,12 @@ def list_parts(key: str, upload_id: str) -> list[Part]:
 
 
 def complete_multipart(key: str, upload_id: str, parts: list[Part]) -> None:
-    """Join the parts. Safe to call again: an object that is already whole is left as it is."""
+    """
+    Join the parts. Safe to call again: an object that is already whole is left as it is.
+
+    Raises:
+        UploadGone
+    """
     rows = [{"PartNumber": part.number, "ETag": part.etag} for part in parts]
     try:
         _call(
@@ -191,9 +200,12 @@ def complete_multipart(key: str, upload_id: str, parts: list[Part]) -> None:
             UploadId=upload_id,
             MultipartUpload={"Parts": rows},
         )
-    except ClientError:
-        if size(QUARANTINE, key) is None:
-            raise
+    except ClientError as exc:
+        if size(QUARANTINE, key) is not None:
+            return
+        if exc.response["Error"]["Code"] == "NoSuchUpload":
+            raise UploadGone from exc
+        raise
 
 
 def abort_multipart(key: str, upload_id: str) -> None:

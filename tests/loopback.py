@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 TOKEN = "secret-token-of-the-steward"
 SIGNATURE = "X-Amz-Signature=secret-signature"
@@ -35,6 +35,8 @@ class Site:
         self.called: list[str] = []  # of the portal: method and path
         self.checks: list[dict[str, Any]] = []  # the result of submitting
         self.final_status = "review"
+        self.answers: dict[str, Any] = {}  # what else a contribution has after its checks
+        self.page_size = 100
         self.approved_after = 1  # polls of the device code
         self.expires_in_seconds = 900
         self.portal_url = self.store_url = ""
@@ -127,7 +129,7 @@ class PortalHandler(Handler):
         )
 
     def route(self, method: str) -> None:
-        path = self.path.removeprefix("/api/v1/")
+        path = self.path.partition("?")[0].removeprefix("/api/v1/")
         self.site.called.append(f"{method} {path}")
         body = self.body()
         fault = self.site.fault(f"{method} {path}")
@@ -166,7 +168,11 @@ class PortalHandler(Handler):
         self.json(200, {"email": "steward@example.org", "name": "S. Steward", "institutions": [site]})
 
     def list_contributions(self, given: dict[str, Any]) -> None:
-        self.json(200, {"results": list(self.site.contributions.values()), "next": None})
+        before = int(dict(parse_qsl(urlsplit(self.path).query)).get("before", 10**9))
+        older = [row for pk, row in sorted(self.site.contributions.items(), reverse=True) if pk < before]
+        page = older[: self.site.page_size]
+        following = f"{self.site.portal_url}/api/v1/contributions?before={page[-1]['id']}" if page else None
+        self.json(200, {"results": page, "next": following if older[len(page) :] else None})
 
     def create(self, given: dict[str, Any]) -> None:
         pk = len(self.site.contributions) + 1
@@ -187,7 +193,7 @@ class PortalHandler(Handler):
             return self.problem(404, "not_found", "There is no such object, or you may not see it.")
         self.json(200, row)
         if row["status"] == "submitted":  # a worker finishes between two questions
-            row.update(status=self.site.final_status, checks=self.site.checks)
+            row.update(status=self.site.final_status, checks=self.site.checks, **self.site.answers)
 
     def change(self, given: dict[str, Any], pk: str) -> None:
         self.site.contributions[int(pk)].update(given)

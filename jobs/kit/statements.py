@@ -52,6 +52,10 @@ def fingerprint(public_key: bytes) -> str:
     return hashlib.sha256(public_key).hexdigest()
 
 
+def is_sha256(text: str) -> bool:
+    return _HEX.fullmatch(text) is not None
+
+
 def public_bytes(key: Ed25519PrivateKey) -> bytes:
     """Return the 32 bytes of the public half."""
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
@@ -127,22 +131,32 @@ def _taken_apart(envelope: object) -> tuple[bytes, list[tuple[str, bytes]]]:
     if not payload or len(payload) > LONGEST_BYTES or not isinstance(rows, list) or not 1 <= len(rows) <= 8:
         raise _malformed("its payload or its signatures are missing or too long")
     signatures = [(row.get("keyid"), _decoded(row.get("sig"))) for row in rows if isinstance(row, dict)]
-    if len(signatures) != len(rows) or not all(isinstance(name, str) and name and raw for name, raw in signatures):
+    if len(signatures) != len(rows) or not all(
+        isinstance(name, str) and is_sha256(name) and raw for name, raw in signatures
+    ):
         raise _malformed("a signature lacks its key or its bytes")
     return payload, [(str(name), raw) for name, raw in signatures]
 
 
 def _statement(payload: bytes, kind: str, signer: str) -> Statement:
     try:
-        found = json.loads(payload)
+        found = json.loads(payload.decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError):
         raise _malformed("its payload is no JSON") from None
     if not isinstance(found, dict) or found.get("_type") != STATEMENT_TYPE or found.get("predicateType") != kind:
         raise _malformed(f"it is no statement of the kind {kind}")
     match found:
-        case {"subject": [{"digest": {"sha256": str(sha256)}}], "predicate": dict(predicate)} if _HEX.fullmatch(sha256):
+        case {"subject": [{"digest": {"sha256": str(sha256)}}], "predicate": dict(predicate)} if is_sha256(sha256):
             return Statement(kind, sha256, predicate, signer)
     raise _malformed("it names no file, or not exactly one")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Document:
+    """Refuse what two readers could read differently: a name that stands twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError
+    return found
 
 
 def _malformed(why: str) -> StatementError:

@@ -25,11 +25,6 @@ FORM = {
 
 
 @pytest.fixture
-def base(programme):
-    return contributing.registered_base(programme)
-
-
-@pytest.fixture
 def browser(sign_in, steward):
     return sign_in(steward)
 
@@ -37,14 +32,6 @@ def browser(sign_in, steward):
 @pytest.fixture
 def draft(institution, base, steward) -> Contribution:
     return contributing.draft(institution, base, by=steward, training_card={})
-
-
-@pytest.fixture
-def at_status(institution, base, steward):
-    def _at_status(status: str) -> Contribution:
-        return contributing.at_status(status, institution, base, by=steward)
-
-    return _at_status
 
 
 def page(client, path: str) -> str:
@@ -256,8 +243,32 @@ def test_the_live_part_stops_when_nothing_can_change(browser, at_status):
     report(contribution, (0, "pass"), (1, "fail"))
     services.find_invalid(contribution.pk, reason="It is a pickle.", now=timezone.now())
     html = page(browser, here(contribution, "status/"))
-    assert ("data-live" in html, 'hx-swap-oob="true"' in html, "Send a corrected one" in html) == (False, True, True)
+    # an operator may have the checks made again
+    assert ("data-live" in html, 'hx-swap-oob="true"' in html, "Send a corrected one" in html) == (True, True, True)
     assert re.findall(r'<span class="number">(\d)</span>', html) == ["0", "1"]
+    for status in (Status.RETURNED, Status.WITHDRAWN):
+        html = page(browser, here(at_status(status, status.encode() * 20), "status/"))
+        assert ("data-live" in html, 'hx-swap-oob="true"' in html, "Send a corrected one" in html) == (
+            False,
+            True,
+            True,
+        )
+
+
+def test_the_live_part_tells_that_the_checks_stopped(browser, at_status):
+    contribution = at_status(Status.SUBMITTED)
+    seen = re.search(r"seen=([^\"]+)", page(browser, here(contribution, "status/")))
+    again = f"{here(contribution, 'status/')}?seen={seen[1]}"
+    assert browser.get(again).status_code == 204
+    services.stall(contribution.pk, now=timezone.now())
+    assert "The checks stopped, through no fault of yours." in page(browser, again)
+
+
+def test_the_page_of_the_upload_gives_the_command_that_sends_it(browser, draft):
+    services.change(draft, title="Eyes of Accra, 2026", by=draft.created_by, now=timezone.now())
+    line = "--institution moi-eye-clinic --title 'Eyes of Accra, 2026' --card training_card.json"
+    told = contributing.text(browser.get(here(draft, "files/")))
+    assert f"consortium contribute weights weights.safetensors {line} --resume {draft.pk}" in told
 
 
 def test_checks_that_wait_are_shown(browser, at_status):

@@ -8,7 +8,7 @@ from django.core import mail
 from django.db import connection
 from django.utils import timezone
 
-from contributions import lifecycle, services
+from contributions import drafts, lifecycle, services
 from contributions.lifecycle import Status
 from contributions.models import CheckResult, Contribution
 from portal import storage
@@ -289,6 +289,26 @@ def test_a_withdrawal_keeps_what_is_verified_and_gives_up_what_is_not(
             services.withdraw(contribution, by=steward, reason="Consent revoked.", now=timezone.now())
     assert storage.size(storage.VAULT, verified.files.get().storage_key) == 100
     assert services.parts_uploaded(begun) == []
+
+
+def test_a_draft_that_was_withdrawn_stays_its_institutions_own(at_status, steward, outsider, chair, operator, auditor):
+    never_sent, sent = at_status(Status.WITHDRAWN), at_status(Status.SUBMITTED)
+    services.withdraw(sent, by=steward, reason="Consent revoked.", now=timezone.now())
+    seen = {
+        person: list(Contribution.objects.visible_to(person).order_by("pk"))
+        for person in (steward, operator, auditor, chair, outsider)
+    }
+    assert seen == {steward: [never_sent, sent], operator: [sent], auditor: [sent], chair: [sent], outsider: []}
+
+
+@pytest.mark.parametrize("title", ["a\nBcc: x", "\x1b]0;x\x07", "evil \u202etxt", "\ud800", "a\u2028b"])
+def test_a_title_is_one_line_that_can_be_shown_anywhere(draft, institution, base, steward, title):
+    with pytest.raises(drafts.TitleRefused):
+        services.change(draft, title=title, by=steward, now=timezone.now())
+    with pytest.raises(drafts.TitleRefused):
+        contributing.draft(institution, base, by=steward, title=title)
+    joined = "\u0634\u0628\u06a9\u06cc\u0647\u200c\u0647\u0627"  # Persian, with the joiner that its spelling asks for
+    assert services.change(draft, title=joined, by=steward, now=timezone.now()).title == joined
 
 
 def test_a_rejected_contribution_is_corrected_once(at_status, steward):

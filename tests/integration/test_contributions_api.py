@@ -1,6 +1,7 @@
 """Contributions over the API: the kit's whole way, who sees what, what an error says, how many queries."""
 
 import json
+from datetime import datetime
 
 import pytest
 from django.test import Client
@@ -234,6 +235,22 @@ def test_a_session_needs_the_csrf_token(draft, steward):
     token = browser.cookies["csrftoken"].value
     headers = {"X-CSRFToken": token}
     assert browser.post(path, announcement(), content_type="application/json", headers=headers).status_code == 201
+
+
+@pytest.mark.parametrize("levels", [40, 900, 5000])
+def test_json_that_is_nested_too_deeply_is_refused(kit, draft, levels):
+    body = '{"training_card": ' + '{"a":' * levels + "1" + "}" * levels + "}"
+    response = kit.client.patch(f"/api/v1/contributions/{draft.pk}", body, content_type="application/json")
+    assert (response.status_code, response.json()["code"]) == (400, "parse_error")
+    assert "more than 32 levels deep" in response.json()["detail"]
+
+
+def test_what_stopped_is_told(kit, institution, base, steward):
+    contribution = contributing.at_status(Status.SUBMITTED, institution, base, by=steward)
+    assert kit.get(f"contributions/{contribution.pk}")[1]["stalled_at"] is None
+    contribution = services.stall(contribution.pk, now=timezone.now())
+    told = kit.get(f"contributions/{contribution.pk}")[1]["stalled_at"]
+    assert datetime.fromisoformat(told) == contribution.stalled_at
 
 
 # The list

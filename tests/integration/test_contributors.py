@@ -140,6 +140,16 @@ def test_the_pages_of_naming_and_confirming(sign_in, draft, steward, member, out
     assert draft.contributors.count() == 0
 
 
+def test_a_superuser_of_no_institution_is_offered_nothing(sign_in, draft, steward, member, operator):
+    named(draft, member, steward)
+    factories.upload(draft, b"weights")
+    services.submit(draft, by=steward, now=timezone.now())
+    operator.is_superuser = True
+    operator.save()
+    pages = [sign_in(person).get(f"/contributions/{draft.pk}/").content.decode() for person in (steward, operator)]
+    assert [page.count("Remove<span") for page in pages] == [1, 0]
+
+
 @pytest.mark.parametrize("status", ["rejected", "withdrawn"])
 def test_the_line_of_an_ended_contribution_is_history_and_comes_off(
     sign_in, institution, steward, member, programme, status

@@ -93,6 +93,11 @@ def test_another_statement_takes_the_place_of_the_first_until_submission(institu
         {"payloadType": "a", "payload": "b", "signatures": []},
         {"payloadType": "a", "payload": "b", "signatures": [{"keyid": "a", "sig": "b"}], "more": 1},
         {"payloadType": "a", "payload": "b" * attestations.MAX_BYTES, "signatures": [{"keyid": "a", "sig": "b"}]},
+        {"payloadType": "a", "payload": "b", "signatures": [{"keyid": "a", "sig": "b"}, [[[[]]]]]},
+        {"payloadType": "a", "payload": "b", "signatures": [{"keyid": "a", "sig": "b", "more": 1.5}]},
+        {"payloadType": "a", "payload": "b\0", "signatures": [{"keyid": "a", "sig": "b"}]},
+        {"payloadType": "a", "payload": "b", "signatures": [{"keyid": "\ud800", "sig": "b"}]},
+        {"payloadType": "\x1b[2J", "payload": "b", "signatures": [{"keyid": "a", "sig": "b"}]},
     ],
 )
 def test_what_the_kit_never_writes_is_refused(institution, steward, envelope):
@@ -100,6 +105,13 @@ def test_what_the_kit_never_writes_is_refused(institution, steward, envelope):
     with pytest.raises(attestations.AttestationRefused):
         attestations.attest(draft, kind="signature", envelope=envelope, by=steward, now=timezone.now())
     assert draft.attestations.count() == 0
+
+
+def test_a_long_statement_is_read_as_it_was_sent(institution, steward):
+    draft = factories.draft_contribution(institution)
+    long = {"payloadType": "a", "payload": "b" * 200_000, "signatures": [{"keyid": "a", "sig": "b"}]}
+    attestations.attest(draft, kind="privacy", envelope=long, by=steward, now=timezone.now())
+    assert attestations.of(draft) == {"privacy": long}
 
 
 def test_the_database_refuses_a_second_statement_of_a_kind_and_an_unknown_one(institution, steward):

@@ -117,17 +117,15 @@ def test_who_may_not_and_when(withdrawn, other, institution, base, steward, memb
         holds.place(withdrawn, reason="  ", by=operator, now=timezone.now())
     draft = contributing.draft(institution, base, by=steward)
     contributing.upload(draft, HELD[2:], by=steward)
-    with pytest.raises(holds.CannotHold, match="is a draft"):
+    with pytest.raises(holds.CannotHold, match="was never submitted"):
         holds.place(draft, reason=COURT, by=operator, now=timezone.now())
     deletion.delete_files(other.pk, now=timezone.now() + timedelta(days=30))
     with pytest.raises(holds.CannotHold, match="there is nothing to hold back"):
         holds.place(other, reason=COURT, by=operator, now=timezone.now())
 
-    emptied = contributing.draft(institution, base, by=steward)
-    contributing.announce(emptied, HELD[3:], by=steward)
-    contributions.withdraw(emptied, by=steward, reason="Wrong folder.", now=timezone.now())
-    with pytest.raises(holds.CannotHold, match="there is nothing to hold back"):
-        holds.place(emptied, reason=COURT, by=operator, now=timezone.now())
+    contributions.withdraw(draft, by=steward, reason="Wrong folder.", now=timezone.now())
+    with pytest.raises(holds.CannotHold, match="was never submitted"):
+        holds.place(draft, reason=COURT, by=operator, now=timezone.now())
 
     hold = holds.place(withdrawn, reason=COURT, by=operator, now=timezone.now())
     with pytest.raises(holds.CannotHold, match="are held back already"):

@@ -159,8 +159,12 @@ def test_who_may_not_and_when(approved, at_status, steward, member, outsider, bo
     for wrong in ([], foreign, [*files, *foreign]):
         with pytest.raises(incidents.FilesNotNamed):
             incidents.isolate(approved, reason=FOUND, files=wrong, by=operator, now=timezone.now())
-    with pytest.raises(incidents.CannotIsolate, match="is a draft"):
-        isolate(at_status("draft", SENT[3:]))
+    draft = at_status("draft", SENT[3:])
+    with pytest.raises(incidents.CannotIsolate, match="was never submitted"):
+        isolate(draft)
+    contributions.withdraw(draft, by=steward, reason="Wrong folder.", now=timezone.now())
+    with pytest.raises(incidents.CannotIsolate, match="was never submitted"):
+        isolate(draft)
     row = isolate(approved)
     with pytest.raises(incidents.CannotIsolate, match="is isolated already"):
         isolate(approved)

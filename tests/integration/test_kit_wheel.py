@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tomllib
 import zipfile
 from email import message_from_string
 from importlib import metadata
@@ -13,7 +14,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from jobs import kit
+from jobs.kit import train_extra
 from tests import loopback
+from tests.factories import CARD
 
 SOURCE = Path(kit.__file__).parent
 BASE = SOURCE / "base" / "fundus-64"
@@ -125,6 +128,22 @@ def test_check_passes_good_weights_as_far_as_it_can(binaries, good):
     ]
     assert report["checks"][-1]["evidence"] == {"code": "not_run"}
     assert report["checks"][-1]["fix"] == "Run: pip install 'consortium-kit[train]'"
+
+
+def test_check_tells_where_a_private_training_card_stops_it(binaries, good, tmp_path):
+    card = tmp_path / "training_card.json"
+    private = {"used": True, "epsilon": 3.0, "delta": 1e-5, "noise_multiplier": 1.1, "sample_rate": 0.05}
+    card.write_text(json.dumps(CARD | {"images": 200, "batch_size": 10, "dp": private}))
+    done = run(binaries / "consortium", "check", good, "--card", card, "--json")
+    last = json.loads(done.stdout)["checks"][-1]
+    assert (done.returncode, last["number"], last["verdict"], last["sentence"]) == (
+        0, 6, "warn", "Not run here, nor what follows: opacus is not installed. The portal will run them."
+    )  # fmt: skip
+
+
+def test_the_packages_that_a_small_installation_lacks_are_those_of_the_extra():
+    extra = tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]["optional-dependencies"]["train"]
+    assert sorted(train_extra.PACKAGES.values()) == sorted(line.partition(">")[0] for line in extra)
 
 
 def test_check_fails_bad_weights(binaries, bad):

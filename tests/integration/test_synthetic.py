@@ -120,6 +120,14 @@ def test_the_generator_that_the_report_names_is_at_hand_whatever_else_was_sent(
     assert (found.stem, found.read_bytes()) == (weights.sha256, b"a generator" * 9)
 
 
+@pytest.mark.parametrize("named", ["\0", "\ud800", 7, ["0" * 64]])
+def test_a_report_that_names_no_generator_stops_no_check(institution, tmp_path, steward, named):
+    images = drafted(institution)
+    said = statements.sign(statements.PRIVACY, shards.SUMS, "0" * 64, {"weights_sha256": named}, KEY)
+    attestations.attest(images, kind="privacy", envelope=said, by=steward, now=timezone.now())
+    assert list(gather.generators(images, tmp_path).iterdir()) == []
+
+
 def _folder(path):
     path.mkdir()
     return path

@@ -107,6 +107,34 @@ def test_an_upload_that_stands_still_is_announced_once_and_given_up_two_days_lat
     assert announce(draft, TWO_PARTS, by=steward).state == "uploading"  # it can be sent again
 
 
+def test_an_upload_that_went_on_and_stands_still_again_is_announced_again(half, draft, steward):
+    half.added_at -= timedelta(days=30)  # its part arrives now, after it was announced
+    half.reminded_at = timezone.now() - timedelta(days=20)
+    half.save()
+    uploads.tidy(now=timezone.now() + timedelta(days=4, hours=23))
+    assert subjects(steward) == []
+    for hours in (1, 2):
+        uploads.tidy(now=timezone.now() + timedelta(days=5, hours=hours))
+    assert subjects(steward) == ["The upload of weights.safetensors stands still"]
+
+
+@pytest.mark.parametrize("moment", ["list_parts", "complete_multipart"])
+def test_a_file_that_is_removed_while_it_is_joined_is_told_as_gone(draft, steward, monkeypatch, moment):
+    file = announce(draft, b"weights", by=steward)
+    assert send(file, b"weights", by=steward) == [200]
+    real = getattr(storage, moment)
+
+    def removed_then(*args):
+        found = real(*args)
+        uploads.remove_file(file, by=steward)
+        return found
+
+    monkeypatch.setattr(storage, moment, removed_then)
+    with pytest.raises(uploads.FileGone):
+        services.complete_file(file, by=steward, now=timezone.now())
+    assert (draft.files.count(), storage.size(storage.QUARANTINE, file.storage_key)) == (0, None)
+
+
 def test_one_upload_that_cannot_be_looked_after_stops_no_other(half, draft, steward, monkeypatch):
     second = contributing.draft(draft.institution, draft.base_model, by=steward, title="Second")
     announce(second, b"never sent", by=steward)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import struct
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -13,6 +14,7 @@ from safetensors.numpy import load_file, save
 
 from contributions import deletion, services
 from contributions.models import Contribution
+from contributions.reports import report_of
 from governance.board.models import Motion
 from jobs import engine, tasks, validate
 from jobs import services as runs
@@ -204,6 +206,21 @@ def test_what_is_withdrawn_while_it_is_checked_goes_no_further(institution, stew
     assert Motion.objects.filter(contribution=contribution).count() == 0
     file = contribution.files.get()
     assert (file.vault_version, storage.size(storage.VAULT, file.storage_key)) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("limits", "number", "sentence"),
+    [
+        ({"wall_seconds": 0.01}, 1, "Checking it took longer than 15 minutes."),
+        ({"output_bytes": 600}, 4, "Checking it wrote more than the report may hold."),
+    ],
+)
+def test_a_check_that_takes_too_much_is_a_failed_line_of_the_report(institution, monkeypatch, limits, number, sentence):
+    monkeypatch.setattr(validate, "LIMITS", replace(validate.LIMITS, **limits))
+    contribution = check(factories.submitted_contribution(institution, honest()))
+    [failed] = [row for row in report_of(contribution).rows if row.verdict == "fail"]
+    assert (contribution.status, contribution.reason) == ("rejected", sentence)
+    assert (failed.number, failed.verdict, failed.sentence) == (number, "fail", sentence)
 
 
 def test_after_three_faults_an_operator_has_it_and_the_institution_is_told(

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
-from jobs.kit import cli, cli_portal
+from jobs.kit import cli, cli_portal, generator
 from tests import loopback
 
 pytestmark = pytest.mark.usefixtures("nobody_signed_in")
@@ -46,6 +46,54 @@ def test_contribute_uploads_submits_and_follows_until_review(site, contribute, w
         "Contribution 1 (Weights of 2026): review",
         f"{site.portal_url}/contributions/1/",
     ]
+
+
+def test_no_small_count_leaves_the_site(site, contribute, card):
+    small = {"cameras": {"Topcon": "7"}, "labels": {"eyes": {"PDR": 4}}, "exclusions": {"eyes": 3}, "sites": {"A": 8}}
+    card.write_text(json.dumps({"images": 3, "demographics": {}, "steps": 7, **small}))
+    assert contribute() == 0
+    assert site.contributions[1]["training_card"] == {
+        "images": "<10", "demographics": "unknown", "steps": 7, "cameras": {"Topcon": "<10"},
+        "labels": {"eyes": {"PDR": "<10"}}, "exclusions": {"eyes": "<10"}, "sites": {"A": "<10"},
+    }  # fmt: skip
+
+
+def test_a_card_that_the_portal_would_refuse_is_not_sent(site, contribute, card, capsys):
+    card.write_text(json.dumps({"images": 20, "demographics": "female: 7"}))
+    assert (contribute(), site.contributions, site.seen) == (1, {}, [])
+    told = "Demographics is 7: a group this small can point at people. Write <10 instead."
+    assert capsys.readouterr().err == f"Error: {told} Correct {card}; nothing was sent.\n"
+
+
+def test_the_folder_of_a_base_is_named_by_its_slug(site, contribute):
+    assert contribute("--base", str(generator.__file__).replace("generator.py", "base/fundus-64")) == 0
+    assert site.contributions[1]["base_model"] == "fundus-64"
+
+
+def test_a_draft_on_a_later_page_of_the_list_is_found(site, contribute, monkeypatch):
+    site.faults["POST contributions/1/submit"] = ["agreement_required"]
+    assert contribute() == 2
+    site.page_size = 1
+    site.contributions[2] = {**site.contributions[1], "id": 2, "title": "Another"}
+    assert contribute() == 0
+    assert [row["status"] for row in site.contributions.values()] == ["review", "draft"]
+
+
+def test_contribute_tells_the_reason_and_ends_with_2_when_it_is_returned(site, contribute, capsys):
+    site.checks, site.final_status = [], "returned"
+    site.answers = {"reason": "Which camera?"}
+    assert contribute() == 2
+    assert capsys.readouterr().out.splitlines()[:2] == ["Contribution 1 (Weights of 2026): returned", "Which camera?"]
+
+
+@pytest.mark.parametrize("why", [{"stalled_at": "2026-11-30T12:00:00Z"}, {"isolation": {"id": 1}}])
+def test_contribute_ends_with_3_when_the_checks_wait_for_the_consortium(site, contribute, capsys, why):
+    site.final_status, site.answers = "submitted", why
+    assert contribute() == 3
+    assert cli.main(["status", "1"]) == 3
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "Its checks wait for the consortium; nothing is asked of you. The page tells why."
+    )
 
 
 def test_contribute_ends_with_2_when_the_checks_fail(site, contribute, capsys):
