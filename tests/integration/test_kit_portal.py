@@ -167,7 +167,7 @@ def test_login_ends_with_a_token_that_works(portal, live_server, steward):
 
 def test_a_wrong_token_is_told_to_sign_in(portal, live_server):
     with pytest.raises(PortalError) as caught:
-        Portal(live_server.url, "wrong").contributions()
+        list(Portal(live_server.url, "wrong").contributions())
     assert (caught.value.code, caught.value.exit_code) == ("not_signed_in", 1)
 
 
