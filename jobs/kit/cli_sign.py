@@ -15,6 +15,7 @@ from .client import NEEDS_CHANGES, Document
 from .errors import KitError
 
 PASSPHRASE = "CONSORTIUM_KEY_PASSPHRASE"
+SIGNATURES = (statements.WEIGHTS, statements.SYNTHETIC)
 
 key_option = click.option(
     "--key",
@@ -75,24 +76,59 @@ def sign(file: Path, base_name: str, key_file: Path | None, target: Path | None,
     from . import generator, scan, sending, shards, synthetic  # noqa: PLC0415 -- numpy takes a moment; --help does without
 
     key = signing_key(key_file)
-    if target:
-        terminal.require_writable(target)
+    beside = file / f"{shards.SUMS}.signed.json" if file.is_dir() else file.with_name(f"{file.name}.signed.json")
+    target = target or beside
+    inputs = [file, key_file or keys.default_path()]
+    require_own(target, SIGNATURES, inputs)
+    terminal.require_writable(target)
     if file.is_dir():
         listed = synthetic.hashed(synthetic.pack(file, generator.load_base(base_folder(base_name))))
-        sha256 = shards.digest_of(listed)
-        target, signature = target or file / f"{shards.SUMS}.signed.json", sending.signature_of_shards(listed, key)
+        sha256, signature = shards.digest_of(listed), sending.signature_of_shards(listed, key)
     else:
         sha256 = scan.sha256_of(file)
         signature = sending.signature_of(file.name, sha256, file.stat().st_size, key)
-    target = target or file.with_name(f"{file.name}.signed.json")
-    write(target, signature)
+    write(target, signature, SIGNATURES, inputs)
     if as_json:
         return terminal.print_json({"signature": str(target), "sha256": sha256})
     click.echo(str(target))
 
 
-def write(path: Path, envelope: Document) -> None:
-    path.write_text(json.dumps(envelope, indent=1) + "\n", encoding="utf-8")
+def write(target: Path, envelope: Document, kinds: tuple[str, ...], inputs: list[Path]) -> None:
+    """Write a signed statement; what is at that place now may have come there while it was made (a shard)."""
+    require_own(target, kinds, inputs)
+    terminal.write_json(target, envelope)
+
+
+def require_own(target: Path, kinds: tuple[str, ...], inputs: list[Path]) -> None:
+    """Refuse a place where something else stands than a statement of these kinds, which a new one may replace."""
+    if not target.exists():
+        return
+    if any(path.exists() and target.samefile(path) for path in inputs):
+        fix = "Choose another --out, or leave it away."
+        raise KitError(f"{target} is what this command reads; nothing was written.", code="out_is_input", fix=fix)
+    if not _holds(target, kinds):
+        fix = "Choose another --out, or move that file away."
+        sentence = f"{target} exists, and is nothing that this command wrote before; nothing was written."
+        raise KitError(sentence, code="target_exists", fix=fix)
+
+
+def _holds(path: Path, kinds: tuple[str, ...]) -> bool:
+    """Test if a file is a signed statement of one of these kinds."""
+    if not path.is_file() or path.stat().st_size > 2 * statements.LONGEST_BYTES:
+        return False
+    try:
+        envelope = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return any(_is_statement(envelope, kind) for kind in kinds)
+
+
+def _is_statement(envelope: object, kind: str) -> bool:
+    try:
+        statements.unverified(envelope, kind)
+    except statements.StatementError:
+        return False
+    return True
 
 
 @click.command()
@@ -138,6 +174,8 @@ def privacy(
     """
     key = signing_key(key_file)  # before an hour of work, not after it
     target = target or (images_dir or weights.parent) / "privacy_report.json"
+    inputs = [path for path in (weights, card_file, key_file or keys.default_path()) if path]
+    require_own(target, (statements.PRIVACY,), inputs)
     terminal.require_writable(target)
     base_dir = base_folder(base_name)
     with train_extra.needed(), terminal.Bars() as on_progress:
@@ -167,7 +205,7 @@ def privacy(
     _require_taken(problem_of(report, base))
     subject = subject or report["weights_sha256"]
     envelope = statements.sign(statements.PRIVACY, name or weights.name, subject, report, key)
-    write(target, envelope)
+    write(target, envelope, (statements.PRIVACY,), inputs)
     return _told(judge(report, base), target, report, as_json=as_json)
 
 

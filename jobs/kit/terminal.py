@@ -23,7 +23,7 @@ new_folder = click.Path(file_okay=False, path_type=Path)
 
 
 def print_json(document: object) -> None:
-    click.echo(json.dumps(document, indent=2))
+    click.echo(json.dumps(document, indent=2, allow_nan=False))  # NaN is no JSON, and other tools refuse it
 
 
 def say(text: str) -> None:
@@ -34,8 +34,19 @@ def require_writable(path: Path) -> None:
     """Make the folder of a file to come and try writing there: before an hour of work, not after it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
-        return path.open("r+b").close()
-    tempfile.TemporaryFile(dir=path.parent).close()
+        path.open("r+b").close()
+    tempfile.TemporaryFile(dir=path.resolve().parent).close()
+
+
+def write_json(path: Path, document: object) -> None:
+    """Write a document whole or not at all: what stood there before stays until it is."""
+    path = path.resolve()  # a link stays one
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class Bars:

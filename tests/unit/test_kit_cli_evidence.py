@@ -1,5 +1,6 @@
 """The commands that get a machine, a folder and the evidence ready, as typed."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -115,6 +116,49 @@ def test_evidence_is_not_measured_for_a_place_that_cannot_be_written(tmp_path, w
         assert (status, refused["error"]["code"]) == (1, "file_unusable")
     assert answer(capsys, "sign", str(weights), "--out", str(tmp_path / "new" / "signed.json"))[0] == 0
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["signed.json"]
+
+
+def test_evidence_is_written_over_nothing_but_evidence_of_its_kind(tmp_path, weights, capsys):
+    made = Path(answer(capsys, "keys", "new")[1]["key_file"])
+    site = write_sample(tmp_path / "site", 3, size=64)
+    (tmp_path / "link").symlink_to(weights)
+    (tmp_path / "card.json").write_text("{}")
+    report, signed = tmp_path / "report.json", tmp_path / "signed.json"
+    report.write_text(json.dumps(attesting.privacy(b"weights", attesting.key_of("clinic"))))
+    signed.write_text(json.dumps(attesting.signature(b"weights", attesting.key_of("clinic"))))
+    privacy = ["privacy", str(site), "--weights", str(weights), "--card", str(tmp_path / "card.json")]
+    sign = ["sign", str(weights)]
+    cases = [(sign, weights, "out_is_input"), (sign, tmp_path / "link", "out_is_input"), (sign, made, "out_is_input"),
+             (sign, report, "target_exists"), (sign, site / "labels.csv", "target_exists"),
+             (privacy, weights, "out_is_input"), (privacy, tmp_path / "card.json", "out_is_input"),
+             (privacy, signed, "target_exists"), (privacy, site / "labels.csv", "target_exists")]  # fmt: skip
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for typed, out, code in cases:
+        status, refused = answer(capsys, *typed, "--out", str(out))
+        assert (status, refused["error"]["code"]) == (1, code)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_signature_may_be_made_again(tmp_path, weights, capsys):
+    answer(capsys, "keys", "new")
+    assert [answer(capsys, "sign", str(weights))[0] for _ in range(2)] == [0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
+        "weights.safetensors", "weights.safetensors.signed.json"
+    ]  # fmt: skip
+
+
+def test_what_cannot_be_written_whole_leaves_what_was_there(tmp_path, weights, monkeypatch, capsys):
+    answer(capsys, "keys", "new")
+    signed = Path(answer(capsys, "sign", str(weights))[1]["signature"])
+    before = signed.read_bytes()
+
+    def full(path, text, **_):
+        path.write_bytes(text.encode()[:9])
+        raise OSError(errno.ENOSPC, "", str(path))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert answer(capsys, "sign", str(weights))[1]["error"]["code"] == "no_room"
+    assert (signed.read_bytes(), list(tmp_path.glob(".*"))) == (before, [])
 
 
 def test_privacy_refuses_a_file_that_is_no_weights_file_before_anything_reads_it(tmp_path, weights, capsys):
