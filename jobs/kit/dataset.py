@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .errors import KitError
-from .images import MAX_PIXELS
+from .errors import ImagesError, KitError
+from .images import MAX_PIXELS, upright
 
 LABELS_NAME = "labels.csv"
 REQUIRED_COLUMNS = ("file", "patient_group")
@@ -251,14 +251,17 @@ def _tar_members(path: Path, wanted: set[str] | None = None) -> Iterator[tuple[s
 
 
 def _square(name: str, data: bytes, size: int) -> Pixels:
-    """Return the centre square of one photograph, (size, size, 3)."""
+    """Return the centre square of one photograph, upright, (size, size, 3)."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
+            warnings.simplefilter("ignore", UserWarning)  # of tags that do not matter here
             with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "TIFF")) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise DatasetError(f"The image {name} has more than {MAX_PIXELS:,} pixels.")
-                photograph = image.convert("RGB")
+                photograph = upright(image, f"The image {name}")
+    except ImagesError as error:
+        raise DatasetError(error.sentence, code=error.code, fix=error.fix) from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DatasetError(f"The image {name} cannot be decoded ({error}).", fix="Export it again.") from error
     side = min(photograph.size)

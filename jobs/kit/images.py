@@ -1,6 +1,7 @@
 """Read a folder of fundus photographs: labels, crop to the round field, resize."""
 
 import hashlib
+import struct
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from . import labels
 from .errors import ImagesError
@@ -134,15 +135,16 @@ def without_duplicates(photographs: Iterable[Photograph]) -> list[Photograph]:
 
 def open_image(path: Path | str) -> Image.Image:
     """
-    Decode one photograph to RGB.
+    Decode one photograph to RGB, as upright().
 
     Raises:
-        ImagesError: not an image, damaged, or more than MAX_PIXELS pixels.
+        ImagesError: not an image, damaged, more than MAX_PIXELS pixels, or of a range of values that nobody knows.
     """
     path = Path(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is the next line
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
+            warnings.simplefilter("ignore", UserWarning)  # of tags that do not matter here
             with Image.open(path, formats=("JPEG", "PNG", "TIFF")) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise ImagesError(
@@ -150,13 +152,38 @@ def open_image(path: Path | str) -> Image.Image:
                         code="image_too_large",
                         fix=f"The limit is {MAX_PIXELS:,} pixels.",
                     )
-                return image.convert("RGB")
+                return upright(image, path.name)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImagesError(
             f"{path.name} cannot be read as a photograph ({error}).",
             code="image_unreadable",
             fix="Remove it from the folder or export it again as JPEG or PNG.",
         ) from error
+
+
+def upright(image: Image.Image, name: str) -> Image.Image:
+    """
+    Return an open image as RGB of 8 bits, turned as its EXIF says; 16 bits are divided by 257 and rounded.
+
+    Raises:
+        ImagesError: code image_range_unknown.
+    """
+    image.load()
+    try:
+        image = ImageOps.exif_transpose(image)
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
+        pass  # nobody can read how that one was held, viewers show it as it is
+    if image.mode != "F" and not image.mode.startswith("I"):
+        return image.convert("RGB")
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65_535:
+        raise ImagesError(
+            f"{name} holds numbers whose black and white nobody knows (mode {image.mode}).",
+            code="image_range_unknown",
+            fix="Export it again with 8 or 16 bits for each colour.",
+        )
+    # Pillow's own convert() cuts off what is above 255. 65,535 / 257 is 255.
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
 
 
 def field_box(pixels: np.ndarray) -> tuple[int, int, int, int]:

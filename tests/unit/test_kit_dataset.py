@@ -81,6 +81,20 @@ def test_pixels_are_the_centre_square(tmp_path):
     assert (pixels == (0, 0, 255)).all()
 
 
+def test_pixels_of_16_bits_are_scaled_and_a_range_nobody_knows_is_refused(tmp_path):
+    def saved(values, kind):
+        buffer = io.BytesIO()
+        Image.fromarray(values).save(buffer, kind)
+        return {"x": buffer.getvalue()}
+
+    deep = dataset.read_image_set(write_set(tmp_path / "deep", saved(np.full((8, 8), 25_700, np.uint16), "PNG")))
+    assert (dataset.load_pixels(deep, 4) == 100).all()
+    real = dataset.read_image_set(write_set(tmp_path / "real", saved(np.ones((8, 8), np.float32), "TIFF")))
+    with pytest.raises(dataset.DatasetError) as refused:
+        dataset.load_pixels(real, 4)
+    assert refused.value.code == "image_range_unknown"
+
+
 def test_pixels_report_progress(folder):
     seen = []
     dataset.load_pixels(dataset.read_image_set(folder), 8, lambda done, total, text: seen.append((done, total)))

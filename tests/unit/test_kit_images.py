@@ -5,7 +5,15 @@ import pytest
 from PIL import Image
 
 from jobs.kit.errors import ImagesError
-from jobs.kit.images import crop_to_field, load_square, load_squares, read_folder, sides, without_duplicates
+from jobs.kit.images import (
+    crop_to_field,
+    load_square,
+    load_squares,
+    open_image,
+    read_folder,
+    sides,
+    without_duplicates,
+)
 
 
 def photograph(path, *, width=90, height=60, field=(20, 10, 70, 50), value=150):
@@ -136,6 +144,45 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path):
     with pytest.raises(ImagesError) as caught:
         load_square(tmp_path / "bomb.png", 64)
     assert caught.value.code == "image_too_large"
+
+
+@pytest.mark.parametrize(("dtype", "suffix"), [("<u2", "png"), ("<u2", "tif"), (">u2", "tif"), ("<i4", "tif")])
+def test_16_bits_are_scaled_to_8(tmp_path, dtype, suffix):
+    values = np.array([[0, 128, 129], [257, 32_896, 65_535]])
+    Image.fromarray(values.astype(dtype)).save(tmp_path / f"deep.{suffix}")
+    pixels = np.asarray(open_image(tmp_path / f"deep.{suffix}"))
+    assert pixels.tolist() == [[[v] * 3 for v in row] for row in ([0, 0, 1], [1, 128, 255])]
+
+
+@pytest.mark.parametrize("values", [np.array([[0.1, 0.9]], np.float32), np.array([[0, 65_536]], np.int32),
+                                    np.array([[-1, 200]], np.int32)])  # fmt: skip
+def test_a_range_that_nobody_knows_is_refused(tmp_path, values):
+    Image.fromarray(values).save(tmp_path / "odd.tif")
+    with pytest.raises(ImagesError) as caught:
+        open_image(tmp_path / "odd.tif")
+    assert caught.value.code == "image_range_unknown"
+    assert caught.value.sentence.startswith("odd.tif holds numbers whose black and white nobody knows")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+@pytest.mark.parametrize(("orientation", "bright"), [(1, "left"), (3, "right"), (6, "top"), (8, "bottom")])
+def test_a_photograph_is_turned_as_its_exif_says(tmp_path, suffix, orientation, bright):
+    pixels = np.zeros((32, 64, 3), np.uint8)
+    pixels[:, :32] = 200
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / f"turned.{suffix}", exif=exif)
+    found = np.asarray(open_image(tmp_path / f"turned.{suffix}")).astype(float).mean(axis=2)
+    height, width = found.shape
+    halves = {"left": found[:, : width // 2], "right": found[:, width // 2 :],
+              "top": found[: height // 2], "bottom": found[height // 2 :]}  # fmt: skip
+    assert max(halves, key=lambda name: halves[name].mean()) == bright
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0no header", b"Exif\0\0II*\0\xff\xff\xff\xff", b"\0"])
+def test_an_exif_that_nobody_can_read_changes_nothing(tmp_path, exif):
+    Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    assert np.asarray(open_image(tmp_path / "a.jpg")).shape == (16, 16, 3)
 
 
 def test_the_field_is_centred_in_a_square(tmp_path):
