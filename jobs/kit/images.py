@@ -1,6 +1,7 @@
 """Read a folder of fundus photographs: labels, crop to the round field, resize."""
 
 import hashlib
+import os
 import struct
 import warnings
 from collections import Counter
@@ -14,6 +15,7 @@ from PIL import Image, ImageOps
 from . import labels
 from .errors import ImagesError
 
+LABELS = "labels.csv"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 MAX_PIXELS = 100_000_000  # the largest fundus cameras give about 50 megapixels; more is a decompression bomb
 FIELD_LEVEL = 24  # of 255: camera black stays below, the darkest retina above (red is never 0 in living tissue)
@@ -52,7 +54,7 @@ def read_folder(folder: Path | str, *, split: str | None = None) -> list[Photogr
     if not folder.is_dir():
         raise ImagesError(f"There is no folder {folder}.", code="folder_missing", fix="Give the path of your images.")
     image_dir = _image_dir(folder)
-    labels_path = next((p for p in (folder / "labels.csv", image_dir.parent / "labels.csv") if p.is_file()), None)
+    labels_path = labels_file(folder)
     if labels_path is None:
         photographs = [Photograph(path) for path in _image_files(image_dir)]
     else:
@@ -66,6 +68,22 @@ def read_folder(folder: Path | str, *, split: str | None = None) -> list[Photogr
             f"{folder} holds no photograph{wanted}.", code="folder_empty", fix=f"Put {kinds} files there."
         )
     return photographs
+
+
+def labels_file(folder: Path | str) -> Path | None:
+    """Return the labels.csv of a folder: in it, or beside it where the folder is the one of the images."""
+    return next((path for place in _labels_places(folder) if (path := place / LABELS).is_file()), None)
+
+
+def misnamed_labels(folder: Path | str) -> Path | None:
+    """Return the file that would be labels.csv but for its capitals, and is read by nothing."""
+    places = (place for place in _labels_places(folder) if os.access(place, os.R_OK))
+    near = (path for place in places for path in sorted(place.iterdir()))
+    return next((path for path in near if path.name.lower() == LABELS != path.name), None)
+
+
+def _labels_places(folder: Path | str) -> list[Path]:
+    return [Path(folder), _image_dir(Path(folder)).parent]
 
 
 def passed_over(folder: Path | str) -> dict[str, int]:

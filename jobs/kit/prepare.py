@@ -27,6 +27,7 @@ GRADED_AT = 256  # pixels at which the quality is measured
 NEAR_BITS = 4  # of 64: hashes closer than this show the same picture
 AT_ONCE = 64  # photographs in memory
 HELD_OUT = "held_out"
+SIDES = {"train": "train", HELD_OUT: HELD_OUT, "val": HELD_OUT, "test": HELD_OUT}  # of a split that labels.csv has
 COLUMNS = ["file", "split", "quality", "patient_group", "dr_grade", "camera", "sha256"]
 KEPT = {"patient_group", "dr_grade", "camera"}  # of the labels that came with the folder
 WRITTEN = ("index.csv", "labels.csv", "images")  # labels before images: half of these are refused, by name
@@ -61,23 +62,25 @@ def prepare(
 
     Args:
         folder: see images.read_folder(); the column patient_group of labels.csv holds the site's pseudonyms.
-        held_out: share of the photographs, above 0 and below 1, whose patients are kept out of training.
+        held_out: share of the photographs, above 0 and below 1, whose patients are kept out of training; not used where
+            labels.csv has a split of its own, which is kept.
         seed: of that choice: the same patients for the same seed, also when photographs are added later.
-        without_patients: labels.csv may lack the column patient_group.
+        without_patients: labels.csv may lack the column patient_group, or be missing.
     Raises:
         ImagesError: OUT is not apart from the photographs or holds some already, no photograph is left, all are of one
-            patient, or labels.csv does not tell patients apart.
+            patient, labels.csv does not tell patients apart, or its split is not of each photograph and by patient.
     """
     folder, out_dir = Path(folder), Path(out_dir)
     _require_apart(folder, out_dir)
     photographs = images.read_folder(folder)
-    _require_patients(photographs, without_patients)
+    _require_patients(folder, photographs, without_patients)
+    given = given_split(photographs)
     partial = out_dir.resolve().with_name(f"{out_dir.resolve().name}.partial")
     _require_own(partial)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         (partial / "images").mkdir(parents=True)
-        counts = _write_all(photographs, partial, held_out=held_out, seed=seed, on_progress=on_progress)
+        counts = _write_all(photographs, partial, given, held_out=held_out, seed=seed, on_progress=on_progress)
         out_dir.mkdir(parents=True, exist_ok=True)
         for name in WRITTEN:
             _put(partial / name, out_dir / name)
@@ -101,14 +104,53 @@ def _require_apart(folder: Path, out_dir: Path) -> None:
         raise ImagesError(f"{out_dir}/images holds files already.", code="out_not_empty", fix="Choose another --out.")
 
 
-def _require_patients(photographs: list[images.Photograph], without_patients: bool) -> None:
-    labelled = [row.labels for row in photographs if row.labels]
-    if labelled and not without_patients and not any("patient_group" in labels for labels in labelled):
-        raise ImagesError(
-            "labels.csv has no column patient_group, so photographs of one patient could be on both sides.",
-            code="no_patients",
-            fix="Add the column, with a pseudonym for each patient, or --no-patients where nobody knows.",
+def _require_patients(folder: Path, photographs: list[images.Photograph], without_patients: bool) -> None:
+    if without_patients or any("patient_group" in row.labels for row in photographs):
+        return
+    path = images.labels_file(folder)
+    fix = "Add the column, with a pseudonym for each patient, or --no-patients where nobody knows."
+    if path is None and (other := images.misnamed_labels(folder)):
+        what, fix = f"{other} is not read", "Rename it to labels.csv, all in small letters."
+    elif path is None:
+        what, fix = (
+            f"{folder} has no labels.csv",
+            "Write one with the columns file and patient_group, or --no-patients.",
         )
+    elif not any(row.labels for row in photographs):
+        what = "labels.csv names no photograph"
+    else:
+        what = "labels.csv has no column patient_group"
+    sentence = f"{what}, so photographs of one patient could be on both sides."
+    raise ImagesError(sentence, code="no_patients", fix=fix)
+
+
+def given_split(photographs: list[images.Photograph]) -> dict[Path, str]:
+    """
+    Return the side of each photograph as labels.csv has it; empty where it says of none.
+
+    Raises:
+        ImagesError: code split_incomplete, split_unknown, one_side or patient_on_both_sides.
+    """
+    said = {row.path: row.labels.get("split", "").casefold() for row in photographs}
+    if not any(said.values()):
+        return {}
+    fix = "Say train or held_out of each (val and test are held out), or remove the column to have patients chosen."
+    if unsaid := [path.name for path, value in said.items() if not value]:
+        sentence = f"{len(unsaid)} photographs have no split in labels.csv, the first is {unsaid[0]}."
+        raise ImagesError(sentence, code="split_incomplete", fix=fix)
+    if odd := [path for path, value in said.items() if value not in SIDES]:
+        sentence = f"labels.csv gives {odd[0].name} the split {said[odd[0]]!r}."
+        raise ImagesError(sentence, code="split_unknown", fix=fix)
+    found = {path: SIDES[value] for path, value in said.items()}
+    if len(set(found.values())) == 1:
+        sentence = f"labels.csv gives every photograph the split {found[photographs[0].path]}."
+        raise ImagesError(sentence, code="one_side", fix=fix)
+    on = {side: {row.patient for row in photographs if row.patient and found[row.path] == side} for side in SIDES}
+    if both := len(on["train"] & on[HELD_OUT]):
+        have = "1 patient has" if both == 1 else f"{both} patients have"
+        sentence = f"{have} photographs on both sides of the split in labels.csv, training and held out."
+        raise ImagesError(sentence, code="patient_on_both_sides", fix="Put each on one side, or remove the column.")
+    return found
 
 
 def _require_own(partial: Path) -> None:
@@ -124,13 +166,20 @@ def _put(source: Path, target: Path) -> None:
 
 
 def _write_all(
-    photographs: list[images.Photograph], out_dir: Path, *, held_out: float, seed: int, on_progress: Progress | None
+    photographs: list[images.Photograph],
+    out_dir: Path,
+    given: dict[Path, str],
+    *,
+    held_out: float,
+    seed: int,
+    on_progress: Progress | None,
 ) -> dict[str, Any]:
     """Write the prepared folder, each photograph as it is read; return the counts."""
     bits = np.zeros((len(photographs), copies.HASH_SIDE**2), dtype=bool)  # of those kept, in the first rows
     digests: set[str] = set()
     rows: list[dict[str, str]] = []
     left_out: list[dict[str, str]] = []
+    kept: list[images.Photograph] = []
     patients: list[str] = []
     for done, (photograph, found) in enumerate(_read_all(photographs), start=1):
         original = str(photograph.path)
@@ -141,6 +190,7 @@ def _write_all(
         else:
             bits[len(rows)] = found.bits
             digests.add(found.sha256)
+            kept.append(photograph)
             patients.append(photograph.patient or found.sha256)
             rows.append(_write(found, len(rows), out_dir) | {"original": original})
         if on_progress is not None:
@@ -148,7 +198,12 @@ def _write_all(
     if not rows:
         why = f"The first, {photographs[0].path.name}: {left_out[0]['file'].replace('_', ' ')}."
         raise ImagesError("No photograph in the folder can be read.", code="folder_empty", fix=why)
-    splits = split_by_patient(patients, held_out=held_out, seed=seed)
+    if given:
+        splits = [given[photograph.path] for photograph in kept]
+        if on_progress is not None:
+            on_progress(len(kept), len(kept), "Keeping the split of labels.csv; --held-out and --seed are not used")
+    else:
+        splits = split_by_patient(patients, held_out=held_out, seed=seed)
     _table(out_dir / "index.csv", ["file", "original"], [*rows, *left_out])
     _table(out_dir / "labels.csv", COLUMNS, [{**row, "split": s} for row, s in zip(rows, splits, strict=True)])
     removed = sum(row["file"] == "copy" for row in left_out)
@@ -157,6 +212,7 @@ def _write_all(
         "patients": len({row["patient_group"] for row in rows if row["patient_group"]}) or None,
         "graded": sum(bool(row.get("dr_grade")) for row in rows),
         "split": dict(Counter(splits)),
+        "split_from": "labels.csv" if given else "--held-out",
         "quality": dict(Counter(row["quality"] for row in rows)),
         "copies_removed": removed,
         "unreadable": len(left_out) - removed,

@@ -16,6 +16,8 @@ from jobs.kit.phantom import phantom, write_sample
 def folder(tmp_path_factory):
     """Sixteen phantoms of patients with several, a copy, a mirrored re-encoded copy, and what is no image."""
     folder = write_sample(tmp_path_factory.mktemp("site"), 16, seed=4, cameras=["phantom-45"], size=128)
+    rows = rows_of(folder / "labels.csv")
+    labelled(folder, **{name: [row[name] for row in rows] for name in ("patient_group", "dr_grade", "camera")})
     images = folder / "images"
     first = sorted(images.iterdir())[0]
     (images / "zz-copy.jpg").write_bytes(first.read_bytes())
@@ -33,10 +35,19 @@ def prepared(folder, tmp_path_factory):
     return out, prepare.prepare(folder, out, held_out=0.25, seed=1)
 
 
-def refused(*given):
+def refused(*given, **options):
     with pytest.raises(ImagesError) as caught:
-        prepare.prepare(*given)
+        prepare.prepare(*given, **options)
     return caught.value.code
+
+
+def labelled(site, **columns):
+    """Write a labels.csv of one's own: each column has a value for each photograph, in order."""
+    names = sorted(path.name for path in (site / "images").iterdir())
+    rows = zip(names, *columns.values(), strict=True)
+    lines = [",".join(["file", *columns]), *(",".join(row) for row in rows)]
+    (site / "labels.csv").write_text("\n".join(lines) + "\n")
+    return site
 
 
 def rows_of(path):
@@ -106,7 +117,7 @@ def test_quality_is_told_from_sharpness_and_exposure():
 def test_an_unreadable_folder_is_refused(tmp_path):
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "a.jpg").write_bytes(b"no image")
-    assert refused(tmp_path / "site", tmp_path / "out") == "folder_empty"
+    assert refused(tmp_path / "site", tmp_path / "out", without_patients=True) == "folder_empty"
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
 
@@ -156,10 +167,65 @@ def test_labels_without_patients_are_asked_about(tmp_path):
     assert (counts["without_pseudonym"], counts["graded"]) == (4, 4)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("notes.txt", "", "{site} has no labels.csv"),
+        ("labels.csv", "file,patient_group\n", "labels.csv names no photograph"),
+        ("Labels.csv", "file,patient_group\n", "{site}/Labels.csv is not read"),
+    ],
+)
+def test_a_folder_that_names_no_patient_is_asked_about(tmp_path, name, content, sentence):
+    site = write_sample(tmp_path / "site", 4, seed=4, size=96)
+    (site / "labels.csv").unlink()
+    (site / name).write_text(content)
+    with pytest.raises(ImagesError) as caught:
+        prepare.prepare(site, tmp_path / "out")
+    whole = f"{sentence.format(site=site)}, so photographs of one patient could be on both sides."
+    assert (caught.value.code, caught.value.sentence) == ("no_patients", whole)
+    assert prepare.prepare(site, tmp_path / "out", without_patients=True)["photographs"] == 4
+
+
+def test_a_split_of_the_site_is_kept(tmp_path):
+    site = write_sample(tmp_path / "site", 4, seed=4, size=96)
+    labelled(site, patient_group=["a", "a", "b", "c"], split=["Train", "train", "held_out", "val"])
+    seen = []
+    counts = prepare.prepare(
+        site, tmp_path / "out", held_out=0.9, on_progress=lambda done, total, text: seen.append(text)
+    )
+    assert (counts["split"], counts["split_from"]) == ({"train": 2, "held_out": 2}, "labels.csv")
+    assert seen[-1] == "Keeping the split of labels.csv; --held-out and --seed are not used"
+    rows = rows_of(tmp_path / "out" / "labels.csv")
+    assert [row["split"] for row in rows] == ["train", "train", "held_out", "held_out"]
+    labelled(site, patient_group=["a", "a", "b", "c"], split=[""] * 4)
+    assert prepare.prepare(site, tmp_path / "chosen")["split_from"] == "--held-out"
+
+
+@pytest.mark.parametrize(
+    ("patients", "split", "code", "sentence"),
+    [
+        ("abca", ["train", "held_out", "held_out", "test"], "patient_on_both_sides",
+         "1 patient has photographs on both sides of the split in labels.csv, training and held out."),
+        ("abba", ["train", "held_out", "train", "test"], "patient_on_both_sides",
+         "2 patients have photographs on both sides of the split in labels.csv, training and held out."),
+        ("abcd", ["train", "", "train", ""], "split_incomplete",
+         "2 photographs have no split in labels.csv, the first is phantom_0002.jpg."),
+        ("abcd", ["train", "2", "train", "test"], "split_unknown", "labels.csv gives phantom_0002.jpg the split '2'."),
+        ("abcd", ["train"] * 4, "one_side", "labels.csv gives every photograph the split train."),
+    ],
+)  # fmt: skip
+def test_a_split_that_cannot_be_kept_is_refused(tmp_path, patients, split, code, sentence):
+    site = labelled(write_sample(tmp_path / "site", 4, seed=4, size=96), patient_group=list(patients), split=split)
+    with pytest.raises(ImagesError) as caught:
+        prepare.prepare(site, tmp_path / "out")
+    assert (caught.value.code, caught.value.sentence) == (code, sentence)
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
 def test_a_name_that_is_no_text_is_in_the_index_too(tmp_path):
     site = write_sample(tmp_path / "site", 4, seed=4, size=96)
     (site / "labels.csv").unlink()
     first = sorted((site / "images").iterdir())[0]
     os.rename(first, os.fsencode(first.parent) + b"/aa-M\xfcller.jpg")
-    assert prepare.prepare(site, tmp_path / "out")["photographs"] == 4
+    assert prepare.prepare(site, tmp_path / "out", without_patients=True)["photographs"] == 4
     assert b"aa-M\xfcller.jpg" in (tmp_path / "out" / "index.csv").read_bytes()
