@@ -30,7 +30,7 @@ HELD_OUT = "held_out"
 SIDES = {"train": "train", HELD_OUT: HELD_OUT, "val": HELD_OUT, "test": HELD_OUT}  # of a split that labels.csv has
 COLUMNS = ["file", "split", "quality", "patient_group", "dr_grade", "camera", "sha256"]
 KEPT = {"patient_group", "dr_grade", "camera"}  # of the labels that came with the folder
-WRITTEN = ("index.csv", "labels.csv", "images")  # labels before images: half of these are refused, by name
+WRITTEN = ("images", "index.csv", "labels.csv")  # in this order, so that labels.csv says that all is there
 
 Progress = Callable[[int, int, str], None]
 
@@ -58,7 +58,8 @@ def prepare(
     """
     Write OUT/images, OUT/labels.csv (for fit and privacy) and OUT/index.csv; return the counts as JSON values.
 
-    Until all is there it stands in OUT.partial, which goes when this is interrupted.
+    Until all is there it stands in OUT.partial (OUT/.partial where OUT exists: it may be a volume of its own), which
+    goes when this is interrupted.
 
     Args:
         folder: see images.read_folder(); the column patient_group of labels.csv holds the site's pseudonyms.
@@ -75,15 +76,17 @@ def prepare(
     photographs = images.read_folder(folder)
     _require_patients(folder, photographs, without_patients)
     given = given_split(photographs)
-    partial = out_dir.resolve().with_name(f"{out_dir.resolve().name}.partial")
+    whole = out_dir.resolve()
+    partial = whole / ".partial" if whole.exists() else whole.with_name(f"{whole.name}.partial")
     _require_own(partial)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         (partial / "images").mkdir(parents=True)
         counts = _write_all(photographs, partial, given, held_out=held_out, seed=seed, on_progress=on_progress)
-        out_dir.mkdir(parents=True, exist_ok=True)
-        for name in WRITTEN:
-            _put(partial / name, out_dir / name)
+        _put(partial, whole)
+    except OSError as error:
+        error.filename = error.filename or str(out_dir)  # a write to a full disk names no file
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return {**counts, "passed_over": images.passed_over(folder)}
@@ -159,10 +162,17 @@ def _require_own(partial: Path) -> None:
         raise ImagesError(f"{partial} is in the way.", code="out_not_empty", fix="Move it, or choose another --out.")
 
 
-def _put(source: Path, target: Path) -> None:
-    if target.is_dir():
-        target.rmdir()  # an empty folder images
-    shutil.move(source, target)  # a folder that was there may be a volume of its own
+def _put(partial: Path, out_dir: Path) -> None:
+    """Give what is whole its names, on the same disk; what stops this half-way leaves nothing of it."""
+    out_dir.mkdir(exist_ok=True)
+    try:
+        for name in WRITTEN:
+            (partial / name).replace(out_dir / name)  # an empty folder images gives way
+    except BaseException:
+        for name in reversed(WRITTEN):
+            if not (partial / name).exists():
+                (out_dir / name).replace(partial / name)
+        raise
 
 
 def _write_all(

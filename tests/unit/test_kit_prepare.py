@@ -1,13 +1,16 @@
 """Preparing a folder: patients stay on one side, copies go, quality is told, nothing of the original stays."""
 
 import csv
+import errno
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.kit import prepare
+from jobs.kit import cli, prepare
 from jobs.kit.errors import ImagesError
 from jobs.kit.phantom import phantom, write_sample
 
@@ -156,6 +159,43 @@ def test_an_interruption_leaves_nothing_that_looks_whole(tmp_path):
     counts = prepare.prepare(site, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["images", "index.csv", "labels.csv"]
     assert len(list((tmp_path / "out" / "images").iterdir())) == counts["photographs"] == 6
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_disk_that_fills_up_leaves_nothing_and_the_same_command_begins_anew(tmp_path, monkeypatch, capsys, exists):
+    site, out = write_sample(tmp_path / "site", 4, seed=4, size=96), tmp_path / "out"
+    if exists:
+        (out / "images").mkdir(parents=True)
+    save = Image.Image.save
+
+    def full(image, path, *given, **options):
+        if path.name == "000002.png":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(image, path, *given, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Image.Image, "save", full)
+        assert cli.main(["prepare", str(site), "--out", str(out), "--json"]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["sentence"]) == ("no_room", f"{out} cannot be used: No space left on device.")
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file() and site not in path.parents) == []
+    assert cli.main(["prepare", str(site), "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["images", "index.csv", "labels.csv"]
+
+
+def test_what_stops_the_last_step_takes_the_first_ones_back(tmp_path, monkeypatch):
+    site = write_sample(tmp_path / "site", 4, seed=4, size=96)
+    replace = Path.replace
+
+    def stop(path, target):
+        if path.name == "labels.csv":
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        prepare.prepare(site, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_labels_without_patients_are_asked_about(tmp_path):
