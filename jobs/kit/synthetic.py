@@ -2,7 +2,9 @@
 
 import csv
 import hashlib
+import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -94,21 +96,38 @@ def draw(
     out_dir.mkdir(parents=True, exist_ok=True)
     listing = out_dir / LISTING
     digest = scan.sha256_of(weights)
-    rows = _listed(listing) if listing.exists() else []
+    rows = _whole_rows(listing) if listing.exists() else []
     if rows:
         _require_the_same(rows[0], out_dir, base, seed=seed, digest=digest)
     date = rows[0]["date"] if rows else date
     with listing.open("a", encoding="utf-8", newline="") as lines:
-        writer = csv.DictWriter(lines, COLUMNS)
-        if not rows:
-            writer.writeheader()
+        if not listing.stat().st_size:
+            lines.write(_written([], header=True))
         for start in range(len(rows), count, BATCH):
             numbers = range(start, min(start + BATCH, count))
-            writer.writerows(_batch(model, base, out_dir, numbers, seed=seed, digest=digest, date=date))
+            drawn = list(_batch(model, base, out_dir, numbers, seed=seed, digest=digest, date=date))
+            lines.write(_written(drawn))
             lines.flush()
             if on_progress is not None:
                 on_progress(numbers[-1] + 1, count, "Drawing images")
     return max(0, count - len(rows))
+
+
+def _whole_rows(listing: Path) -> list[dict[str, str]]:
+    """Take a last row without its newline out of the file: a full disk cut it off. Return the others."""
+    content = listing.read_bytes()
+    if (end := content.rfind(b"\n") + 1) < len(content):
+        os.truncate(listing, end)
+    return _listed(listing)
+
+
+def _written(rows: list[dict[str, Any]], *, header: bool = False) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _require_the_same(first: dict[str, str], out_dir: Path, base: Base, *, seed: int, digest: str) -> None:

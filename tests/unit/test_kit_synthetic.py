@@ -96,6 +96,22 @@ def test_packing_gives_the_same_bytes_and_the_name_that_the_portal_computes(draw
     assert (manifest.drawn, len(manifest.rows), manifest.date) == (COUNT, COUNT, "2026-11-27")
 
 
+@pytest.mark.parametrize("left", [0, 40, 125, 460, -1, -2])
+def test_a_listing_that_a_full_disk_cut_off_is_gone_on_with(tmp_path, monkeypatch, left):
+    """Cut within the header, at its end but for the newline, within a row, and before the newline of the last."""
+    monkeypatch.setattr(
+        synthetic, "redrawn", lambda _, __, labels, first: np.stack([picture(first + i) for i in range(len(labels))])
+    )
+    weights, folder, given = tmp_path / "weights", tmp_path / "drawn", {"seed": 40, "date": "2026-11-27"}
+    weights.touch()
+    assert synthetic.draw(None, BASE, weights, folder, count=5, **given) == 5
+    whole = (folder / "manifest.csv").read_bytes()
+    (folder / "manifest.csv").write_bytes(whole[:left])
+    lines = whole[:left].count(b"\n")
+    assert synthetic.draw(None, BASE, weights, folder, count=5, **given) == 5 - max(0, lines - 1)
+    assert (folder / "manifest.csv").read_bytes() == whole
+
+
 def copied(drawn, folder):
     folder.mkdir()
     for path in [*drawn.glob("*.png"), drawn / "manifest.csv"]:
