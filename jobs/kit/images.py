@@ -165,11 +165,7 @@ def open_image(path: Path | str) -> Image.Image:
             warnings.simplefilter("ignore", UserWarning)  # of tags that do not matter here
             with Image.open(path, formats=("JPEG", "PNG", "TIFF")) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise ImagesError(
-                        f"{path.name} has {image.width} x {image.height} pixels.",
-                        code="image_too_large",
-                        fix=f"The limit is {MAX_PIXELS:,} pixels.",
-                    )
+                    raise _too_large(f"{path.name} has {image.width} x {image.height} pixels.")
                 return upright(image, path.name)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ImagesError(
@@ -222,11 +218,22 @@ def field_box(pixels: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def crop_to_field(image: Image.Image) -> Image.Image:
-    """Crop to the field and pad with black to a square, so that the field's centre is the image's centre."""
+def _too_large(sentence: str) -> ImagesError:
+    return ImagesError(sentence, code="image_too_large", fix=f"The limit is {MAX_PIXELS:,} pixels.")
+
+
+def crop_to_field(image: Image.Image, name: str = "The photograph") -> Image.Image:
+    """
+    Crop to the field and pad with black to a square, so that the field's centre is the image's centre.
+
+    Raises:
+        ImagesError: the square would have more than MAX_PIXELS pixels.
+    """
     box = field_box(np.asarray(image))
     width, height = box[2] - box[0], box[3] - box[1]
     side = max(width, height)
+    if side * side > MAX_PIXELS:
+        raise _too_large(f"{name} shows a field of {width} x {height} pixels, too long to be padded to a square.")
     square = Image.new("RGB", (side, side))
     square.paste(image.crop(box), ((side - width) // 2, (side - height) // 2))
     return square
@@ -234,7 +241,7 @@ def crop_to_field(image: Image.Image) -> Image.Image:
 
 def load_square(path: Path | str, size: int) -> np.ndarray:
     """Return one photograph cropped to its field: (size, size, 3) uint8."""
-    square = crop_to_field(open_image(path))
+    square = crop_to_field(open_image(path), Path(path).name)
     return np.asarray(square.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0))
 
 

@@ -185,6 +185,14 @@ def test_an_exif_that_nobody_can_read_changes_nothing(tmp_path, exif):
     assert np.asarray(open_image(tmp_path / "a.jpg")).shape == (16, 16, 3)
 
 
+def test_an_image_too_long_for_a_square_is_refused_before_it_is_padded(tmp_path):
+    Image.fromarray(np.full((50, 90_000), 150, np.uint8)).save(tmp_path / "strip.png")
+    with pytest.raises(ImagesError) as caught:
+        load_square(tmp_path / "strip.png", 64)
+    sentence = "strip.png shows a field of 90000 x 50 pixels, too long to be padded to a square."
+    assert (caught.value.code, caught.value.sentence) == ("image_too_large", sentence)
+
+
 def test_the_field_is_centred_in_a_square(tmp_path):
     square = crop_to_field(Image.open(photograph(tmp_path / "a.png")))
     assert square.size == (50, 50)
