@@ -11,6 +11,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,10 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             fix="Load it where you trust it, and save the weights alone: torch.save(model.state_dict(), …).",
         ) from None
     layout, weights = _weights_of(loaded)
-    tensors = {_plain(name): value for name, value in weights.items() if str(getattr(value, "dtype", "")) in DTYPES}
+    floats = _floats(weights)
+    tensors = {_plain(name): value for name, value in floats.items()}
+    if len(tensors) < len(floats):
+        raise _same_names(path, floats)
     if not tensors:
         raise ConvertError(f"{path.name} holds no weights.", code="no_weights", fix="Give the file of a model.")
     facts = {
@@ -117,12 +121,25 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _weights_of(loaded: Any) -> tuple[str, dict[str, Any]]:
-    """Return where the weights lie in a checkpoint ("" for its top) and them."""
-    for name in ("", *LAYERS):
-        inner = loaded.get(name) if name and isinstance(loaded, dict) else loaded
-        if isinstance(inner, dict) and any(hasattr(value, "numel") for value in inner.values()):
-            return name, inner
-    return "", {}
+    """Return where most of the weights lie in a checkpoint ("" for its top) and them; the first of equals."""
+    top = loaded if isinstance(loaded, dict) else {}
+    places = {"": top} | {name: top[name] for name in LAYERS if isinstance(top.get(name), dict)}
+    layout = max(places, key=lambda name: sum(value.numel() for value in _floats(places[name]).values()))
+    return layout, places[layout]
+
+
+def _floats(weights: dict[Any, Any]) -> dict[Any, Any]:
+    return {name: value for name, value in weights.items() if str(getattr(value, "dtype", "")) in DTYPES}
+
+
+def _same_names(path: Path, floats: dict[Any, Any]) -> ConvertError:
+    counts = Counter(map(_plain, floats))
+    name = next(name for name, count in counts.items() if count > 1)
+    return ConvertError(
+        f"{path.name} holds {name} more than once, with and without {' or '.join(PREFIXES)} before its name.",
+        code="names_collide",
+        fix="Save the weights of one model alone: torch.save(model.state_dict(), …).",
+    )
 
 
 def _plain(name: Any) -> str:

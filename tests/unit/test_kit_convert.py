@@ -43,6 +43,29 @@ def test_every_known_layout_is_converted(tmp_path, content, layout):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.parametrize(
+    ("content", "layout"),
+    [
+        ({"best_acc": torch.tensor(0.91), "epoch": 3, "state_dict": weights()}, "state_dict"),
+        ({"model": {"step": torch.ones(1)}, "teacher": weights(), "loss": torch.ones(7)}, "teacher"),
+        ({**weights(), "params": {"scale": torch.ones(2)}}, ""),
+        ({"model": weights(), "state_dict": weights()}, "model"),
+    ],
+)
+def test_the_model_is_where_most_of_the_numbers_are(tmp_path, content, layout):
+    torch.save(content, tmp_path / "model.pth")
+    tensors, facts = convert.read_weights(tmp_path / "model.pth")
+    assert (facts["layout"], sorted(tensors), facts["parameters"]) == (layout, ["a.bias", "a.weight"], 8)
+
+
+def test_names_that_are_one_without_their_prefix_are_refused(tmp_path):
+    torch.save({"a": torch.ones(2), "module.a": torch.zeros(2)}, tmp_path / "model.pth")
+    with pytest.raises(convert.ConvertError) as caught:
+        convert.read_weights(tmp_path / "model.pth")
+    sentence = "model.pth holds a more than once, with and without module. or _orig_mod. before its name."
+    assert (caught.value.code, caught.value.sentence) == ("names_collide", sentence)
+
+
 @pytest.mark.slow
 def test_a_folder_for_what_comes_out_is_made(tmp_path):
     torch.save(weights(), tmp_path / "model.pth")
