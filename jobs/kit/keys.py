@@ -42,7 +42,7 @@ def create(path: Path, passphrase: str = "") -> Ed25519PrivateKey:
     Args:
         passphrase: encrypts the file; empty leaves it to the file's permissions.
     Raises:
-        KeyFileError: code key_exists.
+        KeyFileError: code key_exists, or key_empty where a full disk left a file without a key.
     """
     key = Ed25519PrivateKey.generate()
     how = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
@@ -50,11 +50,22 @@ def create(path: Path, passphrase: str = "") -> Ed25519PrivateKey:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
+        if path.is_file() and not path.stat().st_size:
+            raise _empty(path) from None
         fix = "Use it, or give another place with --key. A key that is lost cannot sign again."
         raise KeyFileError(f"{path} holds a key already.", code="key_exists", fix=fix) from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how))
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how))
+    except BaseException:
+        path.unlink()  # ours, and half a key at most: nothing was ever signed with it
+        raise
     return key
+
+
+def _empty(path: Path) -> KeyFileError:
+    fix = f"Nothing was lost: remove it (rm {path}) and run `consortium keys new`."
+    return KeyFileError(f"{path} is empty: it holds no key.", code="key_empty", fix=fix)
 
 
 def load(path: Path, passphrase: str = "") -> Ed25519PrivateKey:
@@ -62,7 +73,7 @@ def load(path: Path, passphrase: str = "") -> Ed25519PrivateKey:
     Read a key file.
 
     Raises:
-        KeyFileError: code key_missing, key_open_to_others, passphrase_wrong or key_unusable.
+        KeyFileError: code key_missing, key_empty, key_open_to_others, passphrase_wrong or key_unusable.
     """
     try:
         is_open = path.stat().st_mode & 0o077
@@ -72,6 +83,8 @@ def load(path: Path, passphrase: str = "") -> Ed25519PrivateKey:
         raise KeyFileError(
             f"There is no signing key in {path} ({error.strerror}).", code="key_missing", fix=fix
         ) from None
+    if not content:
+        raise _empty(path)
     if is_open:
         fix = f"Run: chmod 600 {path}. If others may have read it, revoke the key at the portal and make another."
         raise KeyFileError(f"{path} can be read by other users of this machine.", code="key_open_to_others", fix=fix)

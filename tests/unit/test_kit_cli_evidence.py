@@ -1,6 +1,7 @@
 """The commands that get a machine, a folder and the evidence ready, as typed."""
 
 import errno
+import io
 import json
 from pathlib import Path
 
@@ -44,6 +45,25 @@ def test_a_key_is_made_shown_and_signs(tmp_path, weights, capsys):
     envelope = json.loads(Path(signed["signature"]).read_text())
     found = statements.unverified(envelope, statements.WEIGHTS)
     assert (status, found.fingerprint, found.sha256) == (0, made["fingerprint"], signed["sha256"])
+
+
+def test_a_full_disk_leaves_no_key_and_an_empty_file_is_told_as_such(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "key.pem"
+
+    class Full(io.FileIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fdopen", lambda descriptor, mode: Full(descriptor, mode))
+        assert answer(capsys, "keys", "new", "--key", str(path))[1]["error"]["code"] == "no_room"
+    assert not path.exists()
+    path.touch()
+    for typed in ("new", "show"):
+        status, refused = answer(capsys, "keys", typed, "--key", str(path))
+        assert (status, refused["error"]["code"], path.read_bytes()) == (1, "key_empty", b"")
+    path.unlink()
+    assert answer(capsys, "keys", "new", "--key", str(path))[0] == 0
 
 
 def test_a_passphrase_is_asked_of_the_environment_alone(weights, monkeypatch, capsys):
