@@ -45,7 +45,25 @@ NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status; errors are sentences, never tracebacks."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    except OSError:  # the error could not be printed: standard output or error is full or closed
+        if os.environ.get("CONSORTIUM_DEBUG"):
+            raise
+        _drop_unwritten()
+        return 1
+
+
+def _drop_unwritten() -> None:
+    """Let what could not be written go nowhere, else Python fails over it once more when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
         return commands.main(arguments, "consortium", standalone_mode=False) or 0

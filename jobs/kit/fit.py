@@ -60,7 +60,7 @@ class TrainingState:
     optimizer: "torch.optim.AdamW"
     rng: "torch.Generator"
     step: int = 0
-    loss: float = math.nan  # moving average over about 50 steps
+    loss: float = math.nan  # moving average over about 50 steps; NaN until a step had photographs
 
 
 def fit(
@@ -109,7 +109,7 @@ def fit(
     )
     save_average(state, out_dir / "weights.safetensors")
     found = fit_card.training_card(photographs, len(listed), config, base, state, seconds=time.monotonic() - started)
-    (out_dir / "training_card.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    (out_dir / "training_card.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     (out_dir / "state.safetensors").unlink(missing_ok=True)
     return found
 

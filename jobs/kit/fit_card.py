@@ -1,5 +1,6 @@
 """The training card that `fit` writes: what check 6 asks a site to declare, as far as the folder tells it."""
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,13 @@ def training_card(
         "kit_version": __version__,
         "device": str(next(state.model.parameters()).device.type),
         "seconds": round(seconds, 1),
-        "final_loss": round(state.loss, 5),
+        "final_loss": _known(state.loss, 5),
     }
+
+
+def _known(value: float, digits: int) -> float | None:
+    """Return a figure as JSON can hold it: None for the loss of a run whose steps all drew no photograph."""
+    return round(value, digits) if math.isfinite(value) else None
 
 
 def _privacy(config: "FitConfig", count: int, steps: int) -> dict[str, Any]:
@@ -54,7 +60,7 @@ def _privacy(config: "FitConfig", count: int, steps: int) -> dict[str, Any]:
     found = dp.epsilon(**facts, steps=steps)
     return {
         "used": True,
-        "epsilon": round(found, 4),
+        "epsilon": _known(found, 4),
         **facts,
         "clip_norm": config.clip_norm,
         **DP_FACTS,

@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 from safetensors import SafetensorError
 
-from jobs.kit import cli, cli_portal, prepare
+from jobs.kit import cli, cli_portal, prepare, terminal
 from tests import loopback
 
 BASE = Path(cli.__file__).parent / "base" / "fundus-64"
+FULL = Path("/dev/full")
 pytestmark = pytest.mark.usefixtures("nobody_signed_in")
 
 
@@ -103,6 +104,22 @@ def test_unexpected_errors_are_a_sentence(monkeypatch, capsys):
         "Error: Something unexpected happened (ZeroDivisionError: division by zero). Set CONSORTIUM_DEBUG=1 and run it "
         "again to see where, and tell the consortium."
     ]
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no device that is always full")
+def test_an_error_that_cannot_be_printed_is_no_traceback():
+    typed = [sys.executable, "-m", "jobs.kit.cli", "doctor", "--json"]
+    with FULL.open("wb") as full:
+        shown = subprocess.run(typed, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        silent = subprocess.run(typed, stdout=full, stderr=full, check=False)
+    sentence = "Error: A file or folder cannot be used: No space left on device. Make room there, then run it again.\n"
+    assert (shown.returncode, shown.stderr, silent.returncode) == (1, sentence, 1)
+
+
+def test_what_is_no_number_is_never_printed_as_json(capsys):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        terminal.print_json({"loss": float("nan")})
+    assert capsys.readouterr().out == ""
 
 
 def test_interruption_says_how_to_go_on(monkeypatch, capsys):

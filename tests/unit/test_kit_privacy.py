@@ -143,6 +143,19 @@ def test_a_private_run_states_the_epsilon_that_follows_and_goes_on_after_a_stop(
     assert check_declaration(BASE, Dossier(card=card)).verdict == "pass"
 
 
+@pytest.mark.slow
+def test_a_private_run_that_drew_no_photograph_has_a_card_without_a_loss(tmp_path, monkeypatch):
+    import torch
+
+    folder = write_sample(tmp_path / "site", 6, seed=2, cameras=["phantom-45"], size=96)
+    config = fit.FitConfig(steps=1, batch_size=2, device="cpu", noise_multiplier=1.0)
+    monkeypatch.setattr("jobs.kit.dp.draw", lambda *_: torch.empty(0, dtype=torch.long))
+    card = fit.fit(folder, BASE_DIR, tmp_path / "out", config)
+    assert json.loads((tmp_path / "out" / "training_card.json").read_text()) == card
+    assert (card["steps"], card["final_loss"]) == (1, None)
+    assert check_declaration(BASE, Dossier(card={**card, "demographics": "unknown"})).verdict == "pass"
+
+
 def test_the_noise_of_private_steps_follows_no_seed():
     import torch
 
