@@ -163,7 +163,8 @@ def open_image(path: Path | str) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below
             warnings.simplefilter("ignore", UserWarning)  # of tags that do not matter here
-            with Image.open(path, formats=("JPEG", "PNG", "TIFF")) as image:
+            # Not by its name: Pillow would map a plain grey TIFF into memory, and garble one that is turned.
+            with path.open("rb") as file, Image.open(file, formats=("JPEG", "PNG", "TIFF")) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise _too_large(f"{path.name} has {image.width} x {image.height} pixels.")
                 return upright(image, path.name)

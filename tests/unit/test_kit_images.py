@@ -164,11 +164,22 @@ def test_a_range_that_nobody_knows_is_refused(tmp_path, values):
     assert caught.value.sentence.startswith("odd.tif holds numbers whose black and white nobody knows")
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+@pytest.mark.parametrize(
+    ("suffix", "dtype", "shape"),
+    [
+        ("jpg", "u1", (32, 64, 3)),
+        ("png", "u1", (32, 64, 3)),
+        ("tif", "u1", (32, 64, 3)),
+        ("tif", "u1", (32, 64)),
+        ("png", "<u2", (32, 64)),
+        ("tif", "<u2", (32, 64)),
+        ("tif", ">u2", (32, 64)),
+    ],
+)
 @pytest.mark.parametrize(("orientation", "bright"), [(1, "left"), (3, "right"), (6, "top"), (8, "bottom")])
-def test_a_photograph_is_turned_as_its_exif_says(tmp_path, suffix, orientation, bright):
-    pixels = np.zeros((32, 64, 3), np.uint8)
-    pixels[:, :32] = 200
+def test_a_photograph_is_turned_as_its_exif_says(tmp_path, suffix, dtype, shape, orientation, bright):
+    pixels = np.zeros(shape, dtype)
+    pixels[:, :32] = np.iinfo(dtype).max
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(pixels).save(tmp_path / f"turned.{suffix}", exif=exif)
@@ -176,7 +187,9 @@ def test_a_photograph_is_turned_as_its_exif_says(tmp_path, suffix, orientation, 
     height, width = found.shape
     halves = {"left": found[:, : width // 2], "right": found[:, width // 2 :],
               "top": found[: height // 2], "bottom": found[height // 2 :]}  # fmt: skip
-    assert max(halves, key=lambda name: halves[name].mean()) == bright
+    means = {name: round(half.mean()) for name, half in halves.items()}
+    dark = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}[bright]
+    assert (means[bright], means[dark]) == (255, 0)
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0no header", b"Exif\0\0II*\0\xff\xff\xff\xff", b"\0"])
