@@ -21,6 +21,12 @@ from portal.notifications.services import notify
 from portal.notifications.types import Type
 
 KEY_BYTES = 32
+FIELD = 2**255 - 19  # RFC 8032, section 5.1
+# The y of the eight points of small order; the sign of x makes no difference to the order. One of them as a public key
+# lets a signature be made without a private key, for every message with the first. The same list: libsodium,
+# crypto_core/ed25519/ref10/ed25519_ref10.c, ge25519_has_small_order().
+_ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+SMALL_ORDER = {1, FIELD - 1, 0, _ORDER_8, FIELD - _ORDER_8}  # of order 1, 2, 4 (two points), 8 (two), 8 (two)
 Role = Membership.Role
 
 
@@ -58,7 +64,7 @@ def public_key_of(text: str) -> bytes:
     Return the 32 bytes of a public key as `consortium keys show` prints it.
 
     Raises:
-        KeyRefused: it is something else, a private key for instance.
+        KeyRefused: it is something else, a private key for instance, or a point that no private key leads to.
     """
     if "PRIVATE" in text.upper():
         raise KeyRefused(
@@ -73,7 +79,18 @@ def public_key_of(text: str) -> bytes:
             "This is no ed25519 public key: 32 bytes in base64, 44 characters. Paste the line that `consortium keys "
             "show` prints."
         ) from None
+    if not _is_sound(raw):
+        raise KeyRefused(
+            "This is a public key that no pair has: signatures under it would prove nothing. Make a new pair with "
+            "`consortium keys new`, and paste the line that `consortium keys show` prints."
+        )
     return raw
+
+
+def _is_sound(raw: bytes) -> bool:
+    """Test if the bytes are the one encoding of their point (RFC 8032, section 5.1.3), and it is of no small order."""
+    y = int.from_bytes(raw, "little") & (2**255 - 1)  # the highest bit is the sign of x
+    return y < FIELD and y not in SMALL_ORDER
 
 
 @transaction.atomic

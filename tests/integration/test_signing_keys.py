@@ -1,5 +1,7 @@
 """Signing keys: registered by a signing official with a proof, revoked by whoever acts for the institution, once."""
 
+import base64
+
 import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -43,6 +45,34 @@ def test_an_applicant_registers_none(programme):
 def test_what_is_no_public_key_is_refused(institution, signing_official, text):
     with pytest.raises(signing_keys.KeyRefused):
         signing_keys.register(institution, public_key=text, label="x", by=signing_official, now=timezone.now())
+
+
+def encoded(y: int, *, sign: int = 0) -> str:
+    """Return a point as RFC 8032, section 5.1.2, encodes it, in base64."""
+    return base64.b64encode((y | sign << 255).to_bytes(32, "little")).decode()
+
+
+@pytest.mark.parametrize("sign", [0, 1])
+@pytest.mark.parametrize(
+    "y",
+    [*sorted(signing_keys.SMALL_ORDER), *range(signing_keys.FIELD, signing_keys.FIELD + 19)],
+)
+def test_a_key_of_small_order_or_written_otherwise_than_it_should_be_is_refused(sign, y):
+    with pytest.raises(signing_keys.KeyRefused) as refused:
+        signing_keys.public_key_of(encoded(y, sign=sign))
+    assert "a public key that no pair has" in str(refused.value)
+
+
+def test_the_points_of_small_order_are_all_there():
+    field, d = signing_keys.FIELD, -121665 * pow(121666, -1, signing_keys.FIELD)
+    order_8 = [y for y in signing_keys.SMALL_ORDER if (d * y**4 + 2 * y**2 - 1) % field == 0]  # y of 2 P is 0
+    assert (len(order_8), signing_keys.SMALL_ORDER - set(order_8)) == (2, {0, 1, field - 1})
+
+
+def test_a_key_of_small_order_registers_nothing(institution, signing_official):
+    with pytest.raises(signing_keys.KeyRefused):
+        signing_keys.register(institution, public_key=encoded(1), label="x", by=signing_official, now=timezone.now())
+    assert SigningKey.objects.count() == 0
 
 
 def test_a_key_belongs_to_one_institution_and_does_not_come_back(institution, signing_official, key, outsider):
