@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from . import dp
+
 MAX_BYTES = 16_384
 MAX_LEVELS = 6
 SMALL_CELL = range(1, 10)
@@ -21,11 +23,12 @@ Card = dict[str, Any]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend in a card. `missing` is tolerated in a draft and refused at submission."""
+    """One thing to mend in a card. `missing` is tolerated in a draft and refused at submission; `code` is check 6's."""
 
     field: str
     sentence: str
     missing: bool = False
+    code: str = "card_invalid"
 
 
 def _is_between(value: object, low: float, high: float) -> bool:
@@ -93,17 +96,38 @@ def _privacy(value: object) -> str:
         return 'must say whether it was used: {"used": true or false}.'
     if not value["used"]:
         return ""
-    missing = next((name for name, (most, _) in _BUDGET.items() if not _is_between(value.get(name), 0, most)), "")
-    return f"was used, so give {_BUDGET[missing][1]}." if missing else ""
+    missing = next((name for name, (*ends, _) in _BUDGET.items() if not _is_between(value.get(name), *ends)), "")
+    return f"was used, so give {_BUDGET[missing][-1]}." if missing else ""
 
 
-# of a private run: (what it is below, in words)
+# of a private run: (what it is above, what it is below, in words)
 _BUDGET = {
-    "epsilon": (math.inf, "epsilon: a number above 0"),
-    "delta": (1, "delta: a number between 0 and 1"),
-    "noise_multiplier": (math.inf, "its noise multiplier: a number above 0"),
-    "sample_rate": (math.nextafter(1, 2), "its sample rate: above 0 and at most 1"),
+    "epsilon": (0, math.inf, "epsilon: a number above 0"),
+    "delta": (0, math.nextafter(dp.MOST_DELTA, 1), f"delta: a number between 0 and 1/{1 / dp.MOST_DELTA:g}"),
+    "noise_multiplier": (dp.LEAST_NOISE, math.inf, f"its noise multiplier: a number above {dp.LEAST_NOISE:g}"),
+    "sample_rate": (0, math.nextafter(1, 2), "its sample rate: above 0 and at most 1"),
 }
+
+
+def _contradictions(card: Card) -> Iterator[Problem]:
+    """Yield what a private run's numbers say against those of the training; a higher rate only promises less."""
+    budget, images, batch_size = (card.get(name) for name in ("dp", "images", "batch_size"))
+    if not isinstance(budget, dict) or not budget.get("used") or _privacy(budget):
+        return
+    if not isinstance(images, int) or _count(images):
+        return
+    if budget["delta"] > dp.most_delta(images):
+        sentence = f"Differential privacy: delta {budget['delta']:g} is above 1/{images}, one over the images."
+        yield Problem("dp", sentence, code="delta_too_large")
+    if not isinstance(batch_size, int) or FIELDS["batch_size"][1](batch_size):
+        return
+    rate = dp.sample_rate(images, batch_size)
+    if budget["sample_rate"] < rate * (1 - dp.RATE_TOLERANCE):
+        sentence = (
+            f"Differential privacy: the sample rate {budget['sample_rate']:g} is below {rate:.4g}, which follows from "
+            f"batches of {batch_size} of {images} images."
+        )
+        yield Problem("dp", sentence, code="rate_too_small")
 
 
 def _years(value: object) -> str:
@@ -192,7 +216,7 @@ def problems(card: object, *, base_sha256: str = "") -> list[Problem]:
         return [Problem("", "The training card is nested too deeply. Leave out what nobody asked for.")]
     if len(json.dumps(card)) > MAX_BYTES:
         return [Problem("", f"The training card is larger than {MAX_BYTES:,} bytes. Leave out what nobody asked for.")]
-    return [*_judge(card), *_other_base(card, base_sha256)]
+    return [*_judge(card), *_contradictions(card), *_other_base(card, base_sha256)]
 
 
 def _is_deeper(value: object, levels: int) -> bool:
@@ -209,7 +233,7 @@ def _judge(card: Card) -> Iterator[Problem]:
             if not may_be_unknown:
                 yield Problem(name, f"{label}: this must be known.", missing=True)
         elif wrong := rule(value):
-            yield Problem(name, f"{label} {wrong}")
+            yield Problem(name, f"{label} {wrong}", code="dp_invalid" if name == "dp" else "card_invalid")
     for name, (label, rule) in OPTIONAL.items():
         if card.get(name) not in (*UNKNOWN, "", {}) and (wrong := rule(card[name])):
             yield Problem(name, f"{label} {wrong}")
@@ -222,7 +246,8 @@ def _other_base(card: Card, base_sha256: str) -> Iterator[Problem]:
     base = card.get("base")
     declared = base.get("sha256") if isinstance(base, dict) else None
     if base_sha256 and declared and declared != base_sha256:
-        yield Problem("", "The card says that the weights were made from another base generator. Choose that one.")
+        sentence = "The card says that the weights were made from another base generator. Choose that one."
+        yield Problem("", sentence, code="other_base")
 
 
 def read_back(card: Card) -> list[tuple[str, str]]:

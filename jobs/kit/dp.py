@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     import torch
 
 TOLERANCE = 0.02  # relative: a declared epsilon is rounded, and accountants differ in their grid of orders
+RATE_TOLERANCE = 0.01  # relative: a declared sample rate is rounded
+# A single step over all photographs with this noise costs epsilon 1 / (2 * 0.01 ** 2) = 5,000 at order 1 (Mironov 2017,
+# arXiv:1702.07476, corollary 3): no guarantee. Far below it the accountant's series never ends.
+LEAST_NOISE = 0.01
+MOST_DELTA = 0.1  # of ten photographs, the fewest that a card tells; see most_delta()
 
 
 class BudgetError(KitError):
@@ -28,17 +33,18 @@ def epsilon(*, noise_multiplier: float, sample_rate: float, steps: int, delta: f
     Return epsilon after `steps` steps.
 
     Args:
-        noise_multiplier: standard deviation of the noise over the clipping norm, above 0.
+        noise_multiplier: standard deviation of the noise over the clipping norm, above LEAST_NOISE.
         sample_rate: chance of a photograph to be in a step, above 0 and at most 1.
-        delta: between 0 and 1.
+        delta: above 0 and at most MOST_DELTA.
     Raises:
         BudgetError: a parameter is outside its range.
     """
-    ranges = (noise_multiplier > 0, 0 < sample_rate <= 1, steps >= 1, 0 < delta < 1)
+    ranges = (noise_multiplier > LEAST_NOISE, 0 < sample_rate <= 1, steps >= 1, 0 < delta <= MOST_DELTA)
     if not all(ranges) or not math.isfinite(noise_multiplier):
         raise BudgetError(
             "The parameters of differential privacy are out of range.",
-            fix="noise_multiplier above 0, sample_rate above 0 and at most 1, steps at least 1, delta between 0 and 1.",
+            fix=f"noise_multiplier above {LEAST_NOISE:g}, sample_rate above 0 and at most 1, steps at least 1, delta "
+            f"above 0 and at most {MOST_DELTA:g}.",
         )
     from opacus.accountants import RDPAccountant  # noqa: PLC0415 -- slow import
 
@@ -47,19 +53,24 @@ def epsilon(*, noise_multiplier: float, sample_rate: float, steps: int, delta: f
     return float(accountant.get_epsilon(delta))
 
 
-def recomputed(declared: dict[str, Any], steps: int) -> float | None:
-    """Return epsilon from a training card's entry `dp`; None when the parameters that it follows from are not given."""
-    names = ("noise_multiplier", "sample_rate", "delta")
-    values = [declared.get(name) for name in names]
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return None
-    noise_multiplier, sample_rate, delta = (float(value) for value in values if value is not None)
-    return epsilon(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=steps, delta=delta)
-
-
 def agrees(declared: float, found: float) -> bool:
     """Test if a declared epsilon is at least the recomputed one, up to rounding: to declare more is to promise less."""
     return declared >= found * (1 - TOLERANCE)
+
+
+def most_delta(images: int) -> float:
+    """
+    Return the largest delta that says anything of `images` photographs: 1 / images.
+
+    Source: Dwork and Roth 2014, The Algorithmic Foundations of Differential Privacy, section 2.3: at that order, to
+    publish a few whole records is private.
+    """
+    return min(MOST_DELTA, 1 / images)
+
+
+def sample_rate(images: int, batch_size: int) -> float:
+    """Return the chance of a photograph to be in a step of `batch_size` on average; see draw()."""
+    return min(1.0, batch_size / images)
 
 
 # Training
@@ -73,7 +84,7 @@ def draw(count: int, batch_size: int, rng: "torch.Generator") -> "torch.Tensor":
     """
     import torch  # noqa: PLC0415 -- slow import
 
-    return torch.nonzero(torch.rand(count, generator=rng) < batch_size / count).flatten()
+    return torch.nonzero(torch.rand(count, generator=rng) < sample_rate(count, batch_size)).flatten()
 
 
 def optimizer(

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.kit import dp, fit_card, generator, privacy, statements
+from jobs.kit import fit_card, generator, privacy, statements
 from jobs.kit.checks import fidelity, numerics, poisoning, sites
-from jobs.kit.checks.declaration import REQUIRED, check_declaration
 from jobs.kit.checks.dossier import Dossier
 from jobs.kit.checks.drawn import Drawn, Reference, load_reference
 from jobs.kit.checks.fidelity import check_fidelity
@@ -25,7 +24,6 @@ from jobs.kit.checks.signature import check_signature
 from jobs.kit.checks.utility import check_utility
 from jobs.kit.phantom import phantom
 from tests import attesting
-from tests.factories import CARD
 
 BASE = generator.load_base(Path(generator.__file__).parent / "base" / "fundus-64")
 KEY = attesting.key_of("the clinic")
@@ -37,10 +35,6 @@ def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     path.write_bytes(CONTENT)
     return path
-
-
-# What the portal's training card asks of a private run; less than this epsilon follows at 400 steps.
-BUDGET = {"used": True, "noise_multiplier": 1.0, "sample_rate": 0.02, "delta": 1e-5, "epsilon": 8.0}
 
 
 def complete(**given) -> Dossier:
@@ -80,46 +74,6 @@ def test_a_layer_far_from_those_of_accepted_contributions_warns():
     far = numerics.robust_z({"all": 0.012, "mid_block": 0.2}, peers)
     assert (far["all"], far["mid_block"] > 6) == (0.0, True)
     assert numerics.robust_z({"all": 9.0}, peers[:7]) == {}
-
-
-# 6 declaration
-
-
-def declared(**changes):
-    card = {key: value for key, value in {**CARD, **changes}.items() if value is not ...}
-    result = check_declaration(BASE, complete(card=card))
-    return result.verdict, result.evidence.get("code", "")
-
-
-def budget(**changes):
-    return BUDGET | changes
-
-
-def test_check_6():
-    assert declared() == ("pass", "")
-    assert declared(base={"slug": BASE.slug, "sha256": BASE.sha256}) == ("pass", "")
-    for name in REQUIRED:
-        assert declared(**{name: ...}) == ("fail", "incomplete"), name
-    assert declared(base={"sha256": "0" * 64}) == ("fail", "other_base")
-    assert check_declaration(BASE, Dossier()).evidence["code"] == "not_given"
-
-
-def test_epsilon_is_recomputed_from_what_it_follows_from():
-    found = dp.epsilon(noise_multiplier=1.0, sample_rate=0.02, steps=400, delta=1e-5)
-    assert declared(dp=budget(epsilon=found)) == ("pass", "")
-    assert declared(dp=budget(epsilon=found * 0.9)) == ("fail", "epsilon_too_small")
-    assert declared(dp=budget(epsilon=found * 1.5)) == ("pass", "")  # to declare more is to promise less
-    assert declared(dp={"used": True, "epsilon": 2.0, "delta": 1e-5}) == ("fail", "dp_not_recomputed")
-    assert declared(dp=budget(sample_rate=2.0)) == ("fail", "dp_invalid")
-    assert declared(dp=budget(noise_multiplier=-1)) == ("fail", "dp_invalid")
-    assert declared(dp={"used": True}) == ("fail", "dp_invalid")
-
-
-def test_epsilon_is_that_of_the_published_accountant():
-    # TensorFlow Privacy's tutorial: 60,000 images, batches of 250, 15 epochs, noise 1.3, delta 1e-5: epsilon 1.18
-    # with the classical conversion; the tighter one of Opacus lies a little below.
-    found = dp.epsilon(noise_multiplier=1.3, sample_rate=250 / 60_000, steps=3_600, delta=1e-5)
-    assert 0.9 < found < 1.19
 
 
 # 8 to 11 on images
@@ -245,28 +199,14 @@ def test_a_report_holds_figures_alone(place, value, problem):
     assert problem_of({}, BASE) == "it lacks base"
 
 
+PRIVATE = {
+    "used": True, "epsilon": 8.0, "noise_multiplier": 1.1, "sample_rate": 0.05, "delta": 1e-5, "clip_norm": 1.0,
+}  # fmt: skip
+
+
 def test_a_private_run_is_a_report_too():
-    private = {"epsilon": 8.0, "noise_multiplier": 1.1, "sample_rate": 0.05, "delta": 1e-5, "clip_norm": 1.0}
-    assert problem_of({**REPORT, "dp": {"used": True, **private, **fit_card.DP_FACTS}}, BASE) == ""
-    assert problem_of({**REPORT, "dp": {"used": True, **private, "unit": "Jane Doe"}}, BASE) == (
-        "dp.unit is not what it must be"
-    )
-
-
-@pytest.mark.parametrize(
-    ("entry", "in_report"),
-    [
-        ({"used": False, "note": "Jane Doe saw no need"}, {"used": False}),
-        (None, {"used": False}),
-        ("not used", {"used": False}),
-        ({**BUDGET, "unit": "patient", "library": "of our own"}, BUDGET),
-        ({**BUDGET, "clip_norm": 0.5, **fit_card.DP_FACTS}, {**BUDGET, "clip_norm": 0.5, **fit_card.DP_FACTS}),
-    ],
-)
-def test_what_check_6_accepts_of_privacy_check_9_accepts_too(entry, in_report):
-    assert declared(**{"steps": 400, "dp": entry}) == ("pass", "")
-    assert privacy.declared(entry) == in_report
-    assert (problem_of_budget(in_report), problem_of({**REPORT, "dp": in_report}, BASE)) == ("", "")
+    assert problem_of({**REPORT, "dp": {**PRIVATE, **fit_card.DP_FACTS}}, BASE) == ""
+    assert problem_of({**REPORT, "dp": {**PRIVATE, "unit": "Jane Doe"}}, BASE) == ("dp.unit is not what it must be")
 
 
 @pytest.mark.parametrize(
@@ -274,7 +214,7 @@ def test_what_check_6_accepts_of_privacy_check_9_accepts_too(entry, in_report):
     [({"epsilon": "8"}, "it lacks dp.epsilon"), ({"delta": 2}, "dp.delta is not what it must be")],
 )
 def test_a_budget_that_is_none_is_named_before_the_work(change, problem):
-    assert problem_of_budget(privacy.declared(BUDGET | change)) == problem
+    assert problem_of_budget(privacy.declared(PRIVATE | change)) == problem
 
 
 def test_check_9_believes_only_a_signed_report_of_this_file(reference, weights, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobs.kit import cards
+from jobs.kit import cards, dp
 
 CARD = {
     "images": 812, "patients": 402, "steps": 400, "batch_size": 16, "learning_rate": 1e-4, "seed": 1,
@@ -77,6 +77,11 @@ def test_ten_and_less_than_ten_are_told():
         ("dp", {"used": True, "epsilon": 3, "delta": 1e-5}),
         ("dp", {"used": True, "epsilon": 3, "delta": 1e-5, "noise_multiplier": 0, "sample_rate": 0.1}),
         ("dp", {"used": True, "epsilon": 3, "delta": 1e-5, "noise_multiplier": 1, "sample_rate": 1.1}),
+        ("dp", {"used": True, "epsilon": 3, "delta": 1e-5, "noise_multiplier": 1e-160, "sample_rate": 0.1}),
+        ("dp", {"used": True, "epsilon": 3, "delta": 1e-5, "noise_multiplier": dp.LEAST_NOISE, "sample_rate": 0.1}),
+        ("dp", {"used": True, "epsilon": 3, "delta": 0.11, "noise_multiplier": 1, "sample_rate": 0.1}),
+        ("dp", {"used": True, "epsilon": 3, "delta": 1 / 811, "noise_multiplier": 1, "sample_rate": 0.1}),
+        ("dp", {"used": True, "epsilon": 3, "delta": 1e-5, "noise_multiplier": 1, "sample_rate": 0.019}),
     ],
 )
 def test_values_outside_their_range_are_wrong(field, wrong):

@@ -2,55 +2,49 @@
 
 from typing import Any
 
-from .. import dp
+from .. import cards, dp
 from ..generator import Base
 from .dossier import Dossier
 from .results import CheckResult, not_measured
 
-# What every card answers; "unknown" is an answer where the site cannot know.
-REQUIRED = (
-    "images", "patients", "steps", "batch_size", "learning_rate", "seed", "augmentation", "deduplication", "dp",
-    "cameras", "demographics",
-)  # fmt: skip
-COMPLETE = "Complete training_card.json, or the card's page at the portal, and send it again."
+FOLLOWS_FROM = ("noise_multiplier", "sample_rate", "delta")  # epsilon does, and from the steps
+MEND = "{} training_card.json, or the card's page at the portal, and send it again."
 
 
 def check_declaration(base: Base, dossier: Dossier) -> CheckResult:
-    """Check 6. A declared epsilon is believed only with the parameters that it follows from."""
-    card = dossier.card
-    if card is None:
+    """
+    Check 6: the rules of the portal's form (cards.py), and the epsilon that follows from what the card declares.
+
+    Counts that point at people are no matter of this check: they are hidden before the card leaves the site.
+    """
+    if dossier.card is None:
         sentence = "Not looked at here: no training card was given."
         return not_measured(6, "declaration", sentence, code="not_given", fix="Add --card training_card.json.")
-    missing = [name for name in REQUIRED if name not in card or card[name] in ("", {})]
+    card = cards.suppress_small_cells(dossier.card)
+    problems = cards.problems(card, base_sha256=base.sha256)
+    missing = [problem.field for problem in problems if problem.missing]
     if missing:
         sentence = f"The training card does not say: {', '.join(missing).replace('_', ' ')}."
-        return _refused("incomplete", sentence, COMPLETE, missing=missing)
-    declared = card.get("base")
-    if isinstance(declared, dict) and declared.get("sha256") not in (None, base.sha256):
-        sentence = f"The card says that the weights were made from another base generator than {base.slug}."
-        return _refused("other_base", sentence, f"Fine-tune {base.slug}, or choose the base that you used.")
+        return _refused("incomplete", sentence, MEND.format("Complete"), missing=missing)
+    if problems:
+        sentence = " ".join(problem.sentence for problem in problems)
+        return _refused(problems[0].code, sentence, MEND.format("Correct"))
     return _budget(card["dp"], card["steps"])
 
 
-def _budget(declared: Any, steps: Any) -> CheckResult:
+def _budget(declared: dict[str, Any], steps: int) -> CheckResult:
     """Judge what the card says of differential privacy."""
     complete = "The training card is complete"
-    if not isinstance(declared, dict) or not declared.get("used"):
+    if not declared["used"]:
         sentence = f"{complete}; no differential privacy."
         return CheckResult(6, "declaration", "pass", sentence, evidence={"dp": {"used": False}})
     try:
         epsilon = float(declared["epsilon"])
-        found = dp.recomputed(declared, int(steps))
-    except (KeyError, TypeError, ValueError, ArithmeticError, dp.BudgetError) as error:
+        found = dp.epsilon(**{name: float(declared[name]) for name in FOLLOWS_FROM}, steps=steps)
+    except ArithmeticError as error:
         sentence = f"What the card says of differential privacy is no run of DP-SGD ({error})."
-        return _refused("dp_invalid", sentence, COMPLETE)
-    evidence: dict[str, Any] = {"dp": {**declared, "epsilon_recomputed": None if found is None else round(found, 4)}}
-    if found is None:
-        sentence = (
-            f"{complete}, but epsilon {epsilon:g} follows from nothing: noise multiplier or sample rate is missing."
-        )
-        fix = "Send the card as `consortium fit --noise-multiplier` wrote it, or declare no differential privacy."
-        return _refused("dp_not_recomputed", sentence, fix, **evidence)
+        return _refused("dp_invalid", sentence, MEND.format("Correct"))
+    evidence: dict[str, Any] = {"dp": {**declared, "epsilon_recomputed": round(found, 4)}}
     if not dp.agrees(epsilon, found):
         sentence = f"The card declares epsilon {epsilon:g}, but {found:.3g} follows from its noise, rate and steps."
         return _refused(
