@@ -78,6 +78,8 @@ THRESHOLDS: dict[str, float] = {
     "warn_site_effect": 0.05,
 }
 OF_ADAPTERS: dict[str, float] = {"redrawn_images": 8.0}  # an image of 512 pixels takes a minute on a CPU
+# What config.json of every base holds; the rest is read by one family, or has a default.
+ENTRIES = ("slug", "sha256", "image_size", "classes", "architecture", "scheduler", "sampling_steps", "schema", "checks")
 
 
 @dataclass(frozen=True)
@@ -127,14 +129,21 @@ def load_base(folder: Path | str) -> Base:
     Read a base generator's config.json.
 
     Raises:
-        SchemaError: the folder is not one of a base generator.
+        SchemaError: the folder is not one of a base generator, or its config.json lacks an entry.
     """
     folder = Path(folder)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SchemaError(f"{folder} is not the folder of a base generator ({error}).", code="base_missing") from error
+    lacking = [name for name in ENTRIES if not isinstance(config, dict) or name not in config]
+    if lacking:
+        raise _damaged(f"{folder / 'config.json'} is not that of a base generator: it lacks {lacking[0]}.")
     return Base(folder, config)
+
+
+def _damaged(sentence: str) -> SchemaError:
+    return SchemaError(sentence, code="base_damaged", fix="Fetch the base again, or install the kit again.")
 
 
 def build(architecture: dict[str, Any]) -> "PixelNetwork":
@@ -293,7 +302,7 @@ def load(base: Base, path: Path | str | None = None) -> "Network":
         SchemaError: keys or shapes differ, or model.safetensors is not the file that config.json names.
     """
     if base.is_adapter or path is None:
-        _require_whole(base.weights, base.sha256)
+        require_whole(base)
     if base.is_adapter:
         from .latent import LatentNetwork  # noqa: PLC0415 -- slow import
 
@@ -302,16 +311,29 @@ def load(base: Base, path: Path | str | None = None) -> "Network":
     return load_weights(build(base.config["architecture"]), path or base.weights)
 
 
-@functools.cache  # gigabytes, where the base is latent
-def _require_whole(weights: Path, sha256: str) -> None:
-    with weights.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-            return
-    raise SchemaError(
-        f"{weights} is not the base generator that config.json beside it names: its SHA-256 differs.",
-        code="base_damaged",
-        fix="Fetch the base again, or install the kit again.",
-    )
+def require_whole(base: Base) -> None:
+    """
+    Hash model.safetensors once in this process, as long as it is not written again: gigabytes, where a base is latent.
+
+    Raises:
+        SchemaError: it cannot be read, or is not the file that config.json names.
+    """
+    try:
+        found = base.weights.stat()
+        sha256 = _sha256(base.weights, found.st_mtime_ns, found.st_size)
+    except OSError as error:
+        raise _damaged(f"{base.weights}, the base generator, cannot be read ({error.strerror}).") from error
+    if sha256 != base.sha256:
+        raise _damaged(
+            f"{base.weights} is not the base generator that config.json beside it names: its SHA-256 differs."
+        )
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256(path: Path, mtime_ns: int, size: int) -> str:
+    """Return the SHA-256 of the file that was written then and is as large."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_weights(model: "Network", path: Path | str) -> "Network":

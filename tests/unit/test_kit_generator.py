@@ -1,6 +1,7 @@
 """The generator: shapes, determinism, and weights that survive a round trip."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from jobs.kit import generator
+from jobs.kit.checks.weights import run_checks
 from jobs.kit.container import read_container
 from jobs.kit.errors import SchemaError
 
@@ -81,6 +83,47 @@ def test_a_folder_without_config_is_no_base(tmp_path):
     with pytest.raises(SchemaError) as caught:
         generator.load_base(tmp_path)
     assert caught.value.code == "base_missing"
+
+
+@pytest.mark.parametrize("config", ["{}", "[]", "3", '{"slug": "fundus-64"}'])
+def test_a_folder_whose_config_lacks_what_every_base_has_is_a_damaged_base(tmp_path, config):
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(SchemaError) as caught:
+        generator.load_base(tmp_path)
+    assert (caught.value.code, caught.value.fix) == ("base_damaged", "Fetch the base again, or install the kit again.")
+
+
+def damaged(folder: Path, how: str) -> generator.Base:
+    """Return a copy of the base whose weights were overwritten at equal size, cut short, or removed."""
+    shutil.copytree(BASE.folder, folder)
+    content = bytearray(BASE.weights.read_bytes())
+    content[-1000:] = bytes(1000)
+    match how:
+        case "overwritten":
+            (folder / "model.safetensors").write_bytes(content)
+        case "truncated":
+            (folder / "model.safetensors").write_bytes(content[:-1000])
+        case "removed":
+            (folder / "model.safetensors").unlink()
+    return generator.load_base(folder)
+
+
+@pytest.mark.parametrize("how", ["overwritten", "truncated", "removed"])
+def test_a_damaged_base_is_not_blamed_on_the_file_that_is_checked(tmp_path, how):
+    base = damaged(tmp_path / "base", how)
+    for touch in (lambda: run_checks(BASE.weights, base, tmp_path / "out"), lambda: generator.load(base)):
+        with pytest.raises(SchemaError) as caught:
+            touch()
+        assert caught.value.code == "base_damaged"
+
+
+def test_a_base_that_is_damaged_after_it_was_found_whole_is_noticed(tmp_path):
+    shutil.copytree(BASE.folder, tmp_path / "base")
+    base = generator.load_base(tmp_path / "base")
+    generator.require_whole(base)
+    base.weights.write_bytes(b"short")
+    with pytest.raises(SchemaError):
+        generator.require_whole(base)
 
 
 def test_pixels_go_there_and_back():
