@@ -76,8 +76,15 @@ THRESHOLDS: dict[str, float] = {
     "warn_repeated": 0.2,
     "max_repeated": 0.5,
     "warn_site_effect": 0.05,
+    "compared_images": 4.0,
+    # Of the values in [-1, 1] of an image. The base with its channels in another order, or drawn in other batches, is
+    # 5e-7 from itself; two private steps on 12 photographs make 2e-3, one step without noise 5e-2.
+    "min_drawn_change": 1e-4,
 }
-OF_ADAPTERS: dict[str, float] = {"redrawn_images": 8.0}  # an image of 512 pixels takes a minute on a CPU
+OF_ADAPTERS: dict[str, float] = {
+    "redrawn_images": 8.0,
+    "compared_images": 1.0,
+}  # an image of 512 pixels takes a minute on a CPU
 # What config.json of every base holds; the rest is read by one family, or has a default.
 ENTRIES = ("slug", "sha256", "image_size", "classes", "architecture", "scheduler", "sampling_steps", "schema", "checks")
 

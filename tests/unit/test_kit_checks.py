@@ -81,12 +81,40 @@ def test_an_honest_change_passes_every_check(tensors, tmp_path):
         assert sheet.size == (8 * 65 - 1, 64)
 
 
-def test_the_base_itself_is_refused_but_generates(tmp_path):
+def test_the_base_itself_is_refused_though_it_draws_photographs(tmp_path):
     assert last(BASE.weights, tmp_path) == (5, "is_the_base")
     result, drawn = check_generation(BASE.weights, FEW, tmp_path)
-    assert (result.verdict, drawn.pixels.shape, drawn.classes.tolist()) == (
-        "pass", (8, 64, 64, 3), [0, 1, 2, 3, 4, 5, 0, 1]
-    )  # fmt: skip
+    assert (result.verdict, result.evidence["code"], result.evidence["fundus_like"]) == ("fail", "draws_the_base", 8)
+    assert (drawn.pixels.shape, drawn.classes.tolist()) == ((8, 64, 64, 3), [0, 1, 2, 3, 4, 5, 0, 1])
+
+
+def reordered(tensors):
+    """Return the base with the groups of channels between the convolutions of each block in another order."""
+    rng, groups = np.random.default_rng(0), BASE.config["architecture"]["norm_num_groups"]
+    found = dict(tensors)
+    for block in [name.removesuffix(".conv1.weight") for name in tensors if name.endswith(".conv1.weight")]:
+        channels = len(tensors[f"{block}.conv1.weight"])
+        order = rng.permutation(np.arange(channels).reshape(groups, -1)).ravel()
+        for name in ("conv1", "time_emb_proj", "norm2"):
+            for kind in ("weight", "bias"):
+                found[f"{block}.{name}.{kind}"] = tensors[f"{block}.{name}.{kind}"][order]
+        found[f"{block}.conv2.weight"] = np.ascontiguousarray(tensors[f"{block}.conv2.weight"][:, order])
+    return found
+
+
+def biased(tensors):
+    """Return the base with another bias of the attention's keys, of which the softmax takes no notice."""
+    return {name: value + np.float16(0.5 * name.endswith("to_k.bias")) for name, value in tensors.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("disguise", [reordered, biased])
+def test_the_base_in_disguise_is_refused_by_what_it_draws(tensors, tmp_path, disguise):
+    path = save(disguise(tensors), tmp_path / "w.safetensors")
+    results, _ = outcome(path, tmp_path)
+    assert [(r.number, r.verdict) for r in results[-3:]] == [(5, "pass"), (6, "warn"), (7, "fail")]
+    assert results[-1].evidence["code"] == "draws_the_base"
+    assert "nothing was learnt" in results[-1].sentence
 
 
 def test_the_base_with_one_bit_changed_is_refused_too(tensors, tmp_path):

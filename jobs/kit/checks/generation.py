@@ -1,6 +1,6 @@
 """Check 7: images drawn from fixed seeds are varied fundus photographs."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +28,43 @@ def check_generation(
     Below min_fundus_like (a share of the images; damaged weights give 0) it fails, below warn_fundus_like it warns.
     Diversity: above max_near_duplicates (share of all pairs closer than duplicate_distance) it fails, because the
     generator collapsed to few pictures; above warn_near_duplicates it warns.
+    The base's own: it fails where the first compared_images are, within min_drawn_change, those that the base draws:
+    weights can be changed, by permuting channels for instance, and draw what they drew before.
     """
     limits = base.thresholds
     classes = [index % len(base.config["classes"]) for index in range(int(limits["samples"]))]
-    model = generator.load(base, path)
-    images = generator.sample(
-        model,
-        base.config["scheduler"],
-        classes,
-        seed=int(limits["seed"]),
-        steps=int(base.config["sampling_steps"]),
-        on_progress=on_progress,
-    )
+    images = _draw(base, path, classes, on_progress)
     pixels = generator.to_uint8(images)
     out_dir.mkdir(parents=True, exist_ok=True)
     likeness.save_sheet(pixels, out_dir / SHEET)
-    return judge_samples(images, pixels, base), Drawn(pixels, np.array(classes))
+    result = judge_samples(images, pixels, base)
+    if result.verdict != "fail":
+        result = _compared(result, images[: int(limits["compared_images"])], classes, base)
+    return result, Drawn(pixels, np.array(classes))
+
+
+def _draw(base: Base, path: Path | None, classes: list[int], on_progress: Progress | None = None) -> np.ndarray:
+    """Draw one image of each class from the weights in `path`, or from the base, by the seeds of check 7."""
+    return generator.sample(
+        generator.load(base, path),
+        base.config["scheduler"],
+        classes,
+        seed=int(base.thresholds["seed"]),
+        steps=int(base.config["sampling_steps"]),
+        on_progress=on_progress,
+    )
+
+
+def _compared(result: CheckResult, images: np.ndarray, classes: list[int], base: Base) -> CheckResult:
+    """Return the result, or a failed one where the images are those that the base draws from the same seeds."""
+    change = float(np.abs(images - _draw(base, None, classes[: len(images)])).max())
+    evidence = result.evidence | {"compared": len(images), "largest_change": float(f"{change:.4g}")}
+    if change >= base.thresholds["min_drawn_change"]:
+        return replace(result, evidence=evidence)
+    sentence = f"The file draws, pixel for pixel, what {base.slug} draws from the same seeds: nothing was learnt."
+    fix = "Run `consortium fit` on your images and send the weights.safetensors it writes."
+    evidence |= {"code": "draws_the_base"}
+    return replace(result, verdict="fail", sentence=sentence, fix=fix, evidence=evidence)
 
 
 def judge_samples(images: np.ndarray, pixels: np.ndarray, base: Base) -> CheckResult:
