@@ -12,6 +12,8 @@ from PIL import Image
 from jobs.kit import cli, generator, pngs, scan, shards, statements, synthetic
 from jobs.kit.checks.dossier import Dossier
 from jobs.kit.checks.drawn import load_reference
+from jobs.kit.checks.repeats import check_repeats
+from jobs.kit.checks.shard import check_shards
 from jobs.kit.checks.synthetic import run_synthetic_checks
 from tests import attesting, synthesising
 from tests.factories import CARD
@@ -282,6 +284,24 @@ def test_check_5_finds_a_few_pictures_that_come_often(tmp_path):
     found = results[-1].evidence
     assert (verdicts[5], code, found["with_a_twin"], found["near_duplicate_pairs"]) == ("fail", "not_diverse", 36, 45)
     assert found["near_duplicate_pairs"] < BASE.thresholds["max_near_duplicates"] * found["pairs"]
+
+
+def test_check_5_finds_pictures_that_are_sent_again_with_a_pixel_changed(tmp_path, monkeypatch):
+    """Copies of photographs are found among all images where hardly one that is looked at has its twin there."""
+    monkeypatch.setattr("jobs.kit.checks.shard.LOOKED_AT", 8)
+    pictures = list(load_reference(BASE.folder / "reference.safetensors").pixels[:40])
+    raised = [one.copy() for one in pictures]
+    for one in raised:
+        one[32, 32, 0] ^= 1
+    mirrored = [one[:, ::-1] for one in pictures]
+    found = []
+    for number, sent in enumerate([pictures, pictures + raised[:30], pictures + raised[:10], pictures + mirrored]):
+        _, seen = check_shards([synthesising.shard(tmp_path, sent, number=number)], BASE, salt="abc")
+        result = check_repeats(seen, BASE)
+        found.append((result.verdict, result.evidence.get("code", ""), result.evidence["coarse_again"]))
+    assert found == [
+        ("pass", "", 0), ("fail", "not_diverse", 60), ("warn", "borderline", 20), ("fail", "not_diverse", 80)
+    ]  # fmt: skip
 
 
 def test_photographs_that_are_called_synthetic_are_found_out(tmp_path):
