@@ -100,8 +100,15 @@ def optimizer(
 
     The noise is seeded by the operating system, whatever seed the run has: who knew the seed could subtract it.
 
+    Raises:
+        BudgetError: the noise is LEAST_NOISE or less, so no epsilon will follow from the run.
     Source: Abadi et al. 2016, algorithm 1.
     """
+    if noise_multiplier <= LEAST_NOISE:
+        raise BudgetError(
+            f"A noise multiplier of {noise_multiplier:g} guarantees nothing.",
+            fix=f"Give one above {LEAST_NOISE:g}, about 1 as a rule, or train without differential privacy.",
+        )
     import torch  # noqa: PLC0415 -- slow import
     from opacus import GradSampleModule  # noqa: PLC0415 -- slow import
     from opacus.optimizers import DPOptimizer  # noqa: PLC0415 -- slow import

@@ -156,6 +156,13 @@ def test_a_private_run_that_drew_no_photograph_has_a_card_without_a_loss(tmp_pat
     assert check_declaration(BASE, Dossier(card={**card, "demographics": "unknown"})).verdict == "pass"
 
 
+def test_too_little_noise_is_refused_before_the_training(tmp_path):
+    config = fit.FitConfig(steps=2, batch_size=2, device="cpu", noise_multiplier=dp.LEAST_NOISE)
+    with pytest.raises(dp.BudgetError) as caught:
+        fit.fit(write_sample(tmp_path / "site", 4, size=64), BASE_DIR, tmp_path / "out", config)
+    assert (caught.value.code, (tmp_path / "out" / "weights.safetensors").exists()) == ("dp_invalid", False)
+
+
 def test_the_noise_of_private_steps_follows_no_seed():
     import torch
 
