@@ -87,7 +87,8 @@ def fit(
     weights, card_file = out_dir / "weights.safetensors", out_dir / "training_card.json"
     if as_json:
         return terminal.print_json({"weights": str(weights), "card": str(card_file), "training_card": card})
-    click.echo(f"Trained on {card['images']} photographs for {card['steps']} steps; final loss {card['final_loss']}.")
+    loss = "unknown" if card["final_loss"] is None else card["final_loss"]
+    click.echo(f"Trained on {card['images']} photographs for {card['steps']} steps; final loss {loss}.")
     click.echo(f"{weights}\n{card_file}")
     report = out_dir / "privacy_report.json"
     terminal.say(f"Next: open {card_file} and add what the folder cannot tell (demographics; see README.md), then")
@@ -138,6 +139,8 @@ def check(
     from .checks.weights import run_checks  # noqa: PLC0415 -- as above
 
     base = generator.load_base(base_folder(base_name))
+    if not file.is_dir():
+        generator.require_whole(base)  # here, not in check 5: the centre fetched its base by the hash
     given = [read_json(path) if path else None for path in (card, signature, privacy)]
     dossier = Dossier(card=given[0], signature=given[1], privacy=given[2])
     found: list[Document] = []

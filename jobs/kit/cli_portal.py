@@ -219,7 +219,7 @@ def _finish(portal: Portal, found: Document, as_json: bool) -> int:
         terminal.print_json({**found, "url": page})
     else:
         lines = [f"Contribution {found['id']} ({found['title']}): {found['status']}", found.get("reason"), page]
-        click.echo("\n".join(filter(None, lines)))
+        click.echo(terminal.shown("\n".join(filter(None, lines))))
     if _is_held_up(found):
         terminal.say("Its checks wait for the consortium; nothing is asked of you. The page tells why.")
         return PLATFORM_FAULT

@@ -43,7 +43,7 @@ def doctor(folder: Path, as_json: bool) -> int:
     help="Share of the photographs kept out of training, by patient: the privacy report needs them.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--no-patients", is_flag=True, help="labels.csv has no patient_group, and nobody can add it.")
+@click.option("--no-patients", is_flag=True, help="No labels.csv names the patients, and nobody can write one.")
 @terminal.as_json_option
 def prepare(folder: Path, out_dir: Path, held_out: float, seed: int, no_patients: bool, as_json: bool) -> None:
     """Crop, grade and split the photographs in FOLDER for `fit` and `privacy`. Nothing leaves this machine."""
@@ -59,6 +59,8 @@ def prepare(folder: Path, out_dir: Path, held_out: float, seed: int, no_patients
     click.echo(f"Graded for diabetic retinopathy: {counts['graded']}.")
     click.echo("Quality: " + ", ".join(f"{count} {grade}" for grade, count in sorted(counts["quality"].items())) + ".")
     click.echo(f"Left out: {counts['copies_removed']} copies, {counts['unreadable']} unreadable (see index.csv).")
+    if counts["split_from"] == "labels.csv":
+        terminal.say("The split of labels.csv was kept; --held-out and --seed were not used.")
     if counts["passed_over"]:
         listed = ", ".join(f"{count} {kind}" for kind, count in counts["passed_over"].items())
         terminal.say(f"Passed over, for they are no JPEG, PNG or TIFF file of this very folder: {listed}.")

@@ -3,6 +3,7 @@
 import json
 import sys
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import click
@@ -26,8 +27,13 @@ def print_json(document: object) -> None:
     click.echo(json.dumps(document, indent=2, allow_nan=False))  # NaN is no JSON, and other tools refuse it
 
 
+def shown(text: object) -> str:
+    """Return a text of a file or a portal as a terminal may show it: no control that moves, recolours or names it."""
+    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\ufffd" for c in str(text))
+
+
 def say(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo(shown(text), err=True)
 
 
 def require_writable(path: Path) -> None:
@@ -84,8 +90,8 @@ class Bars:
 
 def print_check(check: Document) -> None:
     verdict = click.style(f"{check['verdict']:<4}", fg=VERDICT_COLOURS.get(check["verdict"]))
-    click.echo(f"{verdict}  {check['number']} {check['name']}: {check['sentence']}")
-    for line in str(check.get("fix") or "").splitlines():
+    click.echo(f"{verdict}  {shown(check['number'])} {shown(check['name'])}: {shown(check['sentence'])}")
+    for line in shown(check.get("fix") or "").splitlines():
         click.echo(f"      {line}")
 
 

@@ -79,6 +79,18 @@ def test_a_draft_on_a_later_page_of_the_list_is_found(site, contribute, monkeypa
     assert [row["status"] for row in site.contributions.values()] == ["review", "draft"]
 
 
+def test_what_a_portal_says_moves_nothing_on_the_terminal(site, contribute, capsys):
+    site.checks = [{**FAILED, "sentence": "\x1b[2JCleared\x07."}]
+    site.answers = {"title": "\x1b]0;x\x07", "reason": "\x9b1A"}
+    assert contribute() == 0
+    assert capsys.readouterr().out.splitlines()[:4] == [
+        "fail  5 numerics: \ufffd[2JCleared\ufffd.",
+        "      Train again.",
+        "Contribution 1 (\ufffd]0;x\ufffd): review",
+        "\ufffd1A",
+    ]
+
+
 def test_contribute_tells_the_reason_and_ends_with_2_when_it_is_returned(site, contribute, capsys):
     site.checks, site.final_status = [], "returned"
     site.answers = {"reason": "Which camera?"}

@@ -94,8 +94,9 @@ def _coarse(pixels: np.ndarray, step: float) -> tuple[bytes, ...]:
     a step falls to one side or the other, so the second digest's steps lie half a step aside. With steps of
     duplicate_distance, a twin is about as near as in likeness.near_duplicates().
 
-    Measured on fundus-64, steps of 8: of 230 photographs, 240 drawn images and 3,000 mixtures, none has a twin;
-    of pictures sent again with one pixel changed all do, with every pixel changed by up to 2, seven in ten.
+    Measured on fundus-64, steps of 8: of 230 photographs, none has a twin, nor of 240 drawn images; of 3,000 mixtures
+    of two photographs 24 do. Of pictures sent again with one pixel changed all do, with every one by up to 2, seven in
+    ten.
 
     Source: Yang, Gu and Niu 2006, Block Mean Value Based Image Perceptual Hashing, doi:10.1109/IIH-MSP.2006.265125;
     the steps are ours, for its threshold, the median, leaves one bit of a block.
