@@ -280,7 +280,9 @@ class CardForm(forms.Form):
         widget=forms.RadioSelect,
     )
     epsilon = forms.FloatField(required=False, help_text="Only with differential privacy: above 0.")
-    delta = forms.FloatField(required=False, help_text="Only with differential privacy: between 0 and 1.")
+    delta = forms.FloatField(
+        required=False, help_text="Only with differential privacy: above 0, at most one over the images."
+    )
     noise_multiplier = forms.FloatField(
         required=False,
         help_text="Only with differential privacy: the noise's standard deviation over the clipping norm. Epsilon is "

@@ -47,7 +47,7 @@ class FitConfig:
     checkpoint_every: int = 50  # steps between resumable states, each with a sheet of samples
     noise_multiplier: float = 0.0  # of DP-SGD: standard deviation of the noise over clip_norm; 0 trains without
     clip_norm: float = 1.0  # largest gradient of one photograph, Euclidean norm; DP-SGD only
-    delta: float = 1e-5  # at which epsilon is stated
+    delta: float = 1e-5  # at which epsilon is stated, or one over the photographs where that is less
     device: str = "auto"  # "cpu", "cuda", or the better of the two
 
 

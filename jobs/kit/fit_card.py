@@ -55,8 +55,8 @@ def _privacy(config: "FitConfig", count: int, steps: int) -> dict[str, Any]:
     """Return the card's entry on differential privacy, with epsilon as it follows from the run."""
     if not config.noise_multiplier:
         return {"used": False}
-    rate = min(1.0, config.batch_size / count)
-    facts = {"noise_multiplier": config.noise_multiplier, "sample_rate": rate, "delta": config.delta}
+    rate, delta = dp.sample_rate(count, config.batch_size), min(config.delta, dp.most_delta(count))
+    facts = {"noise_multiplier": config.noise_multiplier, "sample_rate": rate, "delta": delta}
     found = dp.epsilon(**facts, steps=steps)
     return {
         "used": True,
