@@ -110,7 +110,10 @@ def test_real_photographs_pass_the_checks_of_images(reference, weights, tmp_path
     utility = check_utility(drawn, reference, BASE)  # half of it has too few negatives
     assert (utility.verdict, utility.evidence["trained_on_synthetic"]["auroc"] > 0.6) == ("pass", True)
     dossier = complete(privacy=attesting.privacy(CONTENT, KEY))
-    assert check_privacy(weights, BASE, dossier, drawn, kept, tmp_path).verdict == "pass"
+    told = check_privacy(weights, BASE, dossier, drawn, kept, tmp_path)
+    assert (told.verdict, told.sentence.endswith("(0.5 is chance).")) == ("pass", True)
+    offline = check_privacy(weights, BASE, Dossier(privacy=dossier.privacy), drawn, None, tmp_path)
+    assert offline.sentence.endswith(" Whether the report is signed by your key, the portal verifies.")
     assert (tmp_path / "neighbours.png").exists()
     twice = replace(kept, pixels=kept.pixels.repeat(2, 1).repeat(2, 2))  # a reference of another size
     again = check_privacy(weights, BASE, dossier, drawn, twice, tmp_path)

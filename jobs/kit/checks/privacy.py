@@ -48,6 +48,8 @@ def check_privacy(
         sentence = f"The privacy report is not one of these weights, as the kit writes it: {problem}."
         return CheckResult(9, "privacy", "fail", sentence, MAKE, {"code": "report_malformed"})
     told = judge(report, base)
+    if dossier.keys is None:
+        told = replace(told, sentence=f"{told.sentence} Whether the report is signed by your key, the portal verifies.")
     if reference is None:
         return told
     seen, evidence = _among_public(drawn, reference, base, out_dir)
