@@ -4,6 +4,7 @@
 #   sh docs/site.sh PHOTOGRAPHS WORK [STEPS]
 #
 # Run again after an interruption, it goes on: what is done in WORK is not done twice.
+# PREPARE holds more options of `prepare`, for instance PREPARE=--no-patients where nobody knows the patients.
 # CONSORTIUM names the command where it is not on the path, for instance ".venv/bin/python -m jobs.kit".
 set -eu
 photographs=$1
@@ -24,7 +25,7 @@ timed() {
 
 mkdir -p "$work"
 test -e "$CONSORTIUM_KEY" || $kit keys new
-test -e "$work/prepared/labels.csv" || timed prepare "$photographs" --out "$work/prepared"
+test -e "$work/prepared/labels.csv" || timed prepare "$photographs" --out "$work/prepared" ${PREPARE:-}
 test -e "$weights" || timed fit "$work/prepared" --out "$work/fit" --steps "$steps" --resume
 test "$report" -nt "$weights" || timed privacy "$work/prepared" --weights "$weights" --card "$card"
 timed sign "$weights"
