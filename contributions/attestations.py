@@ -61,11 +61,9 @@ def read(content: bytes) -> dict[str, Any]:
 def _checked(envelope: Any) -> dict[str, Any]:
     """Look at the outer form alone: three known fields, texts in them. What is inside is opened by a worker's child."""
     match envelope:
-        case {"payloadType": str(), "payload": str(), "signatures": [_, *_] as signatures} if len(
-            envelope
-        ) == 3 and all(map(_is_signature, signatures)):
-            text = json.dumps(envelope)
-            if len(text) <= MAX_BYTES and "\\u" not in text:  # all of it is ASCII, and PostgreSQL keeps no NUL
+        case {"payloadType": str(), "payload": str(), "signatures": [_, *_] as rows, **more} if not more:
+            text = json.dumps(envelope) if all(map(_is_signature, rows)) else ""
+            if 0 < len(text) <= MAX_BYTES and "\\u" not in text:  # all of it is ASCII, and PostgreSQL keeps no NUL
                 return envelope
     raise AttestationRefused(
         "This is no signed statement of the kit. Choose the file that `consortium sign` (ending in .signed.json) or "
@@ -75,8 +73,8 @@ def _checked(envelope: Any) -> dict[str, Any]:
 
 def _is_signature(value: Any) -> bool:
     match value:
-        case {"keyid": str(), "sig": str()}:
-            return len(value) == 2
+        case {"keyid": str(), "sig": str(), **more}:
+            return not more
     return False
 
 

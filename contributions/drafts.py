@@ -138,7 +138,8 @@ def change(contribution: Contribution, *, by: User, now: datetime, **given: Unpa
     require_not_moved(contribution)
     if "base_model" in given:
         _require_same_programme(contribution, given["base_model"])
-    _require_shown(given.get("title", contribution.title))
+    if "title" in given:
+        _require_shown(given["title"])
     if "training_card" in given:
         given["training_card"] = _valid(given["training_card"])
     changed = {field: value for field, value in given.items() if value != getattr(contribution, field)}

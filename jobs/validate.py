@@ -332,7 +332,7 @@ def _judged(report: dict[str, Any], expected: set[int], record: Callable[[dict[s
     if outcome.kind in TOO_MUCH:
         number = min(expected - report["checks"], default=max(expected))
         sentence = f"Checking it {TOO_MUCH[outcome.kind]}."
-        record(_line(number, f"check {number}", sentence, "Send what the kit made, or less of it."))
+        record(_line(number, "limits", sentence, "Send what the kit made, or less of it."))
         return sentence
     if not report["ended"]:
         raise PlatformFault(f"The check ended as {outcome.kind} ({outcome.exit_code}): {outcome.stderr_tail[-2000:]}")

@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework.exceptions import ParseError
 from rest_framework.parsers import JSONParser
 
-MOST_LEVELS = 32  # the deepest that anything here is asked for has 8
+MOST_LEVELS = 32  # a training card may have 6 (jobs/kit/cards.py)
 
 
 class ShallowJSONParser(JSONParser):

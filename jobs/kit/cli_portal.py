@@ -114,15 +114,15 @@ def sending_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @contribute.command("weights")
 @click.argument("file", type=terminal.existing_file)
 @sending_options
-def contribute_weights(file: Path, **given: Any) -> int:
+def contribute_weights(file: Path, base_model: str | None, card_file: Path, **given: Any) -> int:
     """
     Sign and upload a weights FILE, submit it, and follow the checks until it stands before the board.
 
     Exit status 0 accepted into review, 2 needs changes, 3 a fault of the platform. Run it again after an interruption:
     it goes on with the same draft, and sends only what has not arrived.
     """
-    given["base_model"] = require_sendable(file, given["base_model"] or base_of(given["card_file"]))
-    return contribute_files("weights", (file,), **given)
+    slug = require_sendable(file, base_model or base_of(card_file))
+    return contribute_files("weights", (file,), base_model=slug, card_file=card_file, **given)
 
 
 def contribute_files(

@@ -6,7 +6,6 @@ diffusion model with an adapter. A network of either has noise_shape, any_class,
 """
 
 import functools
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .errors import SchemaError
+from .scan import sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -339,8 +339,7 @@ def require_whole(base: Base) -> None:
 @functools.lru_cache(maxsize=8)
 def _sha256(path: Path, mtime_ns: int, size: int) -> str:
     """Return the SHA-256 of the file that was written then and is as large."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)
 
 
 def load_weights(model: "Network", path: Path | str) -> "Network":
