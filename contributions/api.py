@@ -14,6 +14,7 @@ from contributions.serializers import (
     AnnouncementSerializer,
     AttestationSerializer,
     ChangeSerializer,
+    CompletionSerializer,
     ContributionSerializer,
     ContributionSummarySerializer,
     DraftSerializer,
@@ -261,7 +262,7 @@ def replace(request: Request, pk: int) -> Response:
 @operation(
     "POST",
     "announce_file",
-    "Announce a file by name, size and SHA-256.",
+    "Announce a file by name, size and the SHA-256 of its parts.",
     group=GROUP,
     takes=AnnouncementSerializer,
     answers=UploadSerializer,
@@ -329,11 +330,19 @@ def parts(request: Request, pk: int, file_pk: int) -> Response:
     return Response({"urls": urls, "expires_in_seconds": storage.SIGN_SECONDS})
 
 
-@operation("POST", "complete_file", "Join the parts of a file. Safe to repeat.", group=GROUP, answers=UploadSerializer)
+@operation(
+    "POST",
+    "complete_file",
+    "Join the parts of a file. Safe to repeat.",
+    group=GROUP,
+    takes=CompletionSerializer,
+    answers=UploadSerializer,
+)
 @api_view(["POST"])
 def complete(request: Request, pk: int, file_pk: int) -> Response:
     """Join the parts. Safe to repeat."""
-    row = services.complete_file(_file(request, pk, file_pk), by=person_of(request), now=timezone.now())
+    row, sha256 = _file(request, pk, file_pk), valid(CompletionSerializer(data=request.data))["sha256"]
+    row = services.complete_file(row, sha256=sha256, by=person_of(request), now=timezone.now())
     return Response(UploadSerializer(row).data)
 
 

@@ -153,7 +153,7 @@ class Contribution(models.Model):
 
 
 class ContributionFile(models.Model):
-    """One file of a contribution: announced by hash and size, uploaded in parts, verified by a worker."""
+    """One file of a contribution: known by its parts' hashes and its size, uploaded in parts, verified by a worker."""
 
     class State(models.TextChoices):
         UPLOADING = "uploading", "Uploading"
@@ -165,7 +165,10 @@ class ContributionFile(models.Model):
     contribution = models.ForeignKey(Contribution, on_delete=models.PROTECT, related_name="files")
     name = models.CharField(max_length=200)
     size_bytes = models.PositiveBigIntegerField()
-    sha256 = models.CharField(max_length=64, help_text="As declared; the worker computes it again.")
+    parts_sha256 = models.CharField(max_length=64, help_text="SHA-256 of its parts' SHA-256, one after the other.")
+    sha256 = models.CharField(
+        max_length=64, blank=True, help_text="As declared once its parts are here; the worker computes it again."
+    )
     state = models.CharField(max_length=10, choices=State, default=State.UPLOADING)
     storage_key = models.CharField(max_length=200, unique=True)
     upload_id = models.CharField(max_length=300)
@@ -182,10 +185,13 @@ class ContributionFile(models.Model):
         ordering = ["id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["contribution", "sha256", "size_bytes"], name="one_upload_per_hash_and_size"
+                fields=["contribution", "parts_sha256", "size_bytes"], name="one_upload_per_hash_and_size"
             ),
             models.UniqueConstraint(fields=["contribution", "name"], name="one_file_per_name"),
-            models.CheckConstraint(condition=Q(sha256__regex=r"^[0-9a-f]{64}$"), name="file_sha256"),
+            models.CheckConstraint(condition=Q(parts_sha256__regex=r"^[0-9a-f]{64}$"), name="file_parts_sha256"),
+            models.CheckConstraint(
+                condition=Q(state="uploading", sha256="") | Q(sha256__regex=r"^[0-9a-f]{64}$"), name="file_sha256"
+            ),
             models.CheckConstraint(
                 condition=Q(state="uploading", uploaded_at__isnull=True)
                 | (~Q(state="uploading") & Q(uploaded_at__isnull=False)),

@@ -70,7 +70,17 @@ class AnnouncementSerializer(serializers.Serializer):
 
     name = serializers.CharField(max_length=200, trim_whitespace=False)
     size_bytes = serializers.IntegerField(min_value=0)
-    sha256 = serializers.RegexField(r"^[0-9a-fA-F]{64}$")
+    parts_sha256 = serializers.RegexField(
+        r"^[0-9a-fA-F]{64}$",
+        help_text="SHA-256 of the binary SHA-256 of its parts of 16 MiB (16,777,216 bytes), one after the other. An "
+        "empty file has one empty part.",
+    )
+
+
+class CompletionSerializer(serializers.Serializer):
+    """What POST /contributions/<id>/files/<id>/complete takes."""
+
+    sha256 = serializers.RegexField(r"^[0-9a-fA-F]{64}$", help_text="Of the whole file.")
 
 
 class PartSerializer(serializers.Serializer):
@@ -120,7 +130,7 @@ class SignedPartsSerializer(serializers.Serializer):
 class FileSerializer(serializers.ModelSerializer):
     class Meta:
         model = ContributionFile
-        fields = ["id", "name", "size_bytes", "sha256", "state", "part_size_bytes", "part_count"]
+        fields = ["id", "name", "size_bytes", "parts_sha256", "sha256", "state", "part_size_bytes", "part_count"]
 
 
 class UploadSerializer(FileSerializer):

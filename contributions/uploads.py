@@ -106,7 +106,7 @@ def check_announcement(*, name: str, size_bytes: int) -> None:
 
 
 def add_file(
-    contribution: Contribution, *, name: str, size_bytes: int, sha256: str, by: User, now: datetime
+    contribution: Contribution, *, name: str, size_bytes: int, parts_sha256: str, by: User, now: datetime
 ) -> ContributionFile:
     """
     Announce a file and open its upload; the same file again, from any browser or kit, continues what is there.
@@ -114,20 +114,22 @@ def add_file(
     Args:
         name: without folders; shown to the board.
         size_bytes: 0 to UPLOAD_MAX_BYTES. An empty file may come: check 1 says what is wrong with it.
-        sha256: of the whole file, 64 hexadecimal digits.
+        parts_sha256: SHA-256 of the binary SHA-256 of its parts of storage.PART_SIZE_BYTES, one after the other (the
+            COMPOSITE checksum of S3), 64 hexadecimal digits. Unlike that of the whole it is known before a browser has
+            read a file byte by byte.
     """
     _require_open(contribution, by)
     check_announcement(name=name, size_bytes=size_bytes)
-    sha256 = sha256.lower()
-    known = contribution.files.filter(sha256=sha256, size_bytes=size_bytes).first()
+    parts_sha256 = parts_sha256.lower()
+    known = contribution.files.filter(parts_sha256=parts_sha256, size_bytes=size_bytes).first()
     if known is not None:
         return _reopen_if_stale(known, now=now)
     room.require(contribution.institution, name=name, size_bytes=size_bytes)  # before the store opens anything
-    key = f"contributions/{contribution.pk}/{sha256}-{size_bytes}"
+    key = f"contributions/{contribution.pk}/{parts_sha256}-{size_bytes}"
     upload_id = storage.begin_multipart(key)
     announced = ContributionFile(
-        name=name, size_bytes=size_bytes, sha256=sha256, storage_key=key, upload_id=upload_id, added_at=now,
-        part_size_bytes=storage.PART_SIZE_BYTES,
+        name=name, size_bytes=size_bytes, parts_sha256=parts_sha256, storage_key=key, upload_id=upload_id,
+        added_at=now, part_size_bytes=storage.PART_SIZE_BYTES,
     )  # fmt: skip
     try:
         return _announce(contribution.pk, announced, by=by)
@@ -136,7 +138,7 @@ def add_file(
         raise
     except IntegrityError:  # another window announced it first
         storage.abort_multipart(key, upload_id)
-        return contribution.files.get(sha256=sha256, size_bytes=size_bytes)
+        return contribution.files.get(parts_sha256=parts_sha256, size_bytes=size_bytes)
 
 
 @transaction.atomic
@@ -146,7 +148,7 @@ def _announce(contribution_id: int, file: ContributionFile, *, by: User) -> Cont
     # Of files that are announced at once, each counts what the one before took.
     institution = Institution.objects.select_for_update(no_key=True).get(pk=contribution.institution_id)
     room.require(institution, name=file.name, size_bytes=file.size_bytes)
-    others = contribution.files.exclude(sha256=file.sha256, size_bytes=file.size_bytes)
+    others = contribution.files.exclude(parts_sha256=file.parts_sha256, size_bytes=file.size_bytes)
     if others.count() >= (most := kinds.of(contribution.kind).most_files):
         raise FileRefused(
             f"{kinds.of(contribution.kind).what} are at most {most} files, and {others[0].name} is there already. "
@@ -156,7 +158,7 @@ def _announce(contribution_id: int, file: ContributionFile, *, by: User) -> Cont
         raise FileRefused(f"Another {file.name} is there already. Remove it first, or rename this one.")
     file.contribution = contribution
     file.save(force_insert=True)
-    audit.record("contribution.file_added", contribution, by=by, sha256=file.sha256, size_bytes=file.size_bytes)
+    audit.record("contribution.file_added", contribution, by=by, **_facts(file))
     announce(f"contribution-{contribution.pk}")
     return file
 
@@ -203,15 +205,23 @@ def sign_parts(file: ContributionFile, parts: list[tuple[int, str]], *, by: User
     ]
 
 
+def _facts(file: ContributionFile) -> dict[str, Any]:
+    """Return what the audit log says of a file: its SHA-256 from the moment on when it is whole."""
+    known = {"sha256": file.sha256} if file.sha256 else {"parts_sha256": file.parts_sha256}
+    return {**known, "size_bytes": file.size_bytes}
+
+
 def _part_bytes(file: ContributionFile, number: int) -> int:
     before = (number - 1) * file.part_size_bytes
     return min(file.part_size_bytes, file.size_bytes - before)
 
 
-def complete_file(file: ContributionFile, *, by: User, now: datetime) -> ContributionFile:
+def complete_file(file: ContributionFile, *, sha256: str, by: User, now: datetime) -> ContributionFile:
     """
     Join the parts. Safe to repeat, also after a crash between the store's answer and ours.
 
+    Args:
+        sha256: of the whole file, 64 hexadecimal digits; the worker computes it again. The first one stands.
     Raises:
         PartsMissing: parts that have not arrived whole, by number.
         FileGone: somebody removed the file at this moment.
@@ -227,7 +237,7 @@ def complete_file(file: ContributionFile, *, by: User, now: datetime) -> Contrib
             storage.complete_multipart(file.storage_key, file.upload_id, parts)
         except storage.UploadGone:
             raise _gone(file) from None
-    return _uploaded(file, by=by, now=now)
+    return _uploaded(file, sha256=sha256.lower(), by=by, now=now)
 
 
 def _require_all(file: ContributionFile, arrived: set[int]) -> None:
@@ -241,16 +251,15 @@ def _require_all(file: ContributionFile, arrived: set[int]) -> None:
 
 
 @transaction.atomic
-def _uploaded(file: ContributionFile, *, by: User, now: datetime) -> ContributionFile:
+def _uploaded(file: ContributionFile, *, sha256: str, by: User, now: datetime) -> ContributionFile:
     found = ContributionFile.objects.select_for_update().select_related("contribution").filter(pk=file.pk).first()
     if found is None:
         raise _gone(file)
     if found.state == State.UPLOADING:
-        found.state, found.uploaded_at = State.UPLOADED, now
-        found.save(update_fields=["state", "uploaded_at"])
-        contribution, sha256, size_bytes = found.contribution, found.sha256, found.size_bytes
-        audit.record("contribution.file_uploaded", contribution, by=by, sha256=sha256, size_bytes=size_bytes)
-        announce(f"contribution-{contribution.pk}")
+        found.state, found.sha256, found.uploaded_at = State.UPLOADED, sha256, now
+        found.save(update_fields=["state", "sha256", "uploaded_at"])
+        audit.record("contribution.file_uploaded", found.contribution, by=by, **_facts(found))
+        announce(f"contribution-{found.contribution_id}")
     return found
 
 
@@ -264,7 +273,7 @@ def remove_file(file: ContributionFile, *, by: User) -> None:
         contribution = Contribution.objects.select_for_update().get(pk=file.contribution_id)
         _require_draft(contribution, by)
         contribution.files.filter(pk=file.pk).delete()
-        audit.record("contribution.file_removed", contribution, by=by, sha256=file.sha256, size_bytes=file.size_bytes)
+        audit.record("contribution.file_removed", contribution, by=by, **_facts(file))
         announce(f"contribution-{contribution.pk}")
     storage.abort_multipart(file.storage_key, file.upload_id)
     storage.delete(storage.QUARANTINE, file.storage_key)
@@ -347,7 +356,7 @@ def _give_up(file: ContributionFile) -> None:
         contribution = Contribution.objects.select_for_update().get(pk=file.contribution_id)
         if not contribution.files.filter(pk=file.pk, state=State.UPLOADING).delete()[0]:
             return
-        audit.record("contribution.upload_given_up", contribution, by=None, sha256=file.sha256)
+        audit.record("contribution.upload_given_up", contribution, by=None, **_facts(file))
         announce(f"contribution-{contribution.pk}")
         _tell(
             file,

@@ -37,7 +37,8 @@ def _described(contribution: Contribution) -> dict[str, str]:
     files = list(contribution.files.all())
     for file in files:
         label = "File" if len(files) == 1 else f"File {file.name}"
-        found[label] = f"{file.name}, {file.size_bytes:,} bytes, SHA-256 {file.sha256[:16]}…"
+        said = f"SHA-256 {file.sha256[:16]}…" if file.sha256 else "not here whole"
+        found[label] = f"{file.name}, {file.size_bytes:,} bytes, {said}"
     for result in latest_results(contribution)[0]:
         found[f"Check {result.number} {result.name}"] = result.get_verdict_display()
     return found

@@ -198,7 +198,7 @@ IMPERSONAL: dict[str, str] = {
     "agreements.SigningRequest": "text_sha256 receipt_code",
     "agreements.Signature": "institution_name meaning document_id document_title text_sha256 previous_sha256",
     "contributions.Contribution": "title manifest_sha256",
-    "contributions.ContributionFile": "name sha256 storage_key upload_id vault_version",
+    "contributions.ContributionFile": "name parts_sha256 sha256 storage_key upload_id vault_version",
     "contributions.Attestation": "envelope",
     "contributions.CheckResult": "name sentence fix evidence",
     "contributions.Evidence": "name storage_key sha256",

@@ -16,6 +16,7 @@ from contributions.models import Contribution, ContributionFile
 from portal.accounts.models import User
 from portal.institutions.models import Institution
 from portal.programmes.models import BaseModel, Programme
+from portal.storage import PART_SIZE_BYTES
 
 CARD: dict[str, Any] = {
     "images": 812,
@@ -46,10 +47,15 @@ def sha256_base64(content: bytes) -> str:
     return base64.b64encode(hashlib.sha256(content).digest()).decode()
 
 
+def parts_sha256(content: bytes) -> str:
+    """Return what an upload of these bytes is known by."""
+    parts = [content[start : start + PART_SIZE_BYTES] for start in range(0, max(1, len(content)), PART_SIZE_BYTES)]
+    return sha256_hex(b"".join(hashlib.sha256(part).digest() for part in parts))
+
+
 def announce(contribution: Contribution, content: bytes, *, by: User, name: str = "weights.safetensors"):
-    return services.add_file(
-        contribution, name=name, size_bytes=len(content), sha256=sha256_hex(content), by=by, now=timezone.now()
-    )
+    announced = {"name": name, "size_bytes": len(content), "parts_sha256": parts_sha256(content)}
+    return services.add_file(contribution, **announced, by=by, now=timezone.now())
 
 
 def part_of(file: ContributionFile, content: bytes, number: int) -> bytes:
@@ -72,7 +78,7 @@ def send(file: ContributionFile, content: bytes, *, by: User, numbers: list[int]
 def upload(contribution: Contribution, content: bytes, *, by: User, **announced: Any) -> ContributionFile:
     file = announce(contribution, content, by=by, **announced)
     assert set(send(file, content, by=by)) == {200}
-    return services.complete_file(file, by=by, now=timezone.now())
+    return services.complete_file(file, sha256=sha256_hex(content), by=by, now=timezone.now())
 
 
 def at_status(status: str, institution: Institution, base_model: BaseModel, *, by: User, content: bytes = b"w" * 100):

@@ -1,17 +1,14 @@
 """Objects for tests. Every state is reached through the real services, so a test cannot invent an impossible one."""
 
-import hashlib
 import itertools
 import os
 import time
-from base64 import b64encode
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import urllib3
 from allauth.account.models import EmailAddress
 from allauth.mfa import app_settings
 from allauth.mfa.totp.internal import auth as totp
@@ -40,6 +37,7 @@ from portal.notifications.services import notify, put
 from portal.notifications.types import Type
 from portal.programmes import services as programmes
 from portal.programmes.models import BaseModel, Programme
+from tests import contributing
 
 Role = Membership.Role
 PASSWORD = "correct horse battery"
@@ -334,23 +332,7 @@ def draft_contribution(
 
 
 def upload(contribution: Contribution, content: bytes, *, name: str = "weights.safetensors") -> ContributionFile:
-    """Send a file as a browser does: announced, signed part by part, put straight into the store, completed."""
-    steward = person_of(contribution.institution, Role.STEWARD)
-    file = contributions.add_file(
-        contribution,
-        name=name,
-        size_bytes=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
-        by=steward,
-        now=timezone.now(),
-    )
-    size = file.part_size_bytes
-    parts = [content[start : start + size] for start in range(0, max(1, len(content)), size)]
-    hashes = [(number, b64encode(hashlib.sha256(part).digest()).decode()) for number, part in enumerate(parts, start=1)]
-    for signed, part in zip(contributions.sign_parts(file, hashes, by=steward), parts, strict=True):
-        answer = urllib3.request("PUT", signed["url"], body=part, headers=signed["headers"])
-        assert answer.status == 200, answer.data
-    return contributions.complete_file(file, by=steward, now=timezone.now())
+    return contributing.upload(contribution, content, by=person_of(contribution.institution, Role.STEWARD), name=name)
 
 
 def submitted_contribution(

@@ -224,9 +224,9 @@ class PortalHandler(Handler):
     def complete(self, given: dict[str, Any], pk: str) -> None:
         file = self.site.contributions[int(pk)]["files"][0]
         whole = b"".join(self.site.parts[number] for number in sorted(self.site.parts))
-        if len(self.site.parts) < file["part_count"] or hashlib.sha256(whole).hexdigest() != file["sha256"]:
+        if len(self.site.parts) < file["part_count"] or hashlib.sha256(whole).hexdigest() != given["sha256"]:
             return self.problem(409, "parts_missing", "Parts have not arrived.")
-        file["state"] = "uploaded"
+        file |= {"state": "uploaded", "sha256": given["sha256"]}
         self.file(given, pk)
 
     def submit(self, given: dict[str, Any], pk: str) -> None:

@@ -315,8 +315,8 @@ class Portal:
 
     # Files of a contribution; see transfer.py
 
-    def add_file(self, contribution_id: int, *, name: str, size_bytes: int, sha256: str) -> Document:
-        body = {"name": name, "size_bytes": size_bytes, "sha256": sha256}
+    def add_file(self, contribution_id: int, *, name: str, size_bytes: int, parts_sha256: str) -> Document:
+        body = {"name": name, "size_bytes": size_bytes, "parts_sha256": parts_sha256}
         return self.call("POST", f"contributions/{contribution_id}/files", body, repeatable=True)
 
     def file(self, contribution_id: int, file_id: int) -> Document:
@@ -326,8 +326,9 @@ class Portal:
         path = f"contributions/{contribution_id}/files/{file_id}/parts"
         return self.call("POST", path, {"parts": parts}, repeatable=True)
 
-    def complete_file(self, contribution_id: int, file_id: int) -> Document:
-        return self.call("POST", f"contributions/{contribution_id}/files/{file_id}/complete", {}, repeatable=True)
+    def complete_file(self, contribution_id: int, file_id: int, *, sha256: str) -> Document:
+        path = f"contributions/{contribution_id}/files/{file_id}/complete"
+        return self.call("POST", path, {"sha256": sha256}, repeatable=True)
 
     # Releases
 

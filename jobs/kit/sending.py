@@ -81,11 +81,11 @@ def _require_kept(parcel: Parcel, found: Document) -> None:
 
 def _draft(portal: Portal, parcel: Parcel, hashed: Sequence[transfer.FileHash]) -> Document | None:
     """Find the draft that an interrupted run left: the same institution, base and title, and no other file."""
-    wanted, ours = {**parcel.wanted(), "kind": parcel.kind}, {one.sha256 for one in hashed}
+    wanted, ours = {**parcel.wanted(), "kind": parcel.kind}, {one.parts_sha256 for one in hashed}
     for row in portal.contributions():
         if row["status"] == "draft" and all(row[key] == wanted[key] for key in wanted):
             found = portal.contribution(row["id"])
-            if {file["sha256"] for file in found["files"]} <= ours:
+            if {file["parts_sha256"] for file in found["files"]} <= ours:
                 return found
     return None
 

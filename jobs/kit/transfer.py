@@ -64,6 +64,11 @@ class FileHash:
     part_size_bytes: int
     parts: tuple[str, ...]
 
+    @property
+    def parts_sha256(self) -> str:
+        """SHA-256 of the parts' SHA-256, one after the other: what the portal knows an upload by."""
+        return hashlib.sha256(b"".join(map(base64.b64decode, self.parts))).hexdigest()
+
 
 def hash_file(
     path: Path | str, *, part_size_bytes: int = PART_SIZE_BYTES, on_progress: Progress | None = None
@@ -119,7 +124,8 @@ def upload(
     """
     path = Path(path)
     hashed = hashed or hash_file(path, on_progress=on_progress)
-    file = portal.add_file(contribution_id, name=path.name, size_bytes=hashed.size_bytes, sha256=hashed.sha256)
+    size_bytes, parts_sha256 = hashed.size_bytes, hashed.parts_sha256
+    file = portal.add_file(contribution_id, name=path.name, size_bytes=size_bytes, parts_sha256=parts_sha256)
     if file["state"] != "uploading":
         return file
     if file["part_size_bytes"] != hashed.part_size_bytes:
@@ -128,7 +134,7 @@ def upload(
     for last in (False, True):
         _Upload(portal, contribution_id, file, path, hashed, on_progress).run(connections)
         try:
-            return portal.complete_file(contribution_id, file["id"])
+            return portal.complete_file(contribution_id, file["id"], sha256=hashed.sha256)
         except PortalError as error:
             if error.code != "parts_missing" or last:
                 raise

@@ -97,7 +97,7 @@ class SinkPortal:
         ]  # fmt: skip
         return {"urls": signed, "expires_in_seconds": 900}
 
-    def complete_file(self, contribution_id: int, file_id: int) -> dict[str, Any]:
+    def complete_file(self, contribution_id: int, file_id: int, *, sha256: str) -> dict[str, Any]:
         return {"id": 1, "state": "uploaded"}
 
 

@@ -36,17 +36,18 @@ def draft(number: int) -> Contribution:
     )  # fmt: skip
     content = f"not a safetensors file, number {number}".encode()
     digest = hashlib.sha256(content)
+    parts_sha256 = hashlib.sha256(digest.digest()).hexdigest()  # of its one part
     file = contributions.add_file(
         contribution,
         name="w.safetensors",
         size_bytes=len(content),
-        sha256=digest.hexdigest(),
+        parts_sha256=parts_sha256,
         by=steward,
         now=timezone.now(),
     )
     (part,) = contributions.sign_parts(file, [(1, b64encode(digest.digest()).decode())], by=steward)
     assert urllib3.request("PUT", part["url"], body=content, headers=part["headers"]).status == 200
-    contributions.complete_file(file, by=steward, now=timezone.now())
+    contributions.complete_file(file, sha256=digest.hexdigest(), by=steward, now=timezone.now())
     key = attesting.key_of("bench")  # registered nowhere: check 1 refuses before
     for kind, envelope in (
         ("signature", attesting.signature(content, key)),

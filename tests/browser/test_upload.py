@@ -106,6 +106,24 @@ def test_who_is_signed_out_signs_in_again_and_resumes(page, draft, weights, stew
     assert arrived(draft) == CONTENT
 
 
+def test_a_hash_that_fails_while_the_parts_are_sent_ends_the_sending(page, draft, weights):
+    """The second of two workers hashes the whole; without its answer nothing is completed, and it goes on later."""
+    asked = []
+
+    def only_the_first(route):
+        asked.append(route.request.url)
+        return route.continue_() if len(asked) == 1 else route.abort()
+
+    page.context.route("**/upload-worker*.js", only_the_first)
+    choose(page, weights)
+    expect(part(page, "problem")).to_contain_text("This browser cannot compute the SHA-256.")
+    assert [(file.state, file.sha256) for file in draft.files.all()] == [("uploading", "")]
+    page.context.unroute("**/upload-worker*.js")
+    choose(page, weights)
+    expect(page.get_by_role("heading", name="The file has arrived")).to_be_visible()
+    assert arrived(draft) == CONTENT
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [

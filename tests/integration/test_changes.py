@@ -11,7 +11,6 @@ import csv
 import hashlib
 import json
 import os
-from base64 import b64encode
 from collections.abc import Callable
 from datetime import timedelta
 from http import HTTPStatus
@@ -21,7 +20,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-import urllib3
 from django.db import transaction
 from django.test import Client
 from django.utils import timezone
@@ -44,7 +42,7 @@ from portal.agreements.models import SigningRequest
 from portal.audit.models import AuditEvent
 from portal.institutions.models import Document, Institution, Invitation
 from portal.notifications import outbox
-from tests import attesting, factories
+from tests import attesting, contributing, factories
 from tests import runs as running
 from tests.integration.test_access_matrix import PLACEHOLDER, READS, clients, expected_rows, people, worlds
 
@@ -76,21 +74,15 @@ def emptied(world: SimpleNamespace) -> None:
 
 def announced(world: SimpleNamespace) -> None:
     emptied(world)
-    row = contributions.add_file(
-        Contribution.objects.get(pk=world.draft), name="second.safetensors", size_bytes=3,
-        sha256=hashlib.sha256(b"abc").hexdigest(),
-        by=world.persona("steward"), now=timezone.now(),
-    )  # fmt: skip
-    world.announced = row.pk
+    draft, steward = Contribution.objects.get(pk=world.draft), world.persona("steward")
+    world.announced = contributing.announce(draft, b"abc", by=steward, name="second.safetensors").pk
 
 
 def arrived(world: SimpleNamespace) -> None:
     """All parts are in the store, and nobody has said so."""
     announced(world)
-    file, digest = ContributionFile.objects.get(pk=world.announced), hashlib.sha256(b"abc").digest()
-    parts = [(1, b64encode(digest).decode())]
-    for signed in contributions.sign_parts(file, parts, by=world.persona("steward")):
-        assert urllib3.request("PUT", signed["url"], body=b"abc", headers=signed["headers"]).status == 200
+    file = ContributionFile.objects.get(pk=world.announced)
+    assert contributing.send(file, b"abc", by=world.persona("steward")) == [200]
 
 
 def withdrawn(world: SimpleNamespace) -> None:

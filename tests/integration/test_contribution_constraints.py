@@ -44,6 +44,8 @@ def test_the_database_knows_one_live_contribution_of_the_same_files(at_status):
     ("broken", "constraint"),
     [
         ({"sha256": "not a digest"}, "file_sha256"),
+        ({"sha256": ""}, "file_sha256"),
+        ({"parts_sha256": "not a digest"}, "file_parts_sha256"),
         ({"state": "uploading"}, "file_uploaded_at_iff_uploaded"),
         ({"uploaded_at": None}, "file_uploaded_at_iff_uploaded"),
     ],
@@ -56,10 +58,10 @@ def test_the_database_holds_a_file_to_its_rules(at_status, broken, constraint):
 
 @pytest.mark.parametrize(
     ("changed", "constraint"),
-    [({"name": "b"}, "one_upload_per_hash_and_size"), ({"sha256": "b" * 64}, "one_file_per_name")],
+    [({"name": "b"}, "one_upload_per_hash_and_size"), ({"parts_sha256": "b" * 64}, "one_file_per_name")],
 )
 def test_the_database_knows_a_file_once(draft, changed, constraint):
-    row = {"name": "a", "size_bytes": 1, "sha256": "a" * 64, "upload_id": "u", "part_size_bytes": 1}
+    row = {"name": "a", "size_bytes": 1, "parts_sha256": "a" * 64, "upload_id": "u", "part_size_bytes": 1}
     ContributionFile.objects.create(contribution=draft, storage_key="a", **row)
     with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
         ContributionFile.objects.create(contribution=draft, storage_key="b", **{**row, **changed})

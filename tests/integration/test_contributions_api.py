@@ -59,7 +59,7 @@ def can(document) -> list[str]:
 
 
 def announcement(content: bytes = WEIGHTS, name: str = "weights.safetensors") -> dict[str, object]:
-    return {"name": name, "size_bytes": len(content), "sha256": sha256_hex(content)}
+    return {"name": name, "size_bytes": len(content), "parts_sha256": contributing.parts_sha256(content)}
 
 
 def test_the_whole_way_of_a_kit(kit, institution, base):
@@ -89,9 +89,10 @@ def test_the_whole_way_of_a_kit(kit, institution, base):
     assert (status, signed["expires_in_seconds"], len(signed["urls"])) == (200, 900, 1)
     assert contributing.put(signed["urls"][0], WEIGHTS).status == 200
     assert kit.get(f"{here}/files/{file['id']}")[1]["parts_uploaded"] == [1]
-    uploaded = {**file, "state": "uploaded", "parts_uploaded": [1]}
-    assert kit.post(f"{here}/files/{file['id']}/complete") == (200, uploaded)
-    assert kit.post(f"{here}/files/{file['id']}/complete") == (200, uploaded)
+    whole = {"sha256": sha256_hex(WEIGHTS)}
+    uploaded = {**file, **whole, "state": "uploaded", "parts_uploaded": [1]}
+    assert kit.post(f"{here}/files/{file['id']}/complete", whole) == (200, uploaded)
+    assert kit.post(f"{here}/files/{file['id']}/complete", {"sha256": "0" * 64}) == (200, uploaded)  # the first stands
     status, submitted = kit.post(f"{here}/submit")
     assert (status, submitted["status"], can(submitted)) == (200, "submitted", ["withdraw"])
     assert kit.get(here)[1]["files"] == [{key: value for key, value in uploaded.items() if key != "parts_uploaded"}]
@@ -148,9 +149,9 @@ def test_a_wrong_draft_is_a_problem_document(kit, institution, base, outsider, c
     [
         ("submit", {}, 409, "files_incomplete"),
         ("withdraw", {}, 400, "invalid"),
-        ("files", {"name": "a/b", "size_bytes": 1, "sha256": "a" * 64}, 400, "file_refused"),
-        ("files", {"name": "a", "size_bytes": -1, "sha256": "a" * 64}, 400, "invalid"),
-        ("files", {"name": "a", "size_bytes": 1, "sha256": "short"}, 400, "invalid"),
+        ("files", {"name": "a/b", "size_bytes": 1, "parts_sha256": "a" * 64}, 400, "file_refused"),
+        ("files", {"name": "a", "size_bytes": -1, "parts_sha256": "a" * 64}, 400, "invalid"),
+        ("files", {"name": "a", "size_bytes": 1, "parts_sha256": "short"}, 400, "invalid"),
         ("files/999999/complete", {}, 404, "not_found"),
     ],
 )
@@ -161,7 +162,9 @@ def test_a_wrong_request_is_a_problem_document(kit, draft, path, body, status, c
 
 def test_missing_parts_are_listed(kit, draft):
     _, file = kit.post(f"contributions/{draft.pk}/files", announcement())
-    status, problem = kit.post(f"contributions/{draft.pk}/files/{file['id']}/complete")
+    here = f"contributions/{draft.pk}/files/{file['id']}/complete"
+    assert [kit.post(here, body)[0] for body in ({}, {"sha256": ""}, {"sha256": "short"})] == [400, 400, 400]
+    status, problem = kit.post(here, {"sha256": "0" * 64})
     assert (status, problem["code"], problem["detail"]) == (
         409,
         "parts_missing",

@@ -84,7 +84,8 @@ def test_the_store_refuses_bytes_that_are_not_those_announced(portal, draft, wei
 
 def test_upload_goes_on_with_the_parts_that_the_store_holds(portal, draft, weights):
     hashed = transfer.hash_file(weights)
-    file = portal.add_file(draft["id"], name=weights.name, size_bytes=len(CONTENT), sha256=hashed.sha256)
+    announced = {"name": weights.name, "size_bytes": len(CONTENT), "parts_sha256": hashed.parts_sha256}
+    file = portal.add_file(draft["id"], **announced)
     part = portal.sign_parts(draft["id"], file["id"], [{"number": 2, "sha256": hashed.parts[1]}])["urls"][0]
     body = CONTENT[storage.PART_SIZE_BYTES : 2 * storage.PART_SIZE_BYTES]
     assert transfer.to_store("PUT", part["url"], headers=part["headers"], body=body).status == 200

@@ -98,7 +98,7 @@ def test_its_new_people_act_for_what_it_had_sent(sign_in, institution, steward, 
     deletion.ask(contribution, by=manager, now=timezone.now())
     draft = Contribution.objects.get(pk=draft.pk)
     with pytest.raises(NotAllowed, match="is now part of Great Eye Hospital: begin there anew"):
-        contributions.add_file(draft, name="a", size_bytes=1, sha256="0" * 64, by=manager, now=timezone.now())
+        contributions.add_file(draft, name="a", size_bytes=1, parts_sha256="0" * 64, by=manager, now=timezone.now())
     with pytest.raises(AgreementRequired, match="is now part of Great Eye Hospital"):
         contributions.submit(draft, by=manager, now=timezone.now())
     corrected = contributions.replace(contribution, by=manager, now=timezone.now())

@@ -130,7 +130,9 @@ def test_the_kit_says_where_to_ask(live_server, settings, draft, steward, instit
     kit = Portal(live_server.url, accounts.create_token(steward, name="kit", now=timezone.now()), backoff_seconds=0)
     with pytest.raises(PortalError) as caught:
         kit.call(
-            "POST", f"contributions/{draft.pk}/files", {"name": "w.safetensors", "size_bytes": 4, "sha256": "a" * 64}
+            "POST",
+            f"contributions/{draft.pk}/files",
+            {"name": "w.safetensors", "size_bytes": 4, "parts_sha256": "a" * 64},
         )
     assert (caught.value.code, caught.value.fix) == (
         "quota_exceeded",

@@ -254,14 +254,14 @@ def test_new_uploads_stop_and_what_is_there_stays(institution, steward, board, b
     file = factories.upload(contribution, b"bytes")
     announced = factories.draft_contribution(institution, title="Second")
     other = contributions.add_file(
-        announced, name="b.safetensors", size_bytes=3, sha256="0" * 64, by=steward, now=timezone.now()
+        announced, name="b.safetensors", size_bytes=3, parts_sha256="0" * 64, by=steward, now=timezone.now()
     )
     blocked()
-    announcement = {"name": "a.safetensors", "size_bytes": 4, "sha256": "1" * 64}
+    announcement = {"name": "a.safetensors", "size_bytes": 4, "parts_sha256": "1" * 64}
     for step in (
         lambda: contributions.add_file(announced, **announcement, by=steward, now=timezone.now()),
         lambda: contributions.sign_parts(other, [(1, "x" * 44)], by=steward),
-        lambda: contributions.complete_file(other, by=steward, now=timezone.now()),
+        lambda: contributions.complete_file(other, sha256="0" * 64, by=steward, now=timezone.now()),
         lambda: contributions.submit(contribution, by=steward, now=timezone.now()),
     ):
         with pytest.raises(services.AgreementRequired) as refusal:

@@ -2,7 +2,8 @@
 A site of 0.1.0 is upgraded to today with its data, through the states in between.
 
 Versions and signatures of 0.1.0 arrive whole in the library and its cases; motions with their programme, the rule in
-the new words, the count and a number; runs at work have a worker that is gone, so that the sweep takes them over.
+the new words, the count and a number; runs at work have a worker that is gone, so that the sweep takes them over; files
+are known by their own hash, as nobody knows that of their parts.
 """
 
 import os
@@ -146,10 +147,19 @@ def add_runs(connection: psycopg.Connection) -> None:
     )
 
 
+def add_files(connection: psycopg.Connection) -> None:
+    insert(connection, "contributions_contribution", id=1, kind="weights", status="draft", programme_id=1,
+           institution_id=1, created_by_id=1, training_card="{}")  # fmt: skip
+    for pk, sha256, state, uploaded in ((1, "a" * 64, "uploading", None), (2, "b" * 64, "uploaded", "2026-01-01")):
+        insert(connection, "contributions_contributionfile", id=pk, contribution_id=1, name=f"{pk}", sha256=sha256,
+               size_bytes=1, storage_key=f"{pk}", state=state, uploaded_at=uploaded)  # fmt: skip
+
+
 STEPS = [
     (("agreements.0002", "contributions.0001"), add_signatures),
     (("board.0003", "audit.0003", "institutions.0004"), add_motions),
     (("jobs.0001", "institutions.0005", "programmes.0003"), add_runs),
+    (("contributions.0013",), add_files),
 ]
 
 
@@ -244,3 +254,11 @@ def test_runs_of_before_are_carried_over(upgraded):
         (2, "queued", 0, 0, 0, None, True),
         (3, "succeeded", 1, 0, 10, None, True),
     ]
+
+
+def test_files_of_before_are_known_by_their_own_hash(upgraded):
+    with psycopg.connect(upgraded) as connection:
+        rows = connection.execute(
+            "SELECT parts_sha256 = sha256, state FROM contributions_contributionfile ORDER BY id"
+        ).fetchall()
+    assert rows == [(True, "uploading"), (True, "uploaded")]

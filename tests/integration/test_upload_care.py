@@ -131,7 +131,7 @@ def test_a_file_that_is_removed_while_it_is_joined_is_told_as_gone(draft, stewar
 
     monkeypatch.setattr(storage, moment, removed_then)
     with pytest.raises(uploads.FileGone):
-        services.complete_file(file, by=steward, now=timezone.now())
+        services.complete_file(file, sha256="0" * 64, by=steward, now=timezone.now())
     assert (draft.files.count(), storage.size(storage.QUARANTINE, file.storage_key)) == (0, None)
 
 

@@ -22,15 +22,15 @@ def draft(institution, programme, steward) -> Contribution:
     return contributing.draft(institution, contributing.registered_base(programme), by=steward)
 
 
-def complete(file, by):
-    return services.complete_file(file, by=by, now=timezone.now())
+def complete(file, by, sha256="0" * 64):
+    return services.complete_file(file, sha256=sha256, by=by, now=timezone.now())
 
 
 def test_a_file_of_two_parts_arrives_whole(draft, steward):
     file = announce(draft, TWO_PARTS, by=steward)
-    assert (file.part_count, services.parts_uploaded(file), file.state) == (2, [], "uploading")
+    assert (file.part_count, services.parts_uploaded(file), file.state, file.sha256) == (2, [], "uploading", "")
     assert send(file, TWO_PARTS, by=steward) == [200, 200]
-    file = complete(file, steward)
+    file = complete(file, steward, sha256_hex(TWO_PARTS).upper())
     assert (file.state, services.parts_uploaded(file)) == ("uploaded", [1, 2])
     assert sha256_hex(storage.get(storage.QUARANTINE, file.storage_key)) == file.sha256
 
@@ -152,7 +152,7 @@ def test_only_parts_of_the_file_are_signed(draft, steward, asked, refused):
 
 def test_at_most_twenty_parts_are_signed_at_once(draft, steward):
     file = services.add_file(
-        draft, name="w", size_bytes=30 * storage.PART_SIZE_BYTES, sha256="a" * 64, by=steward, now=timezone.now()
+        draft, name="w", size_bytes=30 * storage.PART_SIZE_BYTES, parts_sha256="a" * 64, by=steward, now=timezone.now()
     )
     parts = [(number, sha256_base64(b"")) for number in range(1, 22)]
     assert len(services.sign_parts(file, parts[:20], by=steward)) == 20
@@ -193,9 +193,8 @@ def test_an_upload_that_the_store_forgot_is_begun_anew(draft, steward):
     file = announce(draft, b"weights", by=steward)
     storage.abort_multipart(file.storage_key, file.upload_id)
     later = timezone.now() + timedelta(days=storage.ABORT_AFTER_DAYS)
-    renewed = services.add_file(
-        draft, name=file.name, size_bytes=7, sha256=sha256_hex(b"weights"), by=steward, now=later
-    )
+    announced = {"name": file.name, "size_bytes": 7, "parts_sha256": contributing.parts_sha256(b"weights")}
+    renewed = services.add_file(draft, **announced, by=steward, now=later)
     assert (renewed.pk, renewed.upload_id != file.upload_id) == (file.pk, True)
     assert send(renewed, part_of(renewed, b"weights", 1), by=steward) == [200]
     assert complete(renewed, steward).state == "uploaded"

@@ -92,7 +92,7 @@ def test_post_that_is_not_repeatable_is_sent_once(site, portal):
 def test_repeatable_post_is_repeated(site, portal):
     site.contributions[1] = {"id": 1, "status": "draft", "files": []}
     site.faults["POST contributions/1/files"] = ["break", "unavailable"]
-    assert portal.add_file(1, name="w", size_bytes=1, sha256="0" * 64)["state"] == "uploading"
+    assert portal.add_file(1, name="w", size_bytes=1, parts_sha256="0" * 64)["state"] == "uploading"
     assert site.called == ["POST contributions/1/files"] * 3
 
 

@@ -56,6 +56,8 @@ def test_hash_file_equals_hashlib_for_the_whole_and_for_each_part(tmp_path, size
         part_size_bytes=PART,
         parts=tuple(base64.b64encode(hashlib.sha256(block).digest()).decode() for block in blocks),
     )
+    together = hashlib.sha256(b"".join(hashlib.sha256(block).digest() for block in blocks))
+    assert hashed.parts_sha256 == together.hexdigest()
 
 
 def test_hash_file_reports_progress(weights):

@@ -1,7 +1,8 @@
 // Uploads the files of a draft, one after the other, straight to the object store, in parts, four at a time.
 //
-// The server knows the upload by (contribution, SHA-256, size): after a reload, on another computer or in the kit, the
-// same file goes on where it stopped. Every part's SHA-256 is a signed header, so the store refuses a damaged part.
+// The server knows the upload by (contribution, SHA-256 of its parts, size): after a reload, on another computer or in
+// the kit, the same file goes on where it stopped. Every part's SHA-256 is a signed header, so the store refuses a damaged
+// part. The SHA-256 of the whole takes a browser long: it is computed while the parts are sent, and completes the file.
 
 const PARALLEL = 4;
 const SIGN_AT_ONCE = 8; // few, so that a slow link uses each address before its 15 minutes are over
@@ -49,7 +50,7 @@ async function api(method, path, body, signal) {
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch {
-    throw signal.aborted ? new Paused() : new Interrupted();
+    throw signal.aborted ? signal.reason : new Interrupted();
   }
   if (response.ok) return response.json();
   if (isTransient(response.status)) throw new Interrupted();
@@ -66,7 +67,7 @@ function put(url, headers, blob, { onProgress, signal }) {
     request.upload.onprogress = (event) => onProgress(event.loaded);
     request.onload = () => (request.status < 300 ? resolve() : reject(storeError(request.status)));
     request.onerror = () => reject(new Interrupted());
-    request.onabort = () => reject(new Paused());
+    request.onabort = () => reject(signal.reason);
     signal.addEventListener("abort", () => request.abort(), { once: true });
     request.send(blob);
   });
@@ -82,12 +83,12 @@ function storeError(status) {
 const wait = (ms, signal) =>
   new Promise((resolve, reject) => {
     const timer = setTimeout(resolve, ms);
-    signal.addEventListener("abort", () => (clearTimeout(timer), reject(new Paused())), { once: true });
+    signal.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
   });
 
 async function retrying(work, signal, onRetry) {
   for (let attempt = 0; ; attempt += 1) {
-    if (signal.aborted) throw new Paused();
+    if (signal.aborted) throw signal.reason;
     try {
       return await work();
     } catch (error) {
@@ -113,12 +114,15 @@ class Upload {
 
   async run() {
     this.stop = new AbortController();
-    if (!this.digests) this.digests = await this.hash();
-    const announced = { name: this.file.name, size_bytes: this.file.size, sha256: this.digests.sha256 };
+    this.digests ??= await this.hash("parts", (done) => this.show.hashing(done, this.file.size));
+    const announced = { name: this.file.name, size_bytes: this.file.size, parts_sha256: this.digests.sha256 };
     this.row = await this.retrying(() => this.api("/files", announced));
-    if (this.row.state === "uploading") await this.sendMissing();
+    if (this.row.state !== "uploading") return;
+    this.whole ??= this.hashWhole();
+    await this.sendMissing();
+    const { sha256 } = await this.whole;
     this.show.joining();
-    this.row = await this.retrying(() => this.api(`/files/${this.row.id}/complete`));
+    this.row = await this.retrying(() => this.api(`/files/${this.row.id}/complete`, { sha256 }));
   }
 
   api(path, body) {
@@ -126,29 +130,39 @@ class Upload {
   }
 
   pause() {
-    this.stop.abort();
-    this.worker?.terminate();
+    this.stop.abort(new Paused());
   }
 
   retrying(work) {
     return retrying(work, this.stop.signal, (attempt) => this.show.waiting(attempt));
   }
 
-  hash() {
+  hash(what, onProgress) {
+    const worker = new Worker(root.dataset.worker, { type: "module" });
     return new Promise((resolve, reject) => {
-      this.worker = new Worker(root.dataset.worker, { type: "module" });
-      this.stop.signal.addEventListener("abort", () => reject(new Paused()), { once: true });
+      const { signal } = this.stop;
+      signal.addEventListener("abort", () => reject(signal.reason), { once: true });
       const unable = () => reject(new Refused(0, { detail: "This browser cannot compute the SHA-256. Use a current one with WebAssembly, or the kit." }));
-      this.worker.onerror = unable;
-      this.worker.onmessage = ({ data }) => {
-        if ("done" in data) return this.show.hashing(data.done, this.file.size);
-        this.worker.terminate();
-        if (data.error && !UNREADABLE.includes(data.error)) return unable();
-        if (data.error) return reject(new Refused(0, { detail: "The file cannot be read. Was it moved or changed? Choose it again." }));
-        return resolve(data);
+      worker.onerror = unable;
+      worker.onmessage = ({ data }) => {
+        if ("done" in data) onProgress(data.done);
+        else if (data.found) resolve(data.found);
+        else if (!UNREADABLE.includes(data.error)) unable();
+        else reject(new Refused(0, { detail: "The file cannot be read. Was it moved or changed? Choose it again." }));
       };
-      this.worker.postMessage({ file: this.file, partSize: Number(root.dataset.partSize) });
+      worker.postMessage({ file: this.file, partSize: Number(root.dataset.partSize), what });
+    }).finally(() => worker.terminate());
+  }
+
+  // Runs beside the sending: what ends one ends the other.
+  hashWhole() {
+    const { stop } = this;
+    const hashing = this.hash("whole", (done) => this.isSent && this.show.hashingWhole(done, this.file.size));
+    hashing.catch((error) => {
+      this.whole = null;
+      stop.abort(error);
     });
+    return hashing;
   }
 
   async sendMissing() {
@@ -156,17 +170,18 @@ class Upload {
     const all = Array.from({ length: this.row.part_count }, (_, index) => index + 1);
     this.queue = all.filter((number) => !there.has(number));
     this.sentBytes = all.filter((number) => there.has(number)).reduce((sum, number) => sum + this.blob(number).size, 0);
-    this.resumedAt = this.sentBytes;
     this.marks = [];
+    this.isSent = false;
     this.progress();
     const lanes = Array.from({ length: PARALLEL }, () => this.lane());
     try {
       await Promise.all(lanes);
     } catch (error) {
-      this.stop.abort();
+      this.stop.abort(error);
       await Promise.allSettled(lanes);
       throw error;
     }
+    this.isSent = true;
   }
 
   async lane() {
@@ -260,7 +275,13 @@ const page = {
     this.state("hashing");
     this.bar.max = total || 1;
     this.bar.value = done;
-    this.say("Step 1 of 2: computing the SHA-256 of the file, on this computer", `${inBytes(done)} of ${inBytes(total)}`);
+    this.say("Step 1 of 2: reading the file, on this computer", `${inBytes(done)} of ${inBytes(total)}`);
+  },
+
+  hashingWhole(done, total) {
+    this.bar.max = total || 1;
+    this.bar.value = done;
+    this.say("The parts have arrived. Computing the SHA-256 of the whole file", `${inBytes(done)} of ${inBytes(total)}`);
   },
 
   sending(done, total, speed) {
