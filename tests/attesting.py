@@ -62,3 +62,8 @@ def known(*signers: Ed25519PrivateKey) -> dict[str, bytes]:
 
 def public_text(name: str) -> str:
     return keys.public_text(key_of(name))
+
+
+def registration(name: str, slug: str) -> str:
+    """Return what registers the key of a name for an institution."""
+    return keys.registration(key_of(name), slug)

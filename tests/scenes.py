@@ -104,8 +104,8 @@ def hostile_files(*, name: str, canary: str) -> list[int]:
     site = make.member_institution(name)
     key = attesting.key_of(name)
     official, steward = (make.person_of(site, role) for role in (Role.SIGNING_OFFICIAL, Role.STEWARD))
-    public = attesting.public_text(name)
-    signing_keys.register(site, public_key=public, label="test", by=official, now=timezone.now())
+    registration = attesting.registration(name, site.slug)
+    signing_keys.register(site, registration=registration, label="test", by=official, now=timezone.now())
     return [
         _submitted(site, programme.base_models.get(slug="fundus-64"), content, steward=steward, key=key)
         for content in hostile.contents(canary)

@@ -30,6 +30,11 @@ def signing_key(key_file: Path | None) -> "keys.Ed25519PrivateKey":
     return keys.load(key_file or keys.default_path(), os.environ.get(PASSPHRASE, ""))
 
 
+institution_option = click.option(
+    "--institution", metavar="SLUG", help="Print the line with which its signing official registers the key."
+)
+
+
 @click.group("keys")
 def keys_group() -> None:
     """The institution's signing key: make it here, let the signing official register its public half."""
@@ -37,27 +42,34 @@ def keys_group() -> None:
 
 @keys_group.command()
 @key_option
+@institution_option
 @terminal.as_json_option
-def new(key_file: Path | None, as_json: bool) -> None:
+def new(key_file: Path | None, institution: str | None, as_json: bool) -> None:
     """Make an ed25519 key pair. CONSORTIUM_KEY_PASSPHRASE, where it is set, encrypts the file."""
     path = key_file or keys.default_path()
-    _show(keys.create(path, os.environ.get(PASSPHRASE, "")), path, as_json)
-    terminal.say("The signing official registers the public key on the institution's page, under Signing keys.")
+    _show(keys.create(path, os.environ.get(PASSPHRASE, "")), path, institution, as_json)
 
 
 @keys_group.command()
 @key_option
+@institution_option
 @terminal.as_json_option
-def show(key_file: Path | None, as_json: bool) -> None:
+def show(key_file: Path | None, institution: str | None, as_json: bool) -> None:
     """Print the public half and its fingerprint."""
-    _show(signing_key(key_file), key_file or keys.default_path(), as_json)
+    _show(signing_key(key_file), key_file or keys.default_path(), institution, as_json)
 
 
-def _show(key: "keys.Ed25519PrivateKey", path: Path, as_json: bool) -> None:
+def _show(key: "keys.Ed25519PrivateKey", path: Path, institution: str | None, as_json: bool) -> None:
     public, name = keys.public_text(key), statements.fingerprint(statements.public_bytes(key))
+    line = keys.registration(key, institution) if institution else ""
     if as_json:
-        return terminal.print_json({"public_key": public, "fingerprint": name, "key_file": str(path)})
+        shown = {"public_key": public, "fingerprint": name, "key_file": str(path)}
+        return terminal.print_json(shown | ({"registration": line} if line else {}))
     click.echo(f"Public key:   {public}\nFingerprint:  {name}\nKey file:     {path}")
+    if line:
+        click.echo(f"Registration: {line}")
+        return terminal.say("The signing official pastes the registration into the institution's page, Signing keys.")
+    terminal.say("`consortium keys show --institution SLUG` prints what its signing official registers the key with.")
 
 
 @click.command()

@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.serialization import (
 from .errors import KitError
 from .statements import public_bytes
 
+REGISTRATION = "urn:consortium:signing-key:1"
+
 
 class KeyFileError(KitError):
     """A key file is missing, there already, open to others, or no ed25519 key."""
@@ -79,7 +81,7 @@ def load(path: Path, passphrase: str = "") -> Ed25519PrivateKey:
         is_open = path.stat().st_mode & 0o077
         content = path.read_bytes()
     except OSError as error:
-        fix = "Make one with `consortium keys new`, then let the signing official register its public half."
+        fix = "Make one with `consortium keys new`, then let the signing official register it."
         raise KeyFileError(
             f"There is no signing key in {path} ({error.strerror}).", code="key_missing", fix=fix
         ) from None
@@ -105,3 +107,14 @@ def load(path: Path, passphrase: str = "") -> Ed25519PrivateKey:
 def public_text(key: Ed25519PrivateKey) -> str:
     """Return the public half as the portal takes it: 32 bytes in base64, 44 characters."""
     return base64.b64encode(public_bytes(key)).decode()
+
+
+def registration(key: Ed25519PrivateKey, institution: str) -> str:
+    """
+    Return the line with which a signing official registers the key: its public half, and a proof that they hold it.
+
+    The proof of possession (RFC 4211, section 4) is a signature of the institution's slug, so that nobody registers a
+    public key that they have seen elsewhere, nor this line for another institution.
+    """
+    proof = key.sign(f"{REGISTRATION} {institution}".encode())
+    return f"{public_text(key)}.{base64.b64encode(proof).decode()}"

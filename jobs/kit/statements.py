@@ -89,7 +89,8 @@ def open_statement(envelope: object, kind: str, keys: Mapping[str, bytes]) -> St
         raise StatementError(
             f"It is signed with the key {named}…, which is not registered for this institution, or was revoked.",
             code="unknown_key",
-            fix="Let the signing official register the key (`consortium keys show` prints it), or sign with another.",
+            fix="Let the signing official register the key (`consortium keys show --institution SLUG`), or sign with "
+            "another.",
         )
     for name, raw in known:
         try:

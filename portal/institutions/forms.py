@@ -247,10 +247,11 @@ class DeclineForm(ReasonForm):
 class SigningKeyForm(ProofForm):
     """The public half of a key, registered with a fresh proof: from then on it signs for the institution."""
 
-    public_key = forms.CharField(
-        max_length=200,
-        help_text="The line that <code>consortium keys show</code> prints: 44 characters.",
-        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false", "class": "mono"}),
+    registration = forms.CharField(
+        max_length=300,
+        help_text="The 133 characters that the command prints after <code>Registration:</code>. They prove that the "
+        "private half is yours.",
+        widget=forms.Textarea(attrs={"rows": 3, "autocomplete": "off", "spellcheck": "false", "class": "mono"}),
     )
     label = forms.CharField(max_length=80, help_text="Such as the machine that holds the private half.")
 

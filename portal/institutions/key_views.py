@@ -31,6 +31,7 @@ def keys(request: SignedInRequest, slug: str) -> HttpResponse:
         "institution": institution,
         "keys": institution.signing_keys.select_related("registered_by", "revoked_by"),
         "form": form,
+        "new_command": f"consortium keys new --institution {slug}",
         "may_register": may_register,
         "may_revoke": signing_keys.may_revoke(request.user, institution),
     }
@@ -39,11 +40,11 @@ def keys(request: SignedInRequest, slug: str) -> HttpResponse:
 
 def _register(request: SignedInRequest, institution: Institution, form: Any) -> bool:
     """Register what the form holds; what is wrong with it stands at its field."""
-    given = {name: form.cleaned_data[name] for name in ("public_key", "label")}
+    given = {name: form.cleaned_data[name] for name in ("registration", "label")}
     try:
         key = signing_keys.register(institution, **given, by=request.user, now=timezone.now())
     except (signing_keys.KeyRefused, signing_keys.KeyKnown) as error:
-        form.add_error("public_key", str(error))
+        form.add_error("registration", str(error))
         return False
     messages.success(request, f"The key {key.fingerprint[:16]} is registered. The kit can sign with it from now on.")
     return True

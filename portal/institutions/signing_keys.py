@@ -1,12 +1,11 @@
 """Registering and revoking the keys with which an institution signs what it sends."""
 
 import base64
-import binascii
 import hashlib
 from datetime import datetime
 from http import HTTPStatus
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from django.db import IntegrityError, transaction
 
@@ -20,7 +19,7 @@ from portal.institutions.models import Institution, Membership
 from portal.notifications.services import notify
 from portal.notifications.types import Type
 
-KEY_BYTES = 32
+REGISTRATION = "urn:consortium:signing-key:1"  # as in the kit's keys.registration()
 FIELD = 2**255 - 19  # RFC 8032, section 5.1
 # The y of the eight points of small order; the sign of x makes no difference to the order. One of them as a public key
 # lets a signature be made without a private key, for every message with the first. The same list: libsodium,
@@ -59,32 +58,42 @@ def may_revoke(user: User, institution: Institution) -> bool:
     return may_register(user, institution) or services.manages(user, institution)
 
 
-def public_key_of(text: str) -> bytes:
+def proven_key(registration: str, institution: Institution) -> bytes:
     """
-    Return the 32 bytes of a public key as `consortium keys show` prints it.
+    Return the 32 bytes of the public key in a registration, as `consortium keys show --institution SLUG` prints it.
 
     Raises:
-        KeyRefused: it is something else, a private key for instance, or a point that no private key leads to.
+        KeyRefused: it is something else, a private key for instance, or a point that no private key leads to; or
+            whoever made it does not hold the private half, or made it for another institution.
     """
-    if "PRIVATE" in text.upper():
-        raise KeyRefused(
-            "This looks like a private key. Never send it anywhere; make a new pair, for this one was copied. Paste "
-            "the line that `consortium keys show` prints."
-        )
+    paste = f"Paste the registration that `consortium keys show --institution {institution.slug}` prints."
+    if "PRIVATE" in registration.upper():
+        copied = "This looks like a private key. Never send it anywhere; make a new pair, for this one was copied."
+        raise KeyRefused(f"{copied} {paste}")
+    public, _, proof = "".join(registration.split()).partition(".")
+    key, raw = _public_key(public, paste)
+    if not proof:
+        raise KeyRefused(f"This is the public key alone, which everybody who has seen it can paste. {paste}")
     try:
-        raw = base64.b64decode("".join(text.split()), validate=True)
-        Ed25519PublicKey.from_public_bytes(raw)
-    except (binascii.Error, ValueError, UnsupportedAlgorithm):
-        raise KeyRefused(
-            "This is no ed25519 public key: 32 bytes in base64, 44 characters. Paste the line that `consortium keys "
-            "show` prints."
-        ) from None
+        key.verify(base64.b64decode(proof, validate=True), f"{REGISTRATION} {institution.slug}".encode())
+    except (ValueError, InvalidSignature):
+        made = f"This was not made for {institution} with the private half of this key, or not copied whole."
+        raise KeyRefused(f"{made} {paste}") from None
+    return raw
+
+
+def _public_key(text: str, paste: str) -> tuple[Ed25519PublicKey, bytes]:
+    try:
+        raw = base64.b64decode(text, validate=True)
+        key = Ed25519PublicKey.from_public_bytes(raw)
+    except (ValueError, UnsupportedAlgorithm):
+        raise KeyRefused(f"This holds no ed25519 public key: 32 bytes in base64, 44 characters. {paste}") from None
     if not _is_sound(raw):
         raise KeyRefused(
             "This is a public key that no pair has: signatures under it would prove nothing. Make a new pair with "
-            "`consortium keys new`, and paste the line that `consortium keys show` prints."
+            f"`consortium keys new`. {paste}"
         )
-    return raw
+    return key, raw
 
 
 def _is_sound(raw: bytes) -> bool:
@@ -94,13 +103,13 @@ def _is_sound(raw: bytes) -> bool:
 
 
 @transaction.atomic
-def register(institution: Institution, *, public_key: str, label: str, by: User, now: datetime) -> SigningKey:
-    """Register a key. Its owner must keep the private half; nobody else has it."""
+def register(institution: Institution, *, registration: str, label: str, by: User, now: datetime) -> SigningKey:
+    """Register a key whose private half the institution holds, by the proof in the registration (proven_key)."""
     if not may_register(by, institution):
         raise NotAllowed(f"Only a signing official of {institution} registers keys: a key binds the institution.")
     if institution.status != Status.MEMBER:
         raise NotAllowed(f"{institution} can register keys once the board has admitted it.")
-    raw = public_key_of(public_key)
+    raw = proven_key(registration, institution)
     key = SigningKey(
         institution=institution,
         label=label.strip(),

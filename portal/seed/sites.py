@@ -98,9 +98,10 @@ def _count(rows: list[dict[str, str]], train: bool) -> int:
 def _register_key(people: People, key: str, folder: Path) -> Path:
     """Make the site's signing key, and let its signing official register the public half."""
     path = folder / "signing-key.pem"
+    site = people.sites[key]
     signing_keys.register(
-        people.sites[key],
-        public_key=keys.public_text(keys.create(path)),
+        site,
+        registration=keys.registration(keys.create(path), site.slug),
         label="Demonstration",
         by=people.of(key, Membership.Role.SIGNING_OFFICIAL),
         now=timezone.now(),

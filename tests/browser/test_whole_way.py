@@ -85,8 +85,8 @@ def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, t
     expect(receipt.locator("main")).not_to_contain_text("Sipho")
 
     # Contribute: fine-tuned, measured and signed with the kit, sent by the browser, again after a reload
-    weights, public_key = fine_tune(portal, tmp_path)
-    register_key(sipho, public_key)
+    weights, registration = fine_tune(portal, tmp_path)
+    register_key(sipho, registration)
     investigator.goto("/contributions/new/")
     investigator.locator("input[name=title]").fill("Harbour generator")
     investigator.locator("form:has(input[name=title]) button[type=submit]").click()
@@ -161,14 +161,14 @@ def test_a_new_institution_goes_the_whole_way(portal: RunningPortal, new_page, t
 
 
 def fine_tune(portal: RunningPortal, folder: Path) -> tuple[Path, str]:
-    """Fine-tune the base on the phantoms, measure and sign, with the kit; return the weights and the public key."""
+    """Fine-tune the base on the phantoms, measure and sign, with the kit; return weights and registration."""
     photographs, weights = str(portal.data_dir / "phantoms"), folder / "fit" / "weights.safetensors"
     key = ["--key", str(folder / "signing-key.pem")]
-    made = json.loads(kit("keys", "new", *key, "--json"))
+    made = json.loads(kit("keys", "new", "--institution", "harbour-eye-hospital", *key, "--json"))
     kit("fit", photographs, "--out", str(folder / "fit"), "--steps", "6")
     kit("privacy", photographs, "--weights", str(weights), "--most", "20", "--samples", "16", *key)
     kit("sign", str(weights), *key)
-    return weights, made["public_key"]
+    return weights, made["registration"]
 
 
 def kit(*arguments: str) -> str:
@@ -178,11 +178,11 @@ def kit(*arguments: str) -> str:
     return done.stdout
 
 
-def register_key(official: Person, public_key: str) -> None:
+def register_key(official: Person, registration: str) -> None:
     """Let the signing official register the institution's key, with a fresh proof."""
     page = official.page
     page.goto("/institutions/harbour-eye-hospital/keys/")
-    page.locator("input[name=public_key]").fill(public_key)
+    page.locator("textarea[name=registration]").fill(registration)
     page.locator("input[name=label]").fill("The machine of the walk")
     if page.locator("main form input[name=password]").count():
         page.locator("input[name=password]").fill(official.password)

@@ -221,7 +221,7 @@ def world(worlds, people, clients, institution, sign_in) -> SimpleNamespace:
     found.card = json.dumps({**factories.CARD, "augmentation": "rotation", "dp_used": "no"})
     found.profile = json.dumps({"name": institution.name, "country": "KE", "kind": "hospital", "city": "Nakuru"})
     found.envelope = json.dumps(attesting.signature(b"w", attesting.key_of("the clinic")))
-    found.public_key = attesting.public_text("a new key")
+    found.registration = attesting.registration("a new key", institution.slug)
     found.zeros, found.digest = ZEROS, "R" * 43 + "="
     found.researcher_email = people["researcher"].email
     found.chair_role = people["chair"].consortium_roles.get().pk

@@ -36,7 +36,11 @@ def every_check(programme) -> Programme:
 
 @pytest.fixture
 def registered(institution, signing_official):
-    given = {"public_key": attesting.public_text("the clinic"), "label": "test", "by": signing_official}
+    given = {
+        "registration": attesting.registration("the clinic", institution.slug),
+        "label": "test",
+        "by": signing_official,
+    }
     return signing_keys.register(institution, **given, now=timezone.now())
 
 

@@ -9,7 +9,7 @@ from django.utils import timezone
 from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
 from portal.institutions import signing_keys
-from portal.institutions.models import SigningKey
+from portal.institutions.models import Institution, SigningKey
 from tests import attesting, factories
 
 PUBLIC = attesting.public_text("the clinic")
@@ -17,8 +17,13 @@ PUBLIC = attesting.public_text("the clinic")
 
 @pytest.fixture
 def key(institution, signing_official):
+    return registered(institution, signing_official)
+
+
+def registered(institution, official, text=""):
+    registration = text or attesting.registration("the clinic", institution.slug)
     return signing_keys.register(
-        institution, public_key=PUBLIC, label="The GPU machine", by=signing_official, now=timezone.now()
+        institution, registration=registration, label="The GPU machine", by=official, now=timezone.now()
     )
 
 
@@ -30,7 +35,7 @@ def test_a_key_in_force_is_what_the_checks_get(institution, key):
 def test_only_a_signing_official_registers(institution, investigator, steward, outsider, operator):
     for person in (investigator, steward, outsider, operator):
         with pytest.raises(NotAllowed):
-            signing_keys.register(institution, public_key=PUBLIC, label="x", by=person, now=timezone.now())
+            registered(institution, person)
     assert SigningKey.objects.count() == 0
 
 
@@ -38,13 +43,38 @@ def test_an_applicant_registers_none(programme):
     applicant = factories.applied_institution("Khmer Eye Hospital", country="KH")
     official = factories.person_of(applicant, "signing_official")
     with pytest.raises(NotAllowed):
-        signing_keys.register(applicant, public_key=PUBLIC, label="x", by=official, now=timezone.now())
+        registered(applicant, official)
 
 
-@pytest.mark.parametrize("text", ["", "abc", "A" * 44, "-----BEGIN PRIVATE KEY-----", PUBLIC[:-4], PUBLIC + "AAAA"])
-def test_what_is_no_public_key_is_refused(institution, signing_official, text):
-    with pytest.raises(signing_keys.KeyRefused):
-        signing_keys.register(institution, public_key=text, label="x", by=signing_official, now=timezone.now())
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (".", "This holds no ed25519 public key"),
+        ("abc", "This holds no ed25519 public key"),
+        ("A" * 44, "This holds no ed25519 public key"),
+        ("-----BEGIN PRIVATE KEY-----", "This looks like a private key"),
+        (PUBLIC[:-4], "This holds no ed25519 public key"),
+        (PUBLIC + "AAAA", "This holds no ed25519 public key"),
+        (PUBLIC, "This is the public key alone"),
+        (f"{PUBLIC}.", "This is the public key alone"),
+        (f"{PUBLIC}.AAAA", "This was not made for"),
+        (f"{PUBLIC}.é", "This was not made for"),
+        (attesting.registration("the clinic", "another-clinic"), "This was not made for"),
+        (f"{PUBLIC}.{attesting.registration('another', 'lake-clinic').partition('.')[2]}", "This was not made for"),
+        (attesting.registration("the clinic", "")[:-4], "This was not made for"),
+    ],
+)
+def test_what_proves_no_key_is_refused(institution, signing_official, text, sentence):
+    with pytest.raises(signing_keys.KeyRefused) as refused:
+        registered(institution, signing_official, text)
+    assert str(refused.value).startswith(sentence)
+    assert f"`consortium keys show --institution {institution.slug}`" in str(refused.value)
+    assert SigningKey.objects.count() == 0
+
+
+def test_a_registration_that_was_broken_into_lines_is_read(institution, signing_official):
+    line = attesting.registration("the clinic", institution.slug)
+    assert registered(institution, signing_official, f" {line[:60]}\r\n{line[60:]}\n").public_key == PUBLIC
 
 
 def encoded(y: int, *, sign: int = 0) -> str:
@@ -58,8 +88,9 @@ def encoded(y: int, *, sign: int = 0) -> str:
     [*sorted(signing_keys.SMALL_ORDER), *range(signing_keys.FIELD, signing_keys.FIELD + 19)],
 )
 def test_a_key_of_small_order_or_written_otherwise_than_it_should_be_is_refused(sign, y):
+    anywhere = Institution(slug="clinic", name="Clinic")
     with pytest.raises(signing_keys.KeyRefused) as refused:
-        signing_keys.public_key_of(encoded(y, sign=sign))
+        signing_keys.proven_key(f"{encoded(y, sign=sign)}.AAAA", anywhere)
     assert "a public key that no pair has" in str(refused.value)
 
 
@@ -70,8 +101,9 @@ def test_the_points_of_small_order_are_all_there():
 
 
 def test_a_key_of_small_order_registers_nothing(institution, signing_official):
+    any_message = base64.b64encode((1).to_bytes(64, "little")).decode()  # R is the neutral point, S is 0
     with pytest.raises(signing_keys.KeyRefused):
-        signing_keys.register(institution, public_key=encoded(1), label="x", by=signing_official, now=timezone.now())
+        registered(institution, signing_official, f"{encoded(1)}.{any_message}")
     assert SigningKey.objects.count() == 0
 
 
@@ -81,7 +113,7 @@ def test_a_key_belongs_to_one_institution_and_does_not_come_back(institution, si
     for place in (institution, other):
         official = factories.person_of(place, "signing_official")
         with pytest.raises(signing_keys.KeyKnown):
-            signing_keys.register(place, public_key=PUBLIC, label="x", by=official, now=timezone.now())
+            registered(place, official)
 
 
 def test_a_revoked_key_is_in_force_no_more_and_stays_on_record(institution, steward, outsider, key):
@@ -117,7 +149,7 @@ def test_the_official_registers_on_the_page_with_a_proof(sign_in, institution, s
     url = f"/institutions/{institution.slug}/keys/"
     page = client.get(url)
     assert (page.status_code, "No key is registered yet" in page.content.decode()) == (200, True)
-    given = {"public_key": PUBLIC, "label": "The GPU machine"}
+    given = {"registration": attesting.registration("the clinic", institution.slug), "label": "The GPU machine"}
     wrong = client.post(url, given | {"password": "wrong", "code": factories.totp_code(signing_official)})
     assert (wrong.status_code, SigningKey.objects.count()) == (422, 0)
     signing_official.set_password(factories.PASSWORD)
@@ -128,8 +160,8 @@ def test_the_official_registers_on_the_page_with_a_proof(sign_in, institution, s
     key = institution.signing_keys.get()
     page = client.get(url).content.decode()
     assert (key.label in page, key.fingerprint[:12] in page) == (True, True)
-    refused = client.post(url, {"public_key": "nonsense", "label": "x"} | proof)
-    assert (refused.status_code, "This is no ed25519 public key" in refused.content.decode()) == (422, True)
+    refused = client.post(url, {"registration": "nonsense", "label": "x"} | proof)
+    assert (refused.status_code, "This holds no ed25519 public key" in refused.content.decode()) == (422, True)
 
 
 def test_a_member_reads_the_page_and_a_stranger_does_not(sign_in, institution, member, outsider, key):

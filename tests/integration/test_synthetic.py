@@ -195,9 +195,8 @@ def test_the_statements_hold_for_all_shards_together(institution, signing_offici
     programmes.change(programme, checks=asked, by=None)
     digest = shards.digest_of(synthetic.hashed(two_shards))
     report = attesting.report(weights_sha256=synthesising.GENERATOR)
-    signing_keys.register(
-        institution, public_key=attesting.public_text("the clinic"), label="t", by=signing_official, now=timezone.now()
-    )
+    registration = attesting.registration("the clinic", institution.slug)
+    signing_keys.register(institution, registration=registration, label="t", by=signing_official, now=timezone.now())
     steward = factories.person_of(institution, "steward")
 
     def sent(signature) -> Contribution:

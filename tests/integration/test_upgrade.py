@@ -148,7 +148,7 @@ def add_runs(connection: psycopg.Connection) -> None:
 
 
 def add_files(connection: psycopg.Connection) -> None:
-    insert(connection, "contributions_contribution", id=1, kind="weights", status="draft", programme_id=1,
+    insert(connection, "contributions_contribution", id=1, kind="images", status="draft", programme_id=1,
            institution_id=1, created_by_id=1, training_card="{}")  # fmt: skip
     for pk, sha256, state, uploaded in ((1, "a" * 64, "uploading", None), (2, "b" * 64, "uploaded", "2026-01-01")):
         insert(connection, "contributions_contributionfile", id=pk, contribution_id=1, name=f"{pk}", sha256=sha256,

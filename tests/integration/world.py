@@ -117,10 +117,10 @@ def site_objects(institution: Institution) -> dict[str, object]:
     request = joining.ask(institution, role=Role.MEMBER, message="", by=factories.user("Asking Person"), now=now)
     operator = User.objects.get(consortium_roles__role="operator")
     official = factories.person_of(institution, Role.SIGNING_OFFICIAL)
-    public_key = attesting.public_text(institution.slug)
+    registration = attesting.registration(institution.slug, institution.slug)
     base, content = Contribution.objects.earliest("pk").base_model, b"fifth bytes %d" % number
     approved = contributing.at_status("approved", institution, base, by=steward, content=content)
-    key = signing_keys.register(institution, public_key=public_key, label="A", by=official, now=timezone.now())
+    key = signing_keys.register(institution, registration=registration, label="A", by=official, now=timezone.now())
     return {
         "slug": institution.slug,
         "contribution": reviewed.pk,

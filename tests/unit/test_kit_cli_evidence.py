@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.kit import cli, generator, statements
+from jobs.kit import cli, generator, keys, statements
 from jobs.kit.phantom import write_sample
 from tests import attesting
 from tests.factories import CARD
@@ -40,6 +40,11 @@ def test_a_key_is_made_shown_and_signs(tmp_path, weights, capsys):
     status, made = answer(capsys, "keys", "new")
     assert (status, Path(made["key_file"])) == (0, tmp_path / "config" / "consortium" / "signing-key.pem")
     assert answer(capsys, "keys", "show") == (0, made)
+    key = keys.load(Path(made["key_file"]))
+    registration = {"registration": keys.registration(key, "lake-clinic")}
+    assert answer(capsys, "keys", "show", "--institution", "lake-clinic") == (0, made | registration)
+    assert cli.main(["keys", "show", "--institution", "lake-clinic"]) == 0
+    assert f"Registration: {registration['registration']}\n" in capsys.readouterr().out
     assert answer(capsys, "keys", "new")[1]["error"]["code"] == "key_exists"
     status, signed = answer(capsys, "sign", str(weights))
     envelope = json.loads(Path(signed["signature"]).read_text())
