@@ -9,6 +9,7 @@ const SIGN_AT_ONCE = 8; // few, so that a slow link uses each address before its
 const SIGNED_FOR_MS = 12 * 60 * 1000;
 const MAX_RETRIES = 8;
 const SPEED_WINDOW_MS = 15000;
+const SHOW_EVERY_MS = 250; // the store is heard of many times a second, and each drawing takes time from the hashing
 const UNREADABLE = ["NotReadableError", "NotFoundError", "NotAllowedError"]; // the file, not the browser
 const PICKLED = /\.(pth|pt|ckpt|bin|pkl|pickle)$/i;
 
@@ -171,6 +172,7 @@ class Upload {
     this.queue = all.filter((number) => !there.has(number));
     this.sentBytes = all.filter((number) => there.has(number)).reduce((sum, number) => sum + this.blob(number).size, 0);
     this.marks = [];
+    this.shownAt = 0;
     this.isSent = false;
     this.progress();
     const lanes = Array.from({ length: PARALLEL }, () => this.lane());
@@ -227,6 +229,8 @@ class Upload {
     const onTheWay = Array.from(this.loading.values()).reduce((sum, bytes) => sum + bytes, 0);
     const done = Math.min(this.file.size, this.sentBytes + onTheWay);
     const now = Date.now();
+    if (now - this.shownAt < SHOW_EVERY_MS && done < this.file.size) return;
+    this.shownAt = now;
     this.marks = [...this.marks.filter(([at]) => now - at < SPEED_WINDOW_MS), [now, done]];
     const [[firstAt, firstDone]] = this.marks;
     const speed = now - firstAt > 1000 ? ((done - firstDone) * 1000) / (now - firstAt) : 0;
