@@ -1,8 +1,10 @@
 """The browser's upload against the real object store: parts, pause, reload, signing in again, refusals."""
 
 import os
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import expect
 
 from contributions import services
@@ -122,6 +124,44 @@ def test_a_hash_that_fails_while_the_parts_are_sent_ends_the_sending(page, draft
     choose(page, weights)
     expect(page.get_by_role("heading", name="The file has arrived")).to_be_visible()
     assert arrived(draft) == CONTENT
+
+
+def test_a_lane_that_gives_up_ends_the_others_at_once(page, draft, weights):
+    """Time stands still but for the retries of part 1: nothing waits once more for its own."""
+    page.clock.install()
+    page.clock.pause_at(timezone.now() + timedelta(seconds=60))
+    page.context.route("**/*partNumber=1&*", lambda route: route.abort())
+    page.context.route("**/*partNumber={2,3}&*", lambda route: None)  # on their way for ever
+    choose(page, weights)
+    for attempt in range(1, 9):
+        expect(part(page, "phase")).to_contain_text(f"Trying again by itself ({attempt} of 8)")
+        page.clock.run_for(30_000)
+    expect(part(page, "problem")).to_contain_text("The link is down.")
+    expect(part(page, "resume")).to_be_visible()
+    page.context.unroute_all(behavior="ignoreErrors")
+    part(page, "resume").click()
+    expect(page.get_by_role("heading", name="The file has arrived")).to_be_visible()
+    assert arrived(draft) == CONTENT
+
+
+def test_a_file_that_changes_after_its_parts_were_sent_is_not_completed(page, draft, weights):
+    """Its time stays as it was, so that the browser does not notice: the second reading does."""
+    asked, held = [], []
+
+    def hold_the_second(route):
+        asked.append(route.request.url)
+        return route.continue_() if len(asked) == 1 else held.append(route)
+
+    page.context.route("**/upload-worker*.js", hold_the_second)
+    with page.expect_response(put_of(1)), page.expect_response(put_of(2)), page.expect_response(put_of(3)):
+        choose(page, weights)
+    before = weights.stat()
+    with weights.open("r+b") as file:
+        file.write(bytes(1000))
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    held[0].continue_()
+    expect(part(page, "problem")).to_contain_text("The file changed while it was sent.")
+    assert [(file.state, file.sha256) for file in draft.files.all()] == [("uploading", "")]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 // Reads a file once, off the page's thread, and hashes its parts, which is fast, or the whole, which is not.
 // In:  {file: File, partSize: bytes, what: "parts" or "whole"}
 // Out: {done: bytes} while it reads, then {found}, or {error: name}
-//      found of the parts: {parts: [base64 of each part's SHA-256], sha256: hex, of these one after the other}
-//      found of the whole: {sha256: hex}
+//      found of the parts: {parts: [base64 of each part's SHA-256], together: hex SHA-256 of these, one after the other}
+//      found of the whole: {sha256: hex, together: as above, by which a file that has changed since is told}
 import "./vendor/hash-wasm/sha256.umd.min.js";
 
 const { createSHA256, sha256 } = self.hashwasm;
@@ -32,15 +32,24 @@ async function* partsOf(file, partSize) {
 async function hashParts(file, partSize) {
   const digests = [];
   for await (const buffer of partsOf(file, partSize)) digests.push(await digestOf(buffer));
-  const together = new Uint8Array(32 * digests.length);
-  digests.forEach((digest, index) => together.set(digest, 32 * index));
-  return { parts: digests.map(base64), sha256: hex(await digestOf(together.buffer)) };
+  return { parts: digests.map(base64), together: await together(digests) };
+}
+
+async function together(digests) {
+  const all = new Uint8Array(32 * digests.length);
+  digests.forEach((digest, index) => all.set(digest, 32 * index));
+  return hex(await digestOf(all.buffer));
 }
 
 async function hashWhole(file, partSize) {
   const hash = (await createSHA256()).init();
-  for await (const buffer of partsOf(file, partSize)) hash.update(new Uint8Array(buffer));
-  return { sha256: hash.digest("hex") };
+  const digests = [];
+  for await (const buffer of partsOf(file, partSize)) {
+    const digest = digestOf(buffer); // the browser's own code, on another thread meanwhile
+    hash.update(new Uint8Array(buffer));
+    digests.push(await digest);
+  }
+  return { sha256: hash.digest("hex"), together: await together(digests) };
 }
 
 self.onmessage = async ({ data: { file, partSize, what } }) => {

@@ -93,6 +93,7 @@ async function retrying(work, signal, onRetry) {
     try {
       return await work();
     } catch (error) {
+      if (signal.aborted) throw signal.reason; // which may be an Interrupted of another lane, that has given up
       if (!(error instanceof Interrupted) || attempt >= MAX_RETRIES) throw error;
       onRetry(attempt + 1);
       await wait(Math.min(30000, 1000 * 2 ** attempt) * (0.5 + Math.random() / 2), signal);
@@ -116,7 +117,7 @@ class Upload {
   async run() {
     this.stop = new AbortController();
     this.digests ??= await this.hash("parts", (done) => this.show.hashing(done, this.file.size));
-    const announced = { name: this.file.name, size_bytes: this.file.size, parts_sha256: this.digests.sha256 };
+    const announced = { name: this.file.name, size_bytes: this.file.size, parts_sha256: this.digests.together };
     this.row = await this.retrying(() => this.api("/files", announced));
     if (this.row.state !== "uploading") return;
     this.whole ??= this.hashWhole();
@@ -158,7 +159,11 @@ class Upload {
   // Runs beside the sending: what ends one ends the other.
   hashWhole() {
     const { stop } = this;
-    const hashing = this.hash("whole", (done) => this.isSent && this.show.hashingWhole(done, this.file.size));
+    const show = (done) => this.isSent && this.show.hashingWhole(done, this.file.size);
+    const hashing = this.hash("whole", show).then((found) => {
+      if (found.together === this.digests.together) return found;
+      throw new Refused(0, { detail: "The file changed while it was sent. Choose it again when nothing writes to it any more." });
+    });
     hashing.catch((error) => {
       this.whole = null;
       stop.abort(error);
