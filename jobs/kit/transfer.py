@@ -119,7 +119,8 @@ def upload(
         connections: parts on the way at once, from 1; what an interruption costs is at most so many parts.
         on_progress: gets (bytes done, bytes in all, text).
     Raises:
-        TransferError: a part did not arrive in five attempts, or the file changed meanwhile.
+        TransferError: a part did not arrive in five attempts, the file changed meanwhile, or somebody completed it with
+            another SHA-256.
         PortalError, Unreachable: the portal refused, or did not answer.
     """
     path = Path(path)
@@ -127,19 +128,30 @@ def upload(
     size_bytes, parts_sha256 = hashed.size_bytes, hashed.parts_sha256
     file = portal.add_file(contribution_id, name=path.name, size_bytes=size_bytes, parts_sha256=parts_sha256)
     if file["state"] != "uploading":
-        return file
+        return _as_read(file, hashed)
     if file["part_size_bytes"] != hashed.part_size_bytes:
         again = hash_file(path, part_size_bytes=file["part_size_bytes"], on_progress=on_progress)
         hashed = again if again.sha256 == hashed.sha256 else _changed(path)
     for last in (False, True):
         _Upload(portal, contribution_id, file, path, hashed, on_progress).run(connections)
         try:
-            return portal.complete_file(contribution_id, file["id"], sha256=hashed.sha256)
+            return _as_read(portal.complete_file(contribution_id, file["id"], sha256=hashed.sha256), hashed)
         except PortalError as error:
             if error.code != "parts_missing" or last:
                 raise
         file = portal.file(contribution_id, file["id"])  # the store lost a part: send that one again
     raise AssertionError("unreachable")
+
+
+def _as_read(file: Document, hashed: FileHash) -> Document:
+    """Return the record of a file that is complete, unless its checks would refuse it: the first SHA-256 stands."""
+    if file["sha256"] == hashed.sha256:
+        return file
+    raise TransferError(
+        f"{file['name']} is complete on the portal, with another SHA-256 ({file['sha256'][:16]}…) than it has here.",
+        code="declared_otherwise",
+        fix="Remove it from the draft, on its page, then run the same command again.",
+    )
 
 
 def _changed(path: Path) -> Any:

@@ -146,7 +146,7 @@ def test_contribute_says_where_to_sign_and_that_the_file_is_kept(site, contribut
 def test_contribute_leaves_other_drafts_alone(site, contribute):
     other = {"status": "draft", "kind": "weights", "institution": "moi-eye-clinic", "base_model": "fundus-64"}
     site.contributions[1] = {**other, "id": 1, "title": "Another", "files": []}
-    site.contributions[2] = {**other, "id": 2, "title": "Weights of 2026", "files": [{"sha256": "0" * 64}]}
+    site.contributions[2] = {**other, "id": 2, "title": "Weights of 2026", "files": [{"parts_sha256": "0" * 64}]}
     assert contribute() == 0
     assert [row["status"] for row in site.contributions.values()] == ["draft", "draft", "review"]
 

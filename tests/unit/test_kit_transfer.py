@@ -147,6 +147,15 @@ def test_upload_completes_where_only_the_completion_is_missing(site, portal, wei
     assert site.seen == []
 
 
+def test_upload_ends_where_another_completed_the_file_with_another_hash(site, portal, weights):
+    """The first SHA-256 stands: signed and submitted, the file would fail its checks."""
+    transfer.upload(portal, 1, weights)
+    site.contributions[1]["files"][0]["sha256"] = "0" * 64
+    with pytest.raises(TransferError) as caught:
+        transfer.upload(portal, 1, weights)
+    assert (caught.value.code, "Remove it from the draft" in caught.value.fix) == ("declared_otherwise", True)
+
+
 def test_upload_sends_the_part_that_the_store_lost(site, portal, weights):
     site.faults["POST contributions/1/files/7/complete"] = ["parts_missing"]
     hashed = transfer.hash_file(weights, part_size_bytes=PART)
