@@ -98,7 +98,7 @@ class SinkPortal:
         return {"urls": signed, "expires_in_seconds": 900}
 
     def complete_file(self, contribution_id: int, file_id: int, *, sha256: str) -> dict[str, Any]:
-        return {"id": 1, "state": "uploaded"}
+        return {"id": 1, "state": "uploaded", "sha256": sha256}
 
 
 def kit(port: int, path: Path) -> None:
