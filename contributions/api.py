@@ -39,7 +39,8 @@ def _contribution(request: Request, pk: int) -> Contribution:
 
 
 def _file(request: Request, pk: int, file_pk: int) -> ContributionFile:
-    return get_object_or_404(_contribution(request, pk).files.select_related("contribution__institution"), pk=file_pk)
+    shown = incidents.shown_files(_contribution(request, pk), person_of(request))
+    return get_object_or_404(shown.select_related("contribution__institution"), pk=file_pk)
 
 
 def _answer(contribution: Contribution, request: Request, status: int = 200) -> Response:

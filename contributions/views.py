@@ -295,6 +295,9 @@ def _live(contribution: Contribution) -> dict[str, Any]:
 def show(request: SignedInRequest, pk: int) -> HttpResponse:
     """Show a contribution: state, checks, files, card, history, and what the person may do."""
     contribution = _contribution(request, pk)
+    # The board sees what was before it, not what the checks refused before, nor the draft that is to come.
+    visible = Contribution.objects.visible_to(request.user)
+    corrected = visible.filter(superseded_by=contribution).first()
     context = {
         **_live(contribution),
         "files": incidents.shown_files(contribution, request.user),
@@ -306,9 +309,10 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
         **embargo_views.of_page(request, contribution),
         **hold_views.of_page(request, contribution),
         **incident_views.of_page(request, contribution),
-        "successor": Contribution.objects.filter(supersedes=contribution).first(),
+        "successor": visible.filter(supersedes=contribution).first(),
         **versions.use_of(contribution, request.user),
-        "changes": _changes(contribution),
+        "corrected": corrected,
+        "changes": _changes(contribution, corrected),
         **credit_views.of_page(request, contribution),
         "timeline": versions.history(contribution),
     }
@@ -321,9 +325,8 @@ def _obstacles(contribution: Contribution) -> list[DomainError]:
     return services.obstacles(contribution) if is_sendable else []
 
 
-def _changes(contribution: Contribution) -> list[versions.Change]:
+def _changes(contribution: Contribution, before: Contribution | None) -> list[versions.Change]:
     """Return what a correction changed; nothing of what is isolated is shown."""
-    before = contribution.supersedes
     if before is None or isolation.current(before) or isolation.current(contribution):
         return []
     return versions.changes(before, contribution)

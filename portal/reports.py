@@ -147,7 +147,7 @@ def institution(request: SignedInRequest, slug: str) -> HttpResponse:
         require_auditor(request)
     form = PeriodForm(request.GET)
     bounds = form.bounds()
-    contributions = Contribution.objects.filter(institution=row).exclude(status="draft")
+    sent = Contribution.objects.filter(institution=row, submitted_at__isnull=False)  # drafts are its people's alone
     context = {
         "institution": row,
         "form": form,
@@ -155,7 +155,7 @@ def institution(request: SignedInRequest, slug: str) -> HttpResponse:
         "members": row.memberships.current().select_related("user").order_by("role", "user__name"),
         "role_changes": row.memberships.filter(**_within("started_at", bounds)).select_related("user"),
         "cases": row.signing_requests.exclude(status="draft").select_related("agreement_version__agreement"),
-        "contributions": contributions.filter(**_within("submitted_at", bounds)).order_by("submitted_at"),
+        "contributions": sent.filter(**_within("submitted_at", bounds)).order_by("submitted_at"),
         "decisions": Decision.objects.filter(motion__institution=row, **_within("decided_at", bounds)).select_related(
             "motion"
         ),

@@ -165,6 +165,8 @@ def test_the_board_reads_that_it_is_isolated_and_no_more(motion, board, outsider
     assert "the ballot rests" in text(found[shown[2]]) or "opens when the reviewers" in text(found[shown[2]])
     answer = found[api].json()
     assert (answer["checks"], answer["files"], answer["isolation"]["reason"]) == ([], [], None)
+    file = f"{api}/files/{contribution.files.get().pk}"
+    assert (colleague.get(file).status_code, sign_in(operator).get(file).status_code) == (404, 200)
     assert (colleague.get(evidence).status_code, colleague.get(run.get_absolute_url()).status_code) == (409, 404)
     assert sign_in(operator).get(evidence).status_code == 409
     assert [sign_in(outsider).get(path).status_code for path in (page, evidence, api)] == [404, 404, 404]
