@@ -195,7 +195,7 @@ def terminate(request: Request, case_id: int) -> Response:
     now = timezone.now()
     if request.method == "GET":
         ends_on = services.notice_until(row, by=by, now=now)
-        effects = services.effects_of_termination(row)
+        effects = services.effects_of_termination(row, reader=by)
         document = {"title": row.agreement.title, "ends_on": ends_on, "effects": effects}
         return Response(EffectsSerializer(document).data)
     given = valid(TerminateCaseSerializer(data=request.data))

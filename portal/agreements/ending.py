@@ -1,6 +1,6 @@
 """How an agreement in force is ended before its day: at once by the institution, with notice by the consortium."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -127,8 +127,12 @@ def _give_notice(
     return case
 
 
-def effects_of_termination(case: SigningRequest) -> list[Effect]:
-    """Return what ends and what stays once the agreement has ended, for every institution under it."""
+def effects_of_termination(case: SigningRequest, *, reader: User | None = None) -> list[Effect]:
+    """
+    Return what ends and what stays once the agreement has ended, for every institution under it.
+
+    All are counted; of the contributions those are named that the reader may see: drafts are their institution's alone.
+    """
     programme = case.agreement.programme
     parties = Institution.objects.filter(Q(pk=case.institution_id) | Q(covered_by__request=case)).distinct()
     given = programme.contributions.filter(institution__in=parties).order_by("pk")
@@ -147,9 +151,12 @@ def effects_of_termination(case: SigningRequest) -> list[Effect]:
         ("Training runs", candidates, "What a model has learnt stays learnt."),
         ("Releases", [candidate.release for candidate in released], "They stay: CC BY-NC 4.0 cannot be revoked."),
     )  # fmt: skip
-    return [_effect(what, list(found), consequence) for what, found, consequence in rows]
+    seen = set() if reader is None else set(given.visible_to(reader))
+    hidden = set(given) - seen
+    return [_effect(what, list(found), consequence, hidden) for what, found, consequence in rows]
 
 
-def _effect(what: str, found: Sequence[Any], consequence: str) -> Effect:
-    items = [(str(row), row.get_absolute_url() if hasattr(row, "get_absolute_url") else "") for row in found[:20]]
+def _effect(what: str, found: Sequence[Any], consequence: str, hidden: Collection[Any]) -> Effect:
+    named = [row for row in found if row not in hidden][:20]
+    items = [(str(row), row.get_absolute_url() if hasattr(row, "get_absolute_url") else "") for row in named]
     return Effect(what, len(found), consequence, items)

@@ -321,7 +321,8 @@ def terminate(request: SignedInRequest, pk: int) -> HttpResponse:
         done = f"Notice is given: it is in force until {ends_on:%-d %B %Y}." if ends_on else "Terminated."
         messages.success(request, f"{done} Everybody whom it concerns has been told why.")
         return redirect(row)
-    context = {"case": row, "form": form, "ends_on": ends_on, "effects": services.effects_of_termination(row)}
+    effects = services.effects_of_termination(row, reader=request.user)
+    context = {"case": row, "form": form, "ends_on": ends_on, "effects": effects}
     return render(request, "agreements/case_terminate.html", context, status=422 if form.errors else 200)
 
 

@@ -74,7 +74,10 @@ def test_a_renewal_takes_the_place_of_the_one_before_with_its_last_signature(cas
 def test_terminating_tells_its_effects_first_and_keeps_what_was_given(institution, steward, official, board):
     case = institution.signing_requests.get()
     contribution = factories.reviewed_contribution(institution)
-    factories.draft_contribution(institution)
+    draft = factories.draft_contribution(institution)
+    for reader, named in ((official, [str(draft)]), (board[0], [])):
+        told = {effect.what: effect for effect in services.effects_of_termination(case, reader=reader)}["Drafts"]
+        assert (told.count, [name for name, _ in told.items]) == (1, named)
     effects = {effect.what: effect.count for effect in services.effects_of_termination(case)}
     assert effects == {
         "Institutions under it": 1,
