@@ -177,13 +177,15 @@ def delete_files(contribution_id: int, *, now: datetime) -> None:
     """
     if not _begin(contribution_id, now=now):
         return
+    # What a late worker adds from here on keeps its row, so that it is due once more.
+    drawn = list(Evidence.objects.filter(contribution=contribution_id).values_list("pk", flat=True))
     folder = f"contributions/{contribution_id}/"  # as uploads.add_file names them
     for upload in list(storage.open_uploads(folder)):
         storage.abort_multipart(upload.key, upload.upload_id)
     storage.erase(storage.QUARANTINE, folder)
     storage.erase(storage.VAULT, folder)
     storage.erase(storage.VAULT, f"evidence/{contribution_id}/")  # as reports.add_evidence does
-    _note(contribution_id, now=now)
+    _note(contribution_id, drawn, now=now)
 
 
 @transaction.atomic
@@ -200,14 +202,14 @@ def _begin(contribution_id: int, *, now: datetime) -> bool:
 
 
 @transaction.atomic
-def _note(contribution_id: int, *, now: datetime) -> None:
+def _note(contribution_id: int, drawn: list[int], *, now: datetime) -> None:
     contribution = Contribution.objects.select_for_update().get(pk=contribution_id)
     if not holds_files(contribution):
         return  # another worker was there first
     files = contribution.files.exclude(state=State.DELETED)
     sha256 = list(files.order_by("name").values_list("sha256", flat=True))
     files.update(state=State.DELETED, deleted_at=now, vault_version="")
-    contribution.evidence_files.all().delete()
+    contribution.evidence_files.filter(pk__in=drawn).delete()
     audit.record("contribution.files_deleted", contribution, by=None, sha256=sha256)
     announce(f"contribution-{contribution.pk}")
     if sha256:

@@ -1,0 +1,30 @@
+"""A worker that adds a picture while the files of its contribution are being deleted."""
+
+import pytest
+from django.utils import timezone
+
+from contributions import deletion, reports
+from portal import storage
+from tests import contributing
+
+pytestmark = pytest.mark.services
+
+
+def test_a_picture_that_comes_during_the_deletion_goes_with_the_next(institution, steward, programme, monkeypatch):
+    base = contributing.registered_base(programme)
+    row = contributing.at_status("rejected", institution, base, by=steward)
+    row, erase = deletion.ask(row, by=steward, now=timezone.now()), storage.erase
+    folder = f"evidence/{row.pk}/"
+
+    def erased(bucket: str, prefix: str) -> None:
+        erase(bucket, prefix)
+        if prefix == folder:
+            reports.add_evidence(row, run_id=1, attempt=1, name="samples.png", content=b"late")
+
+    monkeypatch.setattr(storage, "erase", erased)
+    deletion.delete_files(row.pk, now=timezone.now())
+    monkeypatch.undo()
+    assert list(deletion.due(now=timezone.now())) == [row]
+    deletion.delete_files(row.pk, now=timezone.now())
+    left = [one.key for one in storage.objects(storage.VAULT) if one.key.startswith(folder)]
+    assert (left, list(deletion.due(now=timezone.now()))) == ([], [])
