@@ -70,7 +70,7 @@ def proven_key(registration: str, institution: Institution) -> bytes:
     if "PRIVATE" in registration.upper():
         copied = "This looks like a private key. Never send it anywhere; make a new pair, for this one was copied."
         raise KeyRefused(f"{copied} {paste}")
-    public, _, proof = "".join(registration.split()).partition(".")
+    public, _, proof = "".join(registration.split()).removeprefix("Registration:").partition(".")
     key, raw = _public_key(public, paste)
     if not proof:
         raise KeyRefused(f"This is the public key alone, which everybody who has seen it can paste. {paste}")

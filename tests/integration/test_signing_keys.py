@@ -72,8 +72,9 @@ def test_what_proves_no_key_is_refused(institution, signing_official, text, sent
     assert SigningKey.objects.count() == 0
 
 
-def test_a_registration_that_was_broken_into_lines_is_read(institution, signing_official):
-    line = attesting.registration("the clinic", institution.slug)
+@pytest.mark.parametrize("before", ["", "Registration: "])
+def test_a_registration_that_was_broken_into_lines_is_read(institution, signing_official, before):
+    line = before + attesting.registration("the clinic", institution.slug)
     assert registered(institution, signing_official, f" {line[:60]}\r\n{line[60:]}\n").public_key == PUBLIC
 
 
