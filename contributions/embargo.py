@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from http import HTTPStatus
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Max, QuerySet
 
 from contributions import isolation
 from contributions.lifecycle import LIVE, Status
@@ -26,6 +26,7 @@ from portal.notifications import services as notifications
 from portal.notifications.services import notify
 from portal.notifications.types import Type
 
+PROVENANCE = 4  # the check that reads from images what drew them
 TOLD_FOR = timedelta(days=7)  # so long a sweep that was down may still tell that an embargo ended
 
 
@@ -142,6 +143,35 @@ def change(contribution: Contribution, *, day: date | None, by: User, now: datet
         text = f"It may be used from {day:%-d %B %Y} on, not only from {before:%-d %B %Y} on."
     _tell(contribution, subject, f"{text} The contribution is here:", but=by)
     return contribution
+
+
+def inherit(images: Contribution, *, now: datetime) -> str:
+    """
+    Put images that passed their checks under the embargo of the generator that drew them; return what to tell of it.
+
+    What was drawn shows what was learnt. Only where the generator's embargo ends later than their own, and once, so
+    that a generator sent afterwards keeps nothing back that is in use. The institution can lift it on the images alone.
+    """
+    day = _of_generator(images, now=now)
+    if day is None or (images.embargo_until is not None and images.embargo_until >= day):
+        return ""
+    images.embargo_until = day
+    images.save(update_fields=["embargo_until"])
+    audit.record("contribution.embargo_inherited", images, by=None, until=day.isoformat())
+    return f" Like the generator that drew them, nobody uses the images before {day:%-d %B %Y}."
+
+
+def _of_generator(images: Contribution, *, now: datetime) -> date | None:
+    """Return until when the institution's generator, as check 4 read it from the images, is under embargo."""
+    said = images.check_results.filter(number=PROVENANCE).order_by("run_id", "attempt").last()
+    sha256 = said.evidence.get("generator_sha256") if said else None
+    if images.kind != Contribution.Kind.SYNTHETIC or not sha256:
+        return None
+    generators = Contribution.objects.filter(
+        kind=Contribution.Kind.WEIGHTS, institution=images.institution, status__in=LIVE, files__sha256=sha256
+    )
+    ends = generators.filter(embargo_until__gt=today(now)).aggregate(latest=Max("embargo_until"))["latest"]
+    return ends and min(ends, today(images.created_at) + LONGEST_EMBARGO)
 
 
 def tell_of_ends(*, now: datetime) -> None:

@@ -279,7 +279,8 @@ def refer(contribution_id: int, *, now: datetime) -> Contribution:
     contribution = _move(contribution_id, Status.REVIEW, by=None, now=now, referred_at=now)
     _require_new(contribution)
     contribution.files.update(state=State.VERIFIED)
-    _tell(contribution, "passed its checks", "It is before the board now. The report of the checks is here:")
+    kept = embargo.inherit(contribution, now=now)
+    _tell(contribution, "passed its checks", f"It is before the board now.{kept} The report of the checks is here:")
     return contribution
 
 

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from datetime import timedelta
 
 import numpy as np
 import pytest
 from django.utils import timezone
 
-from contributions import attestations, kinds, services
+from contributions import attestations, embargo, kinds, services
 from contributions.corpora import services as corpora
 from contributions.models import Contribution
 from contributions.reports import image_count, report_of
@@ -18,7 +19,9 @@ from jobs.kit import cli, generator, keys, scan, shards, statements, synthetic
 from jobs.models import Run
 from portal import storage
 from portal.accounts import services as accounts
+from portal.audit.models import AuditEvent
 from portal.institutions import signing_keys
+from portal.notifications.models import Notification
 from portal.programmes import services as programmes
 from portal.programmes.models import CHECKS, Programme
 from tests import attesting, contributing, factories, synthesising
@@ -55,8 +58,8 @@ def drafted(institution, **given) -> Contribution:
     return contributing.draft(institution, base, by=steward, kind="synthetic", title="Synthetic images", **given)
 
 
-def submitted(institution, paths) -> Contribution:
-    draft = drafted(institution)
+def submitted(institution, paths, **given) -> Contribution:
+    draft = drafted(institution, **given)
     for path in paths:
         factories.upload(draft, path.read_bytes(), name=path.name)
     return services.submit(draft, by=factories.person_of(institution, "steward"), now=timezone.now())
@@ -100,6 +103,34 @@ def test_images_are_drawn_again_where_the_institution_gave_the_generator(institu
     contribution = check(submitted(institution, paths))
     found = contribution.check_results.get(number=4)
     assert (contribution.status, found.verdict, found.evidence["redrawn"]) == ("review", "pass", 8)
+
+
+@pytest.mark.django_db(transaction=True)  # as above
+@pytest.mark.parametrize(("own", "until"), [(None, 40), (20, 40), (60, 60)])
+def test_images_come_under_the_embargo_of_the_generator_that_drew_them(institution, two_shards, own, until):
+    today = embargo.today(timezone.now())
+    factories.submitted_contribution(institution, b"a generator", embargo_until=today + timedelta(days=40))
+    given = {"embargo_until": today + timedelta(days=own)} if own else {}
+    images = check(submitted(institution, two_shards, **given))
+    assert (images.status, images.embargo_until) == ("review", today + timedelta(days=until))
+    events = AuditEvent.objects.filter(verb="contribution.embargo_inherited", subject_id=images.pk)
+    assert [event.facts["until"] for event in events] == ([] if own == until else [f"{images.embargo_until}"])
+    told = Notification.objects.filter(text__contains="Like the generator that drew them").exists()
+    assert told is (own != until)
+    with pytest.raises(embargo.UnderEmbargo):
+        embargo.require_over(images, now=timezone.now())
+
+
+@pytest.mark.django_db(transaction=True)  # as above
+def test_no_embargo_comes_of_a_generator_of_others_or_of_one_that_is_out(institution, outsider, two_shards):
+    later = embargo.today(timezone.now()) + timedelta(days=40)
+    other = outsider.memberships.get().institution
+    factories.submitted_contribution(other, b"a generator", embargo_until=later)
+    withdrawn = factories.submitted_contribution(institution, b"a generator", embargo_until=later)
+    steward = factories.person_of(institution, "steward")
+    services.withdraw(withdrawn, reason="It learnt too much.", by=steward, now=timezone.now())
+    images = check(submitted(institution, two_shards))
+    assert (images.status, images.embargo_until) == ("review", None)
 
 
 def test_the_generator_that_the_report_names_is_at_hand_whatever_else_was_sent(
