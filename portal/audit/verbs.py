@@ -107,7 +107,7 @@ SENTENCES: dict[str, str] = {
     "contribution.approved": "{actor} approved {subject}",
     "contribution.rejected": "{actor} rejected {subject}",
     "contribution.withdrawn": "{actor} withdrew {subject}",
-    "contribution.embargo_inherited": "{subject} came under the embargo of the generator that drew it",
+    "contribution.embargo_inherited": "{actor} put {subject} under the embargo of the generator that drew it",
     "contribution.embargo_changed": "{actor} made the embargo on {subject} earlier, or lifted it",
     "contribution.deletion_asked": "{actor} asked that the files of {subject} be deleted",
     "contribution.hold_placed": "{actor} held the files of {subject} back from deletion",
