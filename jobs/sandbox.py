@@ -281,10 +281,11 @@ class _Output:
         self.tail = bytearray()
 
     def stdout(self, data: bytes) -> None:
-        self.left -= len(data)
         first, *others = data.split(b"\n")
         self._extend(first)
         for part in others:
+            # Counted line by line: which lines are within the limit must not depend on how the pipe cuts them.
+            self.left -= 1
             self._hand_on()
             self._extend(part)
 
@@ -293,6 +294,7 @@ class _Output:
         self.tail = (self.tail + data)[-STDERR_TAIL_BYTES:]
 
     def _extend(self, part: bytes) -> None:
+        self.left -= len(part)
         self.line += part[: LINE_BYTES - len(self.line)]
 
     def _hand_on(self) -> None:

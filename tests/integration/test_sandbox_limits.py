@@ -193,6 +193,11 @@ def test_a_gigabyte_printer_is_stopped(box: Box, stream: str) -> None:
     assert len(outcome.stderr_tail) <= 8192
 
 
+def test_the_lines_within_the_limit_are_handed_on_however_they_arrive(box: Box) -> None:
+    outcome = box.run("print('a' * 100 + chr(10) + 'b' * 100)", limits=replace(LIMITS, output_bytes=150))
+    assert (outcome.kind, box.lines) == ("output_exceeded", ["a" * 100])
+
+
 def test_a_long_line_is_cut(box: Box) -> None:
     assert [len(line) for line in box.ask("print('x' * 100_000); print('y')")] == [65_536, 1]
 
