@@ -160,6 +160,13 @@ def test_a_wrong_request_is_a_problem_document(kit, draft, path, body, status, c
     assert (answered, problem["code"]) == (status, code)
 
 
+def test_a_kit_from_before_parts_were_hashed_is_told_to_be_replaced(kit, draft):
+    status, problem = kit.post(f"contributions/{draft.pk}/files", {"name": "a", "size_bytes": 1, "sha256": "a" * 64})
+    [sentence] = problem["errors"]["parts_sha256"]
+    assert (status, list(problem["errors"])) == (400, ["parts_sha256"])
+    assert sentence.endswith("A kit older than 0.5.0 does not send it: install the newest kit.")
+
+
 def test_missing_parts_are_listed(kit, draft):
     _, file = kit.post(f"contributions/{draft.pk}/files", announcement())
     here = f"contributions/{draft.pk}/files/{file['id']}/complete"
