@@ -73,14 +73,14 @@ def distances(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     Args:
         ours: (N, S, S, 3), uint8 or floats in 0..1. theirs: (M, T, T, 3) alike; S and T are multiples of 16.
     """
-    small = _reduce(theirs, 16)
+    small = reduced(theirs, 16)
     both = np.concatenate([small.reshape(len(small), -1), small[:, :, ::-1].reshape(len(small), -1)])
-    flat = _reduce(ours, 16).reshape(len(ours), -1)
+    flat = reduced(ours, 16).reshape(len(ours), -1)
     found = np.stack([np.sqrt(((both - one) ** 2).mean(axis=1)) for one in flat])
     return np.minimum(found[:, : len(small)], found[:, len(small) :])
 
 
-def _reduce(images: np.ndarray, size: int) -> np.ndarray:
+def reduced(images: np.ndarray, size: int) -> np.ndarray:
     """Average (N, S, S, 3) over squares to floats (N, size, size, 3) in 0..1; S is a multiple of size."""
     count, side = len(images), images.shape[1] // size
     means = images.reshape(count, size, side, size, side, 3).mean(axis=(2, 4))

@@ -184,6 +184,37 @@ def test_a_lost_worker_gives_the_contribution_back(institution):
     assert (contribution.status, run.status, run.attempt) == ("submitted", "queued", 1)
 
 
+def moved(seed: int, *, noise: float = 0.0) -> bytes:
+    """Return the base with every number moved as far as a fine-tuning moves it, and by so much noise again."""
+    rng, again = np.random.default_rng(seed), np.random.default_rng(9)
+    return save(
+        {
+            name: (value + 3e-3 * rng.standard_normal(value.shape) + noise * again.standard_normal(value.shape)).astype(
+                value.dtype
+            )
+            for name, value in load_file(factories.BASE_FOLDER / "model.safetensors").items()
+        }
+    )
+
+
+def test_weights_that_draw_what_anothers_draw_are_refused_without_naming_them(institution, outsider):
+    first = check(factories.submitted_contribution(institution, moved(1)))
+    services.approve(first.pk, by=None, now=timezone.now())
+    elsewhere = outsider.memberships.get().institution
+    copied = check(factories.submitted_contribution(elsewhere, moved(1, noise=1e-5)))
+    own = check(factories.submitted_contribution(elsewhere, moved(2)))
+    again = check(factories.submitted_contribution(institution, moved(1, noise=2e-5)))  # its own, a little on
+    sentence = "The file draws nearly what another institution's accepted weights draw from the same seeds."
+    assert [(row.status, row.reason) for row in (copied, own, again)] == [
+        ("rejected", sentence),
+        ("review", ""),
+        ("review", ""),
+    ]
+    [failed] = [row for row in report_of(copied).rows if row.verdict == "fail"]
+    assert (failed.number, failed.evidence["code"], failed.evidence["other_weights"]) == (7, "draws_anothers", 1)
+    assert str(institution) not in json.dumps([failed.sentence, failed.fix, failed.evidence])
+
+
 def test_declared_hash_is_compared_with_what_arrived(institution):
     contribution = factories.submitted_contribution(institution, b"honest bytes")
     contribution.files.update(sha256=hashlib.sha256(b"other bytes").hexdigest())

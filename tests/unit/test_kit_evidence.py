@@ -307,8 +307,9 @@ def test_one_other_site_is_too_few_to_compare_with(reference, tmp_path):
     rows, kept = halves(reference)
     drawn = sited(reference, rows, tmp_path, "1-1")
     (tmp_path / "1-2.safetensors").write_bytes((tmp_path / "1-1.safetensors").read_bytes())
-    assert sites.load_others(tmp_path) is None
-    assert "left_out" not in check_poisoning(drawn, kept, BASE).evidence
+    others = sites.load_others(tmp_path)
+    assert (others.sites, len(others.each)) == (1, 2)
+    assert "left_out" not in check_poisoning(drawn, kept, BASE, others).evidence
 
 
 def test_labels_of_one_kind_make_no_probe(reference):

@@ -14,10 +14,15 @@ from .. import copies
 
 @dataclass(frozen=True)
 class Drawn:
-    """Images drawn from the weights: pixels (N, S, S, 3), classes (N,)."""
+    """
+    Images drawn from the weights: pixels (N, S, S, 3), classes (N,).
+
+    outlines: the first of them as check 7 compares them, (M, 16, 16, 3); None for images that came as images.
+    """
 
     pixels: NDArray[np.uint8]
     classes: NDArray[np.int_]
+    outlines: NDArray[np.float32] | None = None
 
     @cached_property
     def features(self) -> NDArray[np.float32]:

@@ -10,10 +10,13 @@ from .. import generator, likeness
 from ..generator import Base
 from .drawn import Drawn
 from .results import SHEET, CheckResult, Progress, Verdict
+from .sites import Others
+
+OUTLINE = 16  # pixels a side, as in likeness.distances(): noise in the weights changes the texture first
 
 
 def check_generation(
-    path: Path, base: Base, out_dir: Path, on_progress: Progress | None = None
+    path: Path, base: Base, out_dir: Path, on_progress: Progress | None = None, *, others: Others | None = None
 ) -> tuple[CheckResult, Drawn]:
     """
     Check 7: draw images from fixed seeds and look whether they are varied fundus photographs.
@@ -30,6 +33,8 @@ def check_generation(
     generator collapsed to few pictures; above warn_near_duplicates it warns.
     The base's own: it fails where the first compared_images are, within min_drawn_change, those that the base draws:
     weights can be changed, by permuting channels for instance, and draw what they drew before.
+    Another's: it fails where these images, reduced to 16 x 16 pixels, differ on average from those of another site's
+    accepted weights by less than min_others_ratio of what they differ by from the base's.
     """
     limits = base.thresholds
     classes = [index % len(base.config["classes"]) for index in range(int(limits["samples"]))]
@@ -38,9 +43,10 @@ def check_generation(
     out_dir.mkdir(parents=True, exist_ok=True)
     likeness.save_sheet(pixels, out_dir / SHEET)
     result = judge_samples(images, pixels, base)
+    outlines = likeness.reduced(images[: int(limits["compared_images"])], OUTLINE)
     if result.verdict != "fail":
-        result = _compared(result, images[: int(limits["compared_images"])], classes, base)
-    return result, Drawn(pixels, np.array(classes))
+        result = _compared(result, images[: len(outlines)], classes, base, others or Others())
+    return result, Drawn(pixels, np.array(classes), outlines)
 
 
 def _draw(base: Base, path: Path | None, classes: list[int], on_progress: Progress | None = None) -> np.ndarray:
@@ -55,15 +61,38 @@ def _draw(base: Base, path: Path | None, classes: list[int], on_progress: Progre
     )
 
 
-def _compared(result: CheckResult, images: np.ndarray, classes: list[int], base: Base) -> CheckResult:
-    """Return the result, or a failed one where the images are those that the base draws from the same seeds."""
-    change = float(np.abs(images - _draw(base, None, classes[: len(images)])).max())
+def _compared(result: CheckResult, images: np.ndarray, classes: list[int], base: Base, others: Others) -> CheckResult:
+    """Return the result, or a failed one where the base or another site draws these images from the same seeds."""
+    drawn_by_base = _draw(base, None, classes[: len(images)])
+    change = float(np.abs(images - drawn_by_base).max())
     evidence = result.evidence | {"compared": len(images), "largest_change": float(f"{change:.4g}")}
-    if change >= base.thresholds["min_drawn_change"]:
-        return replace(result, evidence=evidence)
-    sentence = f"The file draws, pixel for pixel, what {base.slug} draws from the same seeds: nothing was learnt."
-    fix = "Run `consortium fit` on your images and send the weights.safetensors it writes."
-    evidence |= {"code": "draws_the_base"}
+    if change < base.thresholds["min_drawn_change"]:
+        sentence = f"The file draws, pixel for pixel, what {base.slug} draws from the same seeds: nothing was learnt."
+        fix = "Run `consortium fit` on your images and send the weights.safetensors it writes."
+        return replace(
+            result, verdict="fail", sentence=sentence, fix=fix, evidence=evidence | {"code": "draws_the_base"}
+        )
+    return _compared_with_others(replace(result, evidence=evidence), images, drawn_by_base, base, others)
+
+
+def _compared_with_others(
+    result: CheckResult, images: np.ndarray, drawn_by_base: np.ndarray, base: Base, others: Others
+) -> CheckResult:
+    """Return the result, or a failed one where another site's weights draw nearly these images."""
+    if not (drawing := others.drawing(len(images))):
+        return result
+    ours, theirs = (likeness.reduced(drawn, OUTLINE) for drawn in (images, drawn_by_base))
+    own = max(float(np.abs(ours - theirs).mean()), 1e-9)
+    ratio = min(float(np.abs(ours - another).mean()) for another in drawing) / own
+    found = {"other_weights": len(drawing), "nearest_other": float(f"{ratio:.3g}")}
+    if ratio >= base.thresholds["min_others_ratio"]:
+        return replace(result, evidence=result.evidence | found)
+    sentence = "The file draws nearly what another institution's accepted weights draw from the same seeds."
+    fix = (
+        "Run `consortium fit` on your own images and send what it writes. Weights that two institutions made together "
+        "are sent once, by one of them."
+    )
+    evidence = result.evidence | found | {"code": "draws_anothers"}
     return replace(result, verdict="fail", sentence=sentence, fix=fix, evidence=evidence)
 
 

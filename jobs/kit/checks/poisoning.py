@@ -10,7 +10,7 @@ from ..metrics import auroc
 from ..probe import ProbeError, fit_and_score
 from .drawn import Drawn, Reference
 from .results import CheckResult, not_measured
-from .sites import Others
+from .sites import FEWEST_SITES, Others
 from .utility import PROBE, REFERABLE
 
 CELLS = 8  # of the image a side, in the search for a patch that is always the same
@@ -47,7 +47,7 @@ def check_poisoning(drawn: Drawn, reference: Reference | None, base: Base, other
         f"fine structure differs from photographs by {shift:.1f} spreads" if shift > limits["warn_robust_z"] else "",
         f"{len(patches)} patches look the same in every image" if patches else "",
     ]
-    if others is not None and (left_out := effect(drawn, others, reference, base)):
+    if others is not None and others.sites >= FEWEST_SITES and (left_out := effect(drawn, others, reference, base)):
         evidence["left_out"] = left_out
         if left_out["effect"] < -limits["warn_site_effect"]:
             found.append(

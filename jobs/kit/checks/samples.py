@@ -32,13 +32,15 @@ class Samples:
 
     def _generation(self) -> CheckResult:
         self.emit({"type": "log", "text": f"Generating {int(self.base.thresholds['samples'])} images from fixed seeds"})
-        result, self.drawn = check_generation(self.path, self.base, self.out_dir, progress_of(self.emit))
+        progress, others = progress_of(self.emit), self.dossier.others
+        result, self.drawn = check_generation(self.path, self.base, self.out_dir, progress, others=others)
         self.reference = load_reference(self.base.folder / "reference.safetensors")
+        if result.verdict != "fail":
+            save_drawn(self.drawn, self.out_dir)
         return result
 
     def _privacy(self) -> CheckResult:
         return check_privacy(self.path, self.base, self.dossier, self.drawn, self.reference, self.out_dir)
 
     def _poisoning(self) -> CheckResult:
-        save_drawn(self.drawn, self.out_dir)
         return check_poisoning(self.drawn, self.reference, self.base, self.dossier.others)

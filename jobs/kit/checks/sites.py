@@ -1,4 +1,4 @@
-"""What is kept of the images of a contribution, and read for those of other sites: for the last part of check 10."""
+"""What is kept of the images of a contribution, and read for those of other sites: for checks 7 and 10."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,30 +17,58 @@ FEWEST_SITES = 2  # others: what one site's images do to one other's says little
 
 
 @dataclass(frozen=True)
-class Others:
-    """Images of other sites' accepted contributions: features (N, D), classes (N,), and how many sites they are of."""
+class Kept:
+    """
+    What is kept of one accepted contribution of another site: features (N, D) and classes (N,) of its images.
 
+    outlines: of weights, see Drawn; None for images, and for weights that were checked before these were kept.
+    """
+
+    site: str
     features: NDArray[np.float32]
     classes: NDArray[np.int64]
-    sites: int
+    outlines: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Others:
+    """The accepted contributions of other sites to the same base."""
+
+    each: tuple[Kept, ...] = ()
+
+    @property
+    def sites(self) -> int:
+        return len({kept.site for kept in self.each})
+
+    @property
+    def features(self) -> NDArray[np.float32]:
+        return np.concatenate([kept.features for kept in self.each])
+
+    @property
+    def classes(self) -> NDArray[np.int64]:
+        return np.concatenate([kept.classes for kept in self.each])
+
+    def drawing(self, count: int) -> list[NDArray[np.float32]]:
+        """Return the first `count` outlines of each of them that is weights, (count, 16, 16, 3)."""
+        return [
+            kept.outlines[:count] for kept in self.each if kept.outlines is not None and len(kept.outlines) >= count
+        ]
 
 
 def save_drawn(drawn: "Drawn", out_dir: Path) -> None:
-    """Write the features and classes of the looked-at images; no picture can be drawn from them."""
+    """Write features and classes of the looked-at images, and the outlines; no picture can be drawn from them."""
     out_dir.mkdir(parents=True, exist_ok=True)
     kept = {"features": drawn.features.astype(np.float16), "classes": drawn.classes.astype(np.int64)}
+    if drawn.outlines is not None:
+        kept["outlines"] = np.ascontiguousarray(drawn.outlines)  # safetensors writes other strides in the wrong order
     save_file(kept, out_dir / DRAWN)
 
 
-def load_others(folder: Path) -> Others | None:
-    """Read the files of other sites, SITE-CONTRIBUTION.safetensors each; None with fewer than FEWEST_SITES sites."""
-    paths = sorted(folder.glob("*.safetensors"))
-    sites = {path.name.partition("-")[0] for path in paths}
-    if len(sites) < FEWEST_SITES:
-        return None
-    found = [load_file(path) for path in paths]
+def load_others(folder: Path) -> Others:
+    """Read the files of other sites, SITE-CONTRIBUTION.safetensors each."""
+    found = [(path.name.partition("-")[0], load_file(path)) for path in sorted(folder.glob("*.safetensors"))]
     return Others(
-        np.concatenate([one["features"] for one in found]).astype(np.float32),
-        np.concatenate([one["classes"] for one in found]),
-        len(sites),
+        tuple(
+            Kept(site, one["features"].astype(np.float32), one["classes"], one.get("outlines")) for site, one in found
+        )
     )
