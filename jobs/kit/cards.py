@@ -13,10 +13,20 @@ MAX_BYTES = 16_384
 MAX_LEVELS = 6
 SMALL_CELL = range(1, 10)
 UNKNOWN = (None, "unknown")
-# A count on a line of free text: "female: 7" or "Topcon = 4,"; of people also "3 men" written "men 3,".
-_CELL_IN_TEXT = re.compile(r"[:=]\s*([1-9])\s*(?:[,;\n]|$)")
 _PEOPLE = "females?|males?|wom[ae]n|m[ae]n|girls?|boys?|child(?:ren)?|adults?|patients?|people|persons?|participants?"
-_CELL_OF_PEOPLE = re.compile(rf"(?:[:=]|\b(?:{_PEOPLE}))\s*([1-9])\s*(?:[,;\n]|$)", re.IGNORECASE)
+_COUNTED = f"{_PEOPLE}|subjects?|cases?|eyes?|images?|photo(?:graph)?s?|pictures?"
+_SHARE = r"\(\s*[\d.,]+\s*[%％٪]\s*\)"
+# What ends a count on a line of free text, in any script: "female: 7, male: 40", "女：7，男：40", "female: 7 (1.2 %)".
+_END = rf"\s*(?:[,;\n،؛，；、。]|{_SHARE}|$)"
+# "3 men and 500 women", "female: 3 patients", but neither "type 2 patients" nor "2 images per eye".
+_CELL_BEFORE = (
+    rf"(?:^|[:=：,;(\n،，；]|\b(?:and|plus|only|whom))\s*(\d)\s+(?:{_COUNTED})\b(?!\s+(?:per|for each|of each)\b)"
+)
+_CELL_IN_TEXT = re.compile(rf"[:=：]\s*(\d){_END}|{_CELL_BEFORE}", re.IGNORECASE)
+# Of people "3 men" is also written "men 3,".
+_CELL_OF_PEOPLE = re.compile(rf"(?:[:=：]|\b(?:{_PEOPLE}))\s*(\d){_END}|{_CELL_BEFORE}", re.IGNORECASE)
+# The whole of a cell in a table: 3, 3.0, "3", "٣", "3 men", "3 (1.2 %)".
+_CELL = re.compile(rf"\s*(\d)(?:[.,]0*)?\s*(?:{_COUNTED})?\s*(?:{_SHARE})?\s*", re.IGNORECASE)
 
 Card = dict[str, Any]
 
@@ -45,9 +55,9 @@ def _count(value: object) -> str:
 
 
 def _small_cell(value: object) -> str:
-    """Return what is wrong with a count of 1 to 9, also where it is written 3.0 or "3"."""
-    if isinstance(value, str) and re.fullmatch(r"\s*[1-9](\.0*)?\s*", value):
-        value = float(value)
+    """Return what is wrong with a count of 1 to 9, also where it is written 3.0, "3", "٣" or "3 men"."""
+    if isinstance(value, str) and (cell := _CELL.fullmatch(value)):
+        value = int(cell[1])
     if isinstance(value, int | float) and not isinstance(value, bool) and value in SMALL_CELL:
         return f"is {value:g}: a group this small can point at people. Write <10 instead."
     return ""
@@ -77,8 +87,8 @@ def _learning_rate(value: object) -> str:
 def _described(value: object, in_text: re.Pattern[str] = _CELL_IN_TEXT) -> str:
     """Return what is wrong with a text or a table of the site's own making."""
     if isinstance(value, str):
-        cell = in_text.search(value)
-        return _small_cell(cell[1]) if cell else ""
+        cells = (cell[1] or cell[2] for cell in in_text.finditer(value))
+        return next(filter(None, map(_small_cell, cells)), "")
     return _small_cell_within(value) if isinstance(value, dict) else "must be a text, or a table of names and counts."
 
 

@@ -180,6 +180,18 @@ def test_what_a_site_tells_beyond_the_training_is_kept_and_judged():
         ("demographics", "Female 3, male 40", "is 3: a group"),
         ("demographics", "40 adults; children 3", "is 3: a group"),
         ("labels", {"PDR": {"n": 2}}, "(n) is 2: a group"),
+        ("demographics", "3 men, 900 women", "is 3: a group"),
+        ("demographics", "900 women and 3 men", "is 3: a group"),
+        ("demographics", "female: 3 patients; male: 40", "is 3: a group"),
+        ("demographics", "female: 3 (0.7 %), male: 400", "is 3: a group"),
+        ("demographics", "female: 0, male: 3", "is 3: a group"),
+        ("demographics", "女：3，男：40", "is 3: a group"),
+        ("demographics", "أنثى: ٣، ذكر: ٤٠", "is 3: a group"),
+        ("demographics", {"أنثى": "٣"}, "(أنثى) is 3: a group"),
+        ("demographics", {"female": "3 patients"}, "(female) is 3: a group"),
+        ("demographics", {"female": "3 (0.7 %)"}, "(female) is 3: a group"),
+        ("cameras", {"Topcon": "3 images"}, "(Topcon) is 3: a group"),
+        ("exclusions", "Of poor quality: 3 eyes", "is 3: a group"),
         ("sites", {"A": 2}, "Sites (A) is 2: a group"),
     ],
 )
@@ -203,6 +215,8 @@ def test_small_cells_are_written_as_fewer_than_ten_however_deep_they_lie():
         ("cameras", "Kowa nonmyd 7, Canon CR-2"),
         ("demographics", "Adults with diabetes mellitus type 2"),
         ("demographics", "diabetes type 1, type 2 and gestational"),
+        ("demographics", "type 2 patients: 400, ages 5 to 9 children: 40"),
+        ("cameras", "Topcon: 2 images per eye, 4 000 in all"),
         ("labels", "ICDR grades 0 to 4"),
         ("exclusions", "quality below 3, media opacities"),
         ("exclusions", "retinopathy above grade 2; blurred"),
@@ -217,3 +231,6 @@ def test_numbers_that_are_no_groups_are_kept(field, value):
 
 def test_small_cells_of_labels_are_written_as_fewer_than_ten():
     assert cards.suppress_small_cells({"labels": {"PDR": 4, "no DR": 40}}) == {"labels": {"PDR": "<10", "no DR": 40}}
+    written = {"labels": {"PDR": "4 eyes", "NPDR": "٤", "no DR": "40 eyes"}, "demographics": "3 men and 40 women"}
+    hidden = {"PDR": "<10", "NPDR": "<10", "no DR": "40 eyes"}
+    assert cards.suppress_small_cells(written) == {**written, "labels": hidden}
