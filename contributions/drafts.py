@@ -80,7 +80,7 @@ def _valid(card: dict[str, Any]) -> dict[str, Any]:
     return storable(card)
 
 
-def _require_shown(title: str) -> None:
+def require_shown(title: str) -> None:
     """Raise TitleRefused for controls, line breaks, and what turns the direction of the text around it (UAX 9)."""
     if any(unicodedata.category(letter) in UNSHOWN or unicodedata.bidirectional(letter) in TURNING for letter in title):
         raise TitleRefused(
@@ -106,7 +106,7 @@ def draft(
     if kind not in kinds.OPEN or base_model is None:
         raise KindNotOpen("Generator weights and synthetic images can be contributed, each of a registered base model.")
     programmes.require_takes(base_model.programme, kind)
-    _require_shown(title)
+    require_shown(title)
     training_card = _valid(training_card)
     if embargo_until is not None:
         embargo.require_possible(embargo_until, begun_at=now, now=now)
@@ -139,7 +139,7 @@ def change(contribution: Contribution, *, by: User, now: datetime, **given: Unpa
     if "base_model" in given:
         _require_same_programme(contribution, given["base_model"])
     if "title" in given:
-        _require_shown(given["title"])
+        require_shown(given["title"])
     if "training_card" in given:
         given["training_card"] = _valid(given["training_card"])
     changed = {field: value for field, value in given.items() if value != getattr(contribution, field)}

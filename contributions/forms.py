@@ -1,12 +1,14 @@
 """The wizard's forms: what is given, the training card, the reason of a withdrawal."""
 
+import hashlib
 import json
+import re
 from datetime import date, datetime, timedelta
 from typing import Any, cast
 
 from django import forms
 
-from contributions import attestations, credits, deletion, embargo, kinds
+from contributions import attestations, credits, deletion, drafts, embargo, kinds
 from contributions.credit_models import CreditRole
 from contributions.models import LONGEST_EMBARGO, Contribution, ContributionFile
 from contributions.rules import institutions_to_act_for
@@ -52,6 +54,14 @@ class DetailsForm(forms.Form):
         self.fields["embargo_until"].widget.attrs |= {"min": first.isoformat(), "max": last.isoformat()}
         offered = BaseModel.objects.filter(programme=programme).order_by("-registered_at")
         cast(forms.ModelChoiceField, self.fields["base_model"]).queryset = offered
+
+    def clean_title(self) -> str:
+        title = str(self.cleaned_data["title"])
+        try:
+            drafts.require_shown(title)
+        except drafts.TitleRefused as exc:
+            raise forms.ValidationError(str(exc)) from exc
+        return title
 
     def clean_embargo_until(self) -> date | None:
         """Return the day; one that stands already and is over meanwhile may stay."""
@@ -230,18 +240,30 @@ def _value(text: str) -> Any:
         return text
 
 
+def _fingerprint(card: cards.Card) -> str:
+    return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def _text(rows: int, help_text: str, **kwargs: Any) -> forms.CharField:
     widget = forms.Textarea(attrs={"rows": rows})
     return forms.CharField(max_length=4000, help_text=help_text, widget=widget, **kwargs)
+
+
+class WholeNumber(forms.IntegerField):
+    """A whole number as typed: Django would read 10.000, ten thousand to half of our readers, as 10."""
+
+    re_decimal = re.compile(r"(?!)")
 
 
 class CardForm(forms.Form):
     """
     The training card. It may be saved unfinished; what is filled in must be right.
 
-    Tables (cameras, demographics, augmentation, de-duplication) are typed as lines `name: value`.
+    Tables (cameras, demographics, augmentation, de-duplication) are typed as lines `name: value`. `seen` is which card
+    the page showed: what another window saved meanwhile is not overwritten unawares.
     """
 
+    seen = forms.CharField(required=False, widget=forms.HiddenInput)
     images = forms.CharField(max_length=20, help_text="How many photographs the generator was fine-tuned on.")
     patients = forms.CharField(
         max_length=20,
@@ -264,8 +286,8 @@ class CardForm(forms.Form):
     )
     exclusions = _text(2, "Whom or what you left out, and why.", required=False)
     ethics_reference = _text(2, "Committee, number and date; or the law by which none is needed.", required=False)
-    steps = forms.IntegerField(min_value=1, label="Training steps")
-    batch_size = forms.IntegerField(min_value=1, help_text="Images per step.")
+    steps = WholeNumber(min_value=1, label="Training steps")
+    batch_size = WholeNumber(min_value=1, help_text="Images per step.")
     learning_rate = forms.FloatField(
         help_text="Such as 0.0001.", widget=forms.TextInput(attrs={"inputmode": "decimal"})
     )
@@ -299,7 +321,11 @@ class CardForm(forms.Form):
 
     def __init__(self, data: Any = None, *, contribution: Contribution, unfinished: bool = False) -> None:
         self.contribution = contribution
-        super().__init__(data, initial=self.initial_of(contribution.training_card))
+        standing = _fingerprint(contribution.training_card)
+        self.is_stale = data is not None and data.get("seen", standing) != standing
+        if self.is_stale:
+            data = {**data.dict(), "seen": standing}  # sent once more, it is meant
+        super().__init__(data, initial={**self.initial_of(contribution.training_card), "seen": standing})
         for field in self.fields.values():
             field.required = field.required and not unfinished
 
@@ -321,6 +347,12 @@ class CardForm(forms.Form):
             field = {"dp": "dp_used"}.get(problem.field, problem.field)
             if not problem.missing and field not in self.errors:
                 self.add_error(field or None, problem.sentence)
+        if self.is_stale and self.card() != self.contribution.training_card:
+            self.add_error(
+                None,
+                "This card was saved in another window, or by somebody else, since you opened this page. Nothing is "
+                "lost: what you see here is not saved yet, and saving it again replaces what was saved there.",
+            )
         return given
 
     def card(self) -> cards.Card:

@@ -1,0 +1,63 @@
+"""The wizard in the hands of people: two windows on one draft, numbers of other lands, what a title may not hold."""
+
+import re
+
+import pytest
+
+from contributions.models import Contribution
+from tests import contributing
+
+
+@pytest.fixture
+def browser(sign_in, steward):
+    return sign_in(steward)
+
+
+@pytest.fixture
+def draft(institution, base, steward) -> Contribution:
+    return contributing.draft(institution, base, by=steward, training_card={})
+
+
+def here(contribution: Contribution, rest: str = "") -> str:
+    return f"/contributions/{contribution.pk}/{rest}"
+
+
+def seen(response) -> str:
+    return re.search(r'name="seen" value="(\w+)"', response.content.decode())[1]
+
+
+def test_a_second_window_does_not_overwrite_unawares(browser, draft):
+    url = here(draft, "card/")
+    opened = seen(browser.get(url))
+    browser.post(url, {"seen": opened, "images": "812", "unfinished": "1"})
+    answer = browser.post(url, {"seen": opened, "steps": "400", "unfinished": "1"})
+    text = contributing.text(answer)
+    assert ("saved in another window" in text, 'name="steps" value="400"' in answer.content.decode()) == (True, True)
+    draft.refresh_from_db()
+    assert draft.training_card == {"images": 812}
+    browser.post(url, {"seen": seen(answer), "steps": "400", "unfinished": "1"})
+    draft.refresh_from_db()
+    assert draft.training_card == {"steps": 400}
+
+
+def test_the_same_answers_from_a_second_window_are_no_conflict(browser, draft):
+    url = here(draft, "card/")
+    given = {"seen": seen(browser.get(url)), "images": "812", "unfinished": "1"}
+    assert [browser.post(url, given).status_code for _ in range(2)] == [302, 302]
+
+
+@pytest.mark.parametrize("field", ["steps", "batch_size"])
+def test_a_point_between_thousands_is_not_taken_for_a_decimal_one(browser, draft, field):
+    answer = browser.post(here(draft, "card/"), {field: "10.000", "unfinished": "1"})
+    assert "Enter a whole number." in contributing.text(answer)
+    draft.refresh_from_db()
+    assert draft.training_card == {}
+
+
+def test_a_title_that_cannot_be_shown_is_said_beside_its_field(browser, draft, institution, base):
+    given = {"institution": institution.pk, "title": "مولد \u202bالشبكية\u202c", "base_model": base.pk}
+    for url in ("/contributions/new/", here(draft, "details/")):
+        answer = browser.post(url, given)
+        assert answer.status_code == 200
+        assert "a character that cannot be seen" in contributing.text(answer)
+    assert Contribution.objects.count() == 1
