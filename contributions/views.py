@@ -25,14 +25,7 @@ from contributions import (
     services,
     versions,
 )
-from contributions.forms import (
-    AttestationForm,
-    CardFileForm,
-    CardForm,
-    DetailsForm,
-    NewForm,
-    WithdrawForm,
-)
+from contributions.forms import AttestationForm, CardFileForm, CardForm, DetailsForm, NewForm, WithdrawForm
 from contributions.lifecycle import CLOSED, LIVE, Status
 from contributions.models import Contribution
 from contributions.readiness import may_contribute
@@ -161,9 +154,10 @@ def card(request: SignedInRequest, pk: int) -> HttpResponse:
     return render(request, "contributions/contribution_card.html", _step(contribution, form=form, fill=CardFileForm()))
 
 
-@require_POST
 def fill_card(request: SignedInRequest, pk: int) -> HttpResponse:
     """Fill the training card from the kit's file."""
+    if request.method != "POST":  # its answer, opened again
+        return redirect("contributions:card", pk)
     contribution = _contribution(request, pk, action="change")
     fill = CardFileForm(request.POST, request.FILES)
     if fill.is_valid():
@@ -210,9 +204,10 @@ def _upload_page(
     return render(request, "contributions/contribution_upload.html", context, status=status)
 
 
-@require_POST
 def attest(request: SignedInRequest, pk: int) -> HttpResponse:
     """Add a signature or a privacy report that the kit wrote to a draft."""
+    if request.method != "POST":  # its answer, opened again
+        return redirect("contributions:upload", pk)
     contribution = _contribution(request, pk, action="change")
     form = AttestationForm(request.POST, request.FILES)
     if not form.is_valid():

@@ -9,11 +9,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
 
 from jobs import maintenance, metrics
 from portal.accounts import services as accounts
-from portal.errors import DomainError, error_response
+from portal.errors import DomainError, error_response, wants_json
 from portal.logging import request_id
 
 Handler = Callable[[HttpRequest], HttpResponse]
@@ -36,6 +41,18 @@ def request_numbers(get_response: Handler) -> Handler:
         return response
 
     return middleware
+
+
+class sign_in_first(LoginRequiredMiddleware):
+    """Send who is not signed in to the page to sign in; from a form, back to its page, not to where it was sent."""
+
+    def handle_no_permission(self, request: HttpRequest, view_func: Any) -> HttpResponse:
+        if request.method in {"GET", "HEAD"} or wants_json(request):
+            return super().handle_no_permission(request, view_func)
+        messages.warning(request, "You had been signed out, so nothing was saved. Sign in, then send it once more.")
+        came_from = request.headers.get("Referer", "")
+        is_ours = url_has_allowed_host_and_scheme(came_from, {request.get_host()})
+        return redirect_to_login(urlsplit(came_from).path if is_ours else reverse("home"))
 
 
 class ReadOnly(DomainError):

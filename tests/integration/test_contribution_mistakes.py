@@ -61,3 +61,18 @@ def test_a_title_that_cannot_be_shown_is_said_beside_its_field(browser, draft, i
         assert answer.status_code == 200
         assert "a character that cannot be seen" in contributing.text(answer)
     assert Contribution.objects.count() == 1
+
+
+def test_who_is_signed_out_comes_back_to_the_page_of_the_form(client, draft):
+    for way in ("card/fill/", "contributors/"):
+        answer = client.post(here(draft, way), headers={"referer": f"http://testserver{here(draft, 'card/')}"})
+        assert answer.headers["Location"] == f"/accounts/login/?next={here(draft, 'card/')}"
+    for referer in ("https://elsewhere.example/x", ""):
+        assert client.post(here(draft, "replace/"), headers={"referer": referer}).headers["Location"].endswith("next=/")
+    assert "You had been signed out, so nothing was saved." in client.get("/accounts/login/").content.decode()
+    assert client.get(here(draft)).headers["Location"] == f"/accounts/login/?next={here(draft)}"
+
+
+def test_the_answer_to_a_form_can_be_opened_again(browser, draft):
+    assert browser.get(here(draft, "card/fill/")).headers["Location"] == here(draft, "card/")
+    assert browser.get(here(draft, "evidence-files/")).headers["Location"] == here(draft, "files/")

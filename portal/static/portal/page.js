@@ -46,9 +46,58 @@ document.addEventListener("keydown", (event) => {
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.dataset.sent) event.preventDefault();
+  refreshToken(form);
+  if (form.matches("[data-keep]")) keep(form);
+  if (form === touched) touched = null;
   form.dataset.sent = "1";
   setTimeout(() => { delete form.dataset.sent; }, 3000);
 });
+
+function refreshToken(form) {
+  // signing in again in another window changed it
+  const token = document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1];
+  if (token && form.elements.csrfmiddlewaretoken) form.elements.csrfmiddlewaretoken.value = token;
+}
+
+// Forms that take long to fill in (data-keep). Leaving one asks first. Sent by somebody whose session had ended, it waits
+// in this tab until the person has signed in and its page is open again.
+const KEPT = "kept-form";
+let touched = null;
+
+function keep(form) {
+  const typed = [...new FormData(form)].filter(([name, value]) => name !== "csrfmiddlewaretoken" && typeof value === "string");
+  sessionStorage.setItem(KEPT, JSON.stringify({ path: new URL(form.action).pathname, typed }));
+}
+
+function giveBack() {
+  const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
+  if (!kept) return;
+  if (document.body.classList.contains("public")) { // the page to sign in
+    sessionStorage.setItem(KEPT, JSON.stringify({ ...kept, signedOut: true }));
+    return;
+  }
+  sessionStorage.removeItem(KEPT);
+  const form = document.querySelector("form[data-keep]");
+  if (form && kept.signedOut && kept.path === location.pathname) fillIn(form, kept.typed);
+}
+
+function fillIn(form, typed) {
+  for (const field of form.elements) {
+    const values = typed.filter(([name]) => name === field.name).map(([, value]) => value);
+    if (["checkbox", "radio"].includes(field.type)) field.checked = values.includes(field.value);
+    else if (values.length && field.type !== "submit") [field.value] = values;
+  }
+  touched = form;
+  const notice = document.createElement("p");
+  notice.className = "notice tone-warn";
+  notice.setAttribute("role", "alert");
+  notice.textContent = labels.keptLabel;
+  form.before(notice);
+}
+
+document.addEventListener("input", (event) => { touched = event.target.closest("form[data-keep]") ?? touched; });
+window.addEventListener("beforeunload", (event) => { if (touched) event.preventDefault(); });
+giveBack();
 
 // django-allauth's passkey scripts end silently when the person cancels or the browser refuses.
 document.addEventListener("allauth.error", () => {

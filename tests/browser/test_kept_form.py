@@ -1,0 +1,75 @@
+"""A long form outlives what happens around it: a session that ended, a sign-in elsewhere, a way off the page."""
+
+import pytest
+from playwright.sync_api import expect
+
+from contributions.models import Contribution
+from tests import contributing
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def draft(institution, programme, steward) -> Contribution:
+    return contributing.draft(institution, contributing.registered_base(programme), by=steward, training_card={})
+
+
+@pytest.fixture
+def card(browser, live_server, settings, draft, steward, sign_in):
+    """The card of the draft, open before its steward, with an answer typed."""
+    settings.PORTAL_URL = live_server.url
+    steward.set_password("a retina of glass")
+    steward.save()
+    session = sign_in(steward).cookies["sessionid"].value
+    context = browser.new_context(base_url=live_server.url)
+    context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
+    page = context.new_page()
+    page.goto(f"/contributions/{draft.pk}/card/")
+    page.get_by_label("Ethics reference").click()  # a browser asks nothing of who has touched nothing
+    page.keyboard.type("HREC/2026/9")
+    yield page
+    context.close()
+
+
+def sign_in_on(page, steward) -> None:
+    page.locator("input[name=login]").fill(steward.email)
+    page.locator("input[name=password]").fill("a retina of glass")
+    page.locator("main form button[type=submit]").first.click()
+
+
+def test_what_was_typed_is_there_again_after_signing_in(card, draft, steward):
+    card.context.clear_cookies(name="sessionid")
+    card.get_by_role("button", name="Save unfinished").click()
+    expect(card.get_by_text("You had been signed out, so nothing was saved.")).to_be_visible()
+    sign_in_on(card, steward)
+    expect(card.get_by_label("Ethics reference")).to_have_value("HREC/2026/9")
+    expect(card.get_by_text("What you typed is here again")).to_be_visible()
+    card.get_by_role("button", name="Save unfinished").click()
+    expect(card.get_by_text("The draft is saved.")).to_be_visible()
+    draft.refresh_from_db()
+    assert draft.training_card == {"ethics_reference": "HREC/2026/9"}
+    card.goto(f"/contributions/{draft.pk}/card/")
+    expect(card.get_by_text("What you typed is here again")).to_have_count(0)
+
+
+def test_signing_in_in_another_window_does_not_spoil_the_form(card, draft, steward):
+    card.context.clear_cookies()
+    other = card.context.new_page()
+    other.goto("/accounts/login/")
+    sign_in_on(other, steward)
+    other.wait_for_url("/")
+    card.get_by_role("button", name="Save unfinished").click()
+    expect(card.get_by_text("The draft is saved.")).to_be_visible()
+    draft.refresh_from_db()
+    assert draft.training_card == {"ethics_reference": "HREC/2026/9"}
+
+
+def test_leaving_the_page_asks_first_and_saving_does_not(card, draft):
+    asked = []
+    card.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    card.locator("#id_card_file").set_input_files({"name": "c.json", "mimeType": "text/plain", "buffer": b"{}"})
+    card.get_by_role("button", name="Fill the form from the file").click()
+    expect(card.get_by_label("Ethics reference")).to_have_value("HREC/2026/9")
+    card.get_by_role("button", name="Save unfinished").click()
+    expect(card.get_by_text("The draft is saved.")).to_be_visible()
+    assert asked == ["beforeunload"]
