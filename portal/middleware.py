@@ -13,7 +13,6 @@ from django.contrib import messages
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
-from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from jobs import maintenance, metrics
@@ -52,7 +51,7 @@ class sign_in_first(LoginRequiredMiddleware):
         messages.warning(request, "You had been signed out, so nothing was saved. Sign in, then send it once more.")
         came_from = request.headers.get("Referer", "")
         is_ours = url_has_allowed_host_and_scheme(came_from, {request.get_host()})
-        return redirect_to_login(urlsplit(came_from).path if is_ours else reverse("home"))
+        return redirect_to_login(urlsplit(came_from).path if is_ours else request.path)
 
 
 class ReadOnly(DomainError):
