@@ -15,6 +15,7 @@ from contributions.lifecycle import CLOSED, LIVE, Status
 from contributions.room_models import RoomRequest
 from portal.accounts import services as accounts
 from portal.accounts.models import User
+from portal.audit.people import plain
 from portal.institutions.models import Institution
 from portal.programmes.models import BaseModel, Programme
 
@@ -146,7 +147,7 @@ class Contribution(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"C-{self.pk} {self.title}"
+        return f"C-{self.pk} {plain(self.title)}"  # mails quote it, where a typed {person:17} would become a name
 
     def get_absolute_url(self) -> str:
         return reverse("contributions:show", args=[self.pk])

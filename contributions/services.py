@@ -310,7 +310,7 @@ def find_invalid(contribution_id: int, *, reason: str, now: datetime) -> Contrib
         decided_at=now,
     )
     contribution.files.update(state=State.REFUSED)
-    _tell(contribution, "did not pass its checks", f"{reason} What to do, and a way to send a corrected one, is here:")
+    _tell(contribution, "did not pass its checks", f"{plain(reason)} What to do, and how to send a corrected one:")
     return contribution
 
 
@@ -345,7 +345,7 @@ def reopen(contribution_id: int, *, reason: str, by: User, now: datetime) -> Con
     _tell(
         contribution,
         "is checked again",
-        f"The platform was at fault, not your files: {reason} Nothing is asked of you.",
+        f"The platform was at fault, not your files: {plain(reason)} Nothing is asked of you.",
     )
     return contribution
 
@@ -377,7 +377,7 @@ def reject(contribution_id: int, *, by: User | None, reason: str, now: datetime)
         reason=reason,
         decided_at=now,
     )
-    _tell(contribution, "was not approved", f"The board's reason: {reason}")
+    _tell(contribution, "was not approved", f"The board's reason: {plain(reason)}")
     return contribution
 
 
@@ -385,7 +385,7 @@ def reject(contribution_id: int, *, by: User | None, reason: str, now: datetime)
 def return_for_changes(contribution_id: int, *, reason: str, now: datetime) -> Contribution:
     """Give it back with what to change; a corrected one takes its place."""
     contribution = _move(contribution_id, Status.RETURNED, by=None, now=now, reason=reason)
-    _tell(contribution, "was returned for changes", f"The board asks: {reason} A way to send a corrected one is here:")
+    _tell(contribution, "was returned for changes", f"The board asks: {plain(reason)} How to send a corrected one:")
     return contribution
 
 

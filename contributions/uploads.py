@@ -17,6 +17,7 @@ from portal import storage
 from portal.accounts.models import User
 from portal.agreements.services import AgreementRequired
 from portal.audit import services as audit
+from portal.audit.people import plain
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import services as institutions
 from portal.institutions.lifecycle import Status as InstitutionStatus
@@ -345,7 +346,7 @@ def _remind(file: ContributionFile, *, arrived: int, now: datetime) -> None:
     left = storage.ABORT_AFTER_DAYS - REMIND_AFTER.days
     _tell(
         file,
-        f"The upload of {file.name} stands still",
+        f"The upload of {plain(file.name)} stands still",
         f"{arrived:,} of {file.part_count:,} parts have arrived. Go on within {left} days, in the browser or with the "
         "kit; after that the parts are removed, and the draft stays.",
     )
@@ -360,7 +361,7 @@ def _give_up(file: ContributionFile) -> None:
         announce(f"contribution-{contribution.pk}")
         _tell(
             file,
-            f"The upload of {file.name} was given up",
+            f"The upload of {plain(file.name)} was given up",
             f"No part of it arrived for {storage.ABORT_AFTER_DAYS} days, so its parts are removed. The draft is kept: "
             "choose the file again to send it.",
         )

@@ -181,7 +181,7 @@ class Institution(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.name
+        return plain(self.name)  # mails quote it, where a typed {person:17} would become a name
 
     def get_absolute_url(self) -> str:
         return reverse("institutions:show", args=[self.slug])
