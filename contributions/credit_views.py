@@ -18,6 +18,7 @@ from contributions.rules import is_steward, require_steward
 from portal.accounts import orcid
 from portal.accounts.requests import SignedInRequest
 from portal.errors import DomainError, tell
+from portal.institutions import services as institutions
 
 
 def _visible(request: SignedInRequest, pk: int) -> Contribution:
@@ -37,6 +38,7 @@ def of_page(request: SignedInRequest, contribution: Contribution) -> dict[str, A
         "own_line": credits.line_of(contribution, request.user),
         "credit_is_history": is_history,
         "contributor_form": ContributorForm(contribution=contribution) if may_name else None,
+        "contributor_institution": institutions.acting_for(contribution.institution),
     }
 
 

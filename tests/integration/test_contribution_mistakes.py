@@ -3,8 +3,11 @@
 import re
 
 import pytest
+from django.utils import timezone
 
+from contributions import credits, services
 from contributions.models import Contribution
+from portal.audit import people
 from tests import contributing
 
 
@@ -78,3 +81,30 @@ def test_who_is_signed_out_comes_back_to_the_page_of_the_form(client, draft):
 def test_the_answer_to_a_form_can_be_opened_again(browser, draft):
     assert browser.get(here(draft, "card/fill/")).headers["Location"] == here(draft, "card/")
     assert browser.get(here(draft, "evidence-files/")).headers["Location"] == here(draft, "files/")
+
+
+def test_a_title_makes_no_mail_say_the_name_of_somebody(draft, institution, steward, member, researcher):
+    forged = f"{{person:{researcher.pk}}}"
+    draft = services.change(draft, title=f"Of {forged}", by=steward, now=timezone.now())
+    credits.add(draft, member, by=steward, now=timezone.now())
+    contribution = contributing.at_status("review", institution, draft.base_model, by=steward)
+    services.reject(contribution.pk, by=None, reason=f"As {forged} said.", now=timezone.now())
+    institution.name = f"Clinic of {forged}"
+    told = people.named_all([text for row in member.notifications.all() for text in (row.subject, row.text)])
+    assert [text for text in [*told, people.named(str(institution))] if researcher.name in text] == []
+    assert any("You are named on" in text for text in told)
+
+
+def test_the_line_offers_orcid_only_where_it_can_be_connected(sign_in, draft, steward, member, settings):
+    credits.add(draft, member, by=steward, now=timezone.now())
+    client = sign_in(member)
+    for client_id, offered in (("", False), ("APP-1", True)):
+        settings.ORCID_CLIENT_ID = client_id
+        text = contributing.text(client.get(here(draft, "contributors/mine/")))
+        assert ("Not connected." in text, "Connect it on your account" in text) == (True, offered)
+
+
+def test_who_is_missing_among_the_contributors_can_be_invited(browser, sign_in, draft, institution, member):
+    way = f'href="/institutions/{institution.slug}/people/"'
+    pages = [client.get(here(draft)).content.decode() for client in (browser, sign_in(member))]
+    assert [way in page[page.index('id="contributors"') :] for page in pages] == [True, False]
