@@ -369,6 +369,7 @@ def withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
         **versions.use_of(contribution, request.user),
         "deleted_on": None if wait is None else timezone.now() + wait,
         "hold": deletion.current_hold(contribution),
+        "holds_files": deletion.holds_files(contribution),
     }
     return render(request, "contributions/contribution_withdraw.html", context)
 

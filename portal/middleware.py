@@ -13,6 +13,7 @@ from django.contrib import messages
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from jobs import maintenance, metrics
@@ -46,6 +47,9 @@ class sign_in_first(LoginRequiredMiddleware):
     """Send who is not signed in to the page to sign in; from a form, back to its page, not to where it was sent."""
 
     def handle_no_permission(self, request: HttpRequest, view_func: Any) -> HttpResponse:
+        if request.headers.get("HX-Request"):  # a fragment cannot show a whole page
+            here = urlsplit(request.headers.get("HX-Current-URL", "")).path or reverse("home")
+            return HttpResponse(headers={"HX-Redirect": redirect_to_login(here).url})
         if request.method in {"GET", "HEAD"} or wants_json(request):
             return super().handle_no_permission(request, view_func)
         messages.warning(request, "You had been signed out, so nothing was saved. Sign in, then send it once more.")

@@ -108,3 +108,23 @@ def test_who_is_missing_among_the_contributors_can_be_invited(browser, sign_in, 
     way = f'href="/institutions/{institution.slug}/people/"'
     pages = [client.get(here(draft)).content.decode() for client in (browser, sign_in(member))]
     assert [way in page[page.index('id="contributors"') :] for page in pages] == [True, False]
+
+
+def test_a_mistake_is_told_once(browser, draft, steward):
+    credits.add(draft, steward, by=steward, now=timezone.now())
+    draft.programme.checks = [*draft.programme.checks, 2]  # that asks for a signature
+    draft.programme.save()
+    for url in ("evidence-files/", "contributors/mine/"):
+        answer = browser.post(here(draft, url))
+        assert (answer.status_code, answer.content.count(b"error-summary")) == (422, 1)
+
+
+def test_a_part_of_a_page_leads_the_whole_page_to_the_sign_in(client, draft):
+    headers = {"hx-request": "true", "hx-current-url": f"https://portal.example{here(draft)}?x=1"}
+    answer = client.get(here(draft, "status/"), headers=headers)
+    assert (answer.content, answer.headers["HX-Redirect"]) == (b"", f"/accounts/login/?next={here(draft)}")
+
+
+def test_a_withdrawal_tells_of_files_only_where_there_are_some(browser, draft, at_status):
+    pages = [contributing.text(browser.get(here(row, "withdraw/"))) for row in (draft, at_status("review"))]
+    assert ["after the withdrawal" in page for page in pages] == [False, True]
