@@ -77,7 +77,12 @@ def _page(request: SignedInRequest, contribution: Contribution) -> str:
 @require_POST
 def remove(request: SignedInRequest, pk: int, contributor_pk: int) -> HttpResponse:
     """Take a name off the list: one's own, or as a steward."""
-    row = get_object_or_404(_lines(), contribution=pk, pk=contributor_pk)
+    row = _lines().filter(contribution=pk, pk=contributor_pk).first()
+    if row is None:
+        contribution = _visible(request, pk)
+        require_steward(request.user, contribution.institution)
+        messages.info(request, "That name is not on the list: it may have been taken off a moment ago.")
+        return redirect(contribution)
     if row.person_id != request.user.pk:
         require_steward(request.user, _visible(request, pk).institution)
     try:

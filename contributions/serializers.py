@@ -68,7 +68,7 @@ class EmbargoSerializer(serializers.Serializer):
 class AnnouncementSerializer(serializers.Serializer):
     """What POST /contributions/<id>/files takes."""
 
-    name = serializers.CharField(max_length=200, trim_whitespace=False)
+    name = serializers.CharField(trim_whitespace=False, help_text="1 to 200 characters.")  # uploads.py says what to do
     size_bytes = serializers.IntegerField(min_value=0)
     parts_sha256 = serializers.RegexField(
         r"^[0-9a-fA-F]{64}$",

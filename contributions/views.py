@@ -222,7 +222,9 @@ def attest(request: SignedInRequest, pk: int) -> HttpResponse:
 def remove_file(request: SignedInRequest, pk: int, file_pk: int) -> HttpResponse:
     """Take a file out of a draft."""
     contribution = _contribution(request, pk, action="change")
-    services.remove_file(get_object_or_404(contribution.files, pk=file_pk), by=request.user)
+    file = contribution.files.filter(pk=file_pk).first()
+    if file is not None:  # else another window was first
+        services.remove_file(file, by=request.user)
     messages.success(request, "The file is removed. Choose another one.")
     return redirect("contributions:upload", contribution.pk)
 

@@ -128,3 +128,21 @@ def test_a_part_of_a_page_leads_the_whole_page_to_the_sign_in(client, draft):
 def test_a_withdrawal_tells_of_files_only_where_there_are_some(browser, draft, at_status):
     pages = [contributing.text(browser.get(here(row, "withdraw/"))) for row in (draft, at_status("review"))]
     assert ["after the withdrawal" in page for page in pages] == [False, True]
+
+
+def test_what_another_window_has_removed_is_gone_and_no_dead_end(browser, draft, steward, member):
+    file = contributing.announce(draft, b"x" * 100, by=steward)
+    row = credits.add(draft, member, by=steward, now=timezone.now())
+    for way, back in ((f"files/{file.pk}/remove/", "files/"), (f"contributors/{row.pk}/remove/", "")):
+        answers = [browser.post(here(draft, way)) for _ in range(2)]
+        assert [(answer.status_code, answer.headers["Location"]) for answer in answers] == [
+            (302, here(draft, back))
+        ] * 2
+    assert (draft.files.count(), draft.contributors.count()) == (0, 0)
+
+
+def test_a_name_that_is_too_long_is_said_to_be(browser, draft):
+    given = {"name": "x" * 201, "size_bytes": 1, "parts_sha256": "a" * 64}
+    answer = browser.post(f"/api/v1/contributions/{draft.pk}/files", given, content_type="application/json")
+    assert (answer.status_code, answer.json()["code"]) == (400, "file_refused")
+    assert answer.json()["detail"] == "The file needs a name of 1 to 200 characters. Rename it and try again."
