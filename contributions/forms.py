@@ -236,7 +236,7 @@ def _table(text: str) -> dict[str, Any] | str:
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -376,7 +376,7 @@ class CardForm(forms.Form):
 
     @staticmethod
     def _count(text: str) -> Any:
-        plain = text.strip().replace(",", "").replace(" ", "")
+        plain = "".join(text.replace(",", "").split())  # also the narrow spaces between thousands that our pages write
         if plain.lower() == "unknown":
             return None
         return int(plain) if plain.isdecimal() else plain

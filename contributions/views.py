@@ -78,7 +78,7 @@ def list_(request: SignedInRequest) -> HttpResponse:
     """List the contributions that the person may see, newest first."""
     rows = Contribution.objects.visible_to(request.user).select_related("institution", "base_model")
     before = request.GET.get("before", "")
-    page = list((rows.filter(pk__lt=int(before)) if before.isdecimal() else rows)[: PAGE_SIZE + 1])
+    page = list((rows.filter(pk__lt=int(before[:18])) if before.isdecimal() else rows)[: PAGE_SIZE + 1])
     context = {
         "contributions": page[:PAGE_SIZE],
         "today": embargo.today(timezone.now()),

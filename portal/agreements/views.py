@@ -101,7 +101,7 @@ def cases(request: SignedInRequest) -> HttpResponse:
     rows = SigningRequest.objects.visible_to(request.user).defer("text", "variables", "agreement_version__text")
     rows = rows.select_related("institution", "agreement_version__agreement__programme")
     before = request.GET.get("before", "")
-    page = list((rows.filter(pk__lt=int(before)) if before.isdecimal() else rows)[: PAGE_SIZE + 1])
+    page = list((rows.filter(pk__lt=int(before[:18])) if before.isdecimal() else rows)[: PAGE_SIZE + 1])
     context = {
         "cases": page[:PAGE_SIZE],
         "more": page[PAGE_SIZE - 1].pk if len(page) > PAGE_SIZE else None,

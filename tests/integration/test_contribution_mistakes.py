@@ -146,3 +146,29 @@ def test_a_name_that_is_too_long_is_said_to_be(browser, draft):
     answer = browser.post(f"/api/v1/contributions/{draft.pk}/files", given, content_type="application/json")
     assert (answer.status_code, answer.json()["code"]) == (400, "file_refused")
     assert answer.json()["detail"] == "The file needs a name of 1 to 200 characters. Rename it and try again."
+
+
+def test_what_nobody_means_is_answered_too(browser, draft):
+    for path in ("/contributions/", "/agreements/"):
+        assert browser.get(path, {"before": "9" * 5000}).status_code == 200
+    answer = browser.post(here(draft, "card/"), {"cameras": f"a: {'[' * 3000}", "unfinished": "1"})
+    assert answer.status_code == 302
+
+
+def test_thousands_are_read_as_our_own_pages_write_them(browser, draft):
+    browser.post(here(draft, "card/"), {"images": "1\u202f200", "patients": "1\u00a0100", "unfinished": "1"})
+    draft.refresh_from_db()
+    assert draft.training_card == {"images": 1200, "patients": 1100}
+
+
+def test_a_correction_is_called_what_it_is(browser, at_status, steward):
+    rejected = at_status("rejected")
+    correction = services.replace(rejected, by=steward, now=timezone.now())
+    assert f"Its correction: {correction} Draft" in contributing.text(browser.get(here(rejected)))
+    services.withdraw(correction, by=steward, reason="Not yet.", now=timezone.now())
+    assert f"Its correction: {correction} Withdrawn" in contributing.text(browser.get(here(rejected)))
+
+
+def test_who_cannot_change_a_draft_is_not_sent_to_its_wizard(browser, sign_in, draft, member):
+    links = [client.get(here(draft)).content.count(b">Settle it</a>") for client in (browser, sign_in(member))]
+    assert links == [2, 0]
