@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils.safestring import SafeString
 
 from contributions import embargo, figures, isolation, kinds
-from contributions.lifecycle import Status
+from contributions.lifecycle import CLOSED, Status
 from contributions.models import CheckResult, Contribution, Evidence
 from portal import storage
 from portal.live import announce
@@ -127,7 +127,7 @@ def latest_results(contribution: Contribution) -> tuple[list[CheckResult], list[
 
 def report_of(contribution: Contribution) -> Report:
     """
-    Return the newest results in the order of the checks; checks that wait are rows too, unless one failed.
+    Return the newest results in the order of the checks; checks that wait are rows too, unless one failed or it is closed.
 
     Of what is isolated nothing is shown: the words of a check may quote what should not have been sent.
     """
@@ -139,12 +139,14 @@ def report_of(contribution: Contribution) -> Report:
         Row(r.number, _name(r, named), r.verdict, r.sentence, r.fix, r.evidence, r.duration_seconds) for r in results
     ]
     verdicts = {row.verdict for row in rows}
-    if "fail" not in verdicts:
-        reached = {row.number for row in rows}
-        asked = {3, *contribution.programme.checks}
-        waiting = [number for number in named if number in asked and number not in reached]
+    reached = {row.number for row in rows}
+    asked = {3, *contribution.programme.checks} if "fail" not in verdicts else set()
+    waiting = [number for number in named if number in asked and number not in reached]
+    if contribution.status not in CLOSED:  # what is withdrawn waits for nothing
         rows += [Row(number, str(named[number][0]), sentence=str(named[number][1])) for number in waiting]
-    verdict = next((v for v in ("fail", "", "warn", "pass") if v in {row.verdict for row in rows}), "")
+    if waiting:
+        verdicts.add("")
+    verdict = next((v for v in ("fail", "", "warn", "pass") if v in verdicts), "")
     pictures = [row for row in evidence if row.name.endswith(".png")]
     return Report(sorted(rows, key=lambda row: row.number), pictures, verdict)
 

@@ -172,3 +172,12 @@ def test_a_correction_is_called_what_it_is(browser, at_status, steward):
 def test_who_cannot_change_a_draft_is_not_sent_to_its_wizard(browser, sign_in, draft, member):
     links = [client.get(here(draft)).content.count(b">Settle it</a>") for client in (browser, sign_in(member))]
     assert links == [2, 0]
+
+
+def test_what_is_withdrawn_while_it_is_checked_waits_for_no_check(browser, at_status, steward):
+    contribution = at_status("validating")
+    contributing.check(contribution, 3, "pass", name="agreement")
+    assert "Waiting" in contributing.text(browser.get(here(contribution)))
+    services.withdraw(contribution, by=steward, reason="Wrong file.", now=timezone.now())
+    text = contributing.text(browser.get(here(contribution)))
+    assert ("no more are made" in text, "Waiting" in text, "It passed every check" in text) == (True, False, False)
