@@ -127,7 +127,7 @@ def latest_results(contribution: Contribution) -> tuple[list[CheckResult], list[
 
 def report_of(contribution: Contribution) -> Report:
     """
-    Return the newest results in the order of the checks; checks that wait are rows too, unless one failed or it is closed.
+    Return the newest results in the order of the checks; checks that wait are rows too, unless one failed.
 
     Of what is isolated nothing is shown: the words of a check may quote what should not have been sent.
     """

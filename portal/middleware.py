@@ -13,12 +13,13 @@ from django.contrib import messages
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http.response import HttpResponseBase
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from jobs import maintenance, metrics
 from portal.accounts import services as accounts
-from portal.errors import DomainError, error_response, wants_json
+from portal.errors import DomainError, error_response
 from portal.logging import request_id
 
 Handler = Callable[[HttpRequest], HttpResponse]
@@ -46,12 +47,13 @@ def request_numbers(get_response: Handler) -> Handler:
 class sign_in_first(LoginRequiredMiddleware):
     """Send who is not signed in to the page to sign in; from a form, back to its page, not to where it was sent."""
 
-    def handle_no_permission(self, request: HttpRequest, view_func: Any) -> HttpResponse:
-        if request.headers.get("HX-Request"):  # a fragment cannot show a whole page
+    def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponseBase | None:
+        answer = super().process_view(request, view, args, kwargs)
+        if answer is not None and request.headers.get("HX-Request"):  # a fragment cannot show a whole page
             here = urlsplit(request.headers.get("HX-Current-URL", "")).path or reverse("home")
             return HttpResponse(headers={"HX-Redirect": redirect_to_login(here).url})
-        if request.method in {"GET", "HEAD"} or wants_json(request):
-            return super().handle_no_permission(request, view_func)
+        if answer is None or request.method in {"GET", "HEAD"}:
+            return answer
         messages.warning(request, "You had been signed out, so nothing was saved. Sign in, then send it once more.")
         came_from = request.headers.get("Referer", "")
         is_ours = url_has_allowed_host_and_scheme(came_from, {request.get_host()})
