@@ -46,10 +46,10 @@ WHEREABOUTS = {
     Status.SUBMITTED: ("The queue of the checks", "A worker takes it as soon as one is free."),
     Status.VALIDATING: ("A worker", "The checks end by themselves, mostly within minutes. You may close this page."),
     Status.REVIEW: ("The board", "Two reviewers look, then the members vote. You are told the result by e-mail."),
-    Status.APPROVED: ("The consortium", "It may now become part of a corpus."),
+    Status.APPROVED: ("The consortium", "Corpora may take it in; where it is used is shown on this page."),
     Status.REJECTED: ("Your institution", "Read why below, and send a corrected one."),
     Status.RETURNED: ("Your institution", "Read what to change below, and send a corrected one."),
-    Status.WITHDRAWN: ("Nobody", "It is used no further."),
+    Status.WITHDRAWN: ("Nobody", "It enters no further corpus."),
 }
 
 

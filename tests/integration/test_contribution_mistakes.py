@@ -181,3 +181,14 @@ def test_what_is_withdrawn_while_it_is_checked_waits_for_no_check(browser, at_st
     services.withdraw(contribution, by=steward, reason="Wrong file.", now=timezone.now())
     text = contributing.text(browser.get(here(contribution)))
     assert ("no more are made" in text, "Waiting" in text, "It passed every check" in text) == (True, False, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "next_step"),
+    [
+        ("approved", "Corpora may take it in; where it is used is shown on this page."),
+        ("withdrawn", "It enters no further corpus."),
+    ],
+)
+def test_the_next_step_holds_also_for_what_is_in_use(browser, at_status, status, next_step):
+    assert next_step in contributing.text(browser.get(here(at_status(status))))
