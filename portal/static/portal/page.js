@@ -47,10 +47,10 @@ document.addEventListener("submit", (event) => {
   const form = event.target;
   if (form.dataset.sent) event.preventDefault();
   refreshToken(form);
-  if (form.matches("[data-keep]")) keep(form);
   if (form === touched) touched = null;
   form.dataset.sent = "1";
   setTimeout(() => { delete form.dataset.sent; }, 3000);
+  if (form.matches("[data-keep]")) keep(form);
 });
 
 function refreshToken(form) {
@@ -97,7 +97,6 @@ function fillIn(form, typed) {
 
 document.addEventListener("input", (event) => { touched = event.target.closest("form[data-keep]") ?? touched; });
 window.addEventListener("beforeunload", (event) => { if (touched) event.preventDefault(); });
-giveBack();
 
 // django-allauth's passkey scripts end silently when the person cancels or the browser refuses.
 document.addEventListener("allauth.error", () => {
@@ -113,3 +112,4 @@ document.addEventListener("allauth.error", () => {
 document.addEventListener("htmx:load", (event) => prepare(event.detail.elt));
 prepare(document);
 document.querySelector(".error-summary")?.focus();
+giveBack(); // last: a browser that keeps nothing for a site refuses it
