@@ -56,7 +56,7 @@ def _fidelity(evidence: dict[str, Any]) -> SafeString:
 def _utility(evidence: dict[str, Any]) -> SafeString:
     names = (("trained_on_synthetic", _("Trained on synthetic images")), ("trained_on_real", _("Trained on real ones")))
     rows = [_area(label, {**evidence[name], "auc": evidence[name]["auroc"]}) for name, label in names]
-    return charts.bars(rows, _("AUROC on real photographs, referable diabetic retinopathy"), maximum=1)
+    return charts.bars(rows, f"{_('AUROC on real photographs')}, {evidence['label']}", maximum=1)
 
 
 def _mixture(evidence: dict[str, Any]) -> SafeString:

@@ -66,7 +66,7 @@ WEIGHTS = Kind(
         1: (_("Container"), _("Is it a safetensors file, and nothing else?")),
         4: (_("Schema"), _("Are its tensors those of the base model, by name, shape and type?")),
         5: (_("Numerics"), _("Are all numbers finite, and are they not the base model's own?")),
-        7: (_("Generation"), _("Do 64 samples look like photographs of the retina?")),
+        7: (_("Generation"), _("Do samples look like photographs of the modality?")),
         9: (_("Privacy"), _("Do the weights give their photographs away?")),
     },
 )

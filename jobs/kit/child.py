@@ -81,7 +81,8 @@ def sample(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) 
     base = generator.load_base(options.base_dir)
     model = generator.load(base, options.file)
     classes = [index % len(base.config["classes"]) for index in range(options.n)]
-    images = generator.sample(model, base.config["scheduler"], classes, seed=options.seed)
+    steps = int(base.config["sampling_steps"])
+    images = generator.sample(model, base.config["scheduler"], classes, seed=options.seed, steps=steps)
     _write(generator.to_uint8(images), options, emit)
 
 

@@ -56,7 +56,7 @@ def prepare(folder: Path, out_dir: Path, held_out: float, seed: int, no_patients
     if as_json:
         return terminal.print_json({"out": str(out_dir), **counts})
     click.echo(f"{counts['photographs']} photographs of {counts['patients'] or 'unknown'} patients: {_split(counts)}.")
-    click.echo(f"Graded for diabetic retinopathy: {counts['graded']}.")
+    click.echo(f"With a class or a grade: {counts['graded']}.")
     click.echo("Quality: " + ", ".join(f"{count} {grade}" for grade, count in sorted(counts["quality"].items())) + ".")
     click.echo(f"Left out: {counts['copies_removed']} copies, {counts['unreadable']} unreadable (see index.csv).")
     if counts["split_from"] == "labels.csv":

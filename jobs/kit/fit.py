@@ -94,13 +94,14 @@ def fit(
     photographs = images.without_duplicates(listed)
     if len(photographs) < 2:
         raise ImagesError("Fine-tuning needs at least 2 different photographs.", code="too_few_images")
+    classes = images.classes_of(photographs, base.config["classes"])
     squares = images.load_squares(photographs, base.image_size, on_progress)
     model = generator.load(base)
     state = train(
         model,
         base.config["scheduler"],
         squares,
-        classes_of(photographs),
+        classes,
         config,
         base_sha256=base.sha256,
         state_path=out_dir / "state.safetensors",
@@ -112,12 +113,6 @@ def fit(
     (out_dir / "training_card.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     (out_dir / "state.safetensors").unlink(missing_ok=True)
     return found
-
-
-def classes_of(photographs: list[images.Photograph]) -> np.ndarray:
-    """Return the generator's class of each photograph, (N,) int64: its grade 0-4, or UNGRADED."""
-    grades = [p.dr_grade for p in photographs]
-    return np.array([generator.UNGRADED if grade is None else grade for grade in grades], dtype=np.int64)
 
 
 def train(
@@ -265,9 +260,10 @@ def averaged(state: TrainingState) -> "Iterator[Network]":
 
 def save_samples(state: TrainingState, base: generator.Base, path: Path) -> None:
     """Draw one image of each class from the averaged weights, so that a run can be looked at while it lasts."""
-    classes = range(len(base.config["classes"]))
+    classes, steps = range(len(base.config["classes"])), int(base.config["sampling_steps"])
     with averaged(state) as model:
-        drawn = generator.sample(model, base.config["scheduler"], classes, seed=int(base.thresholds["seed"]))
+        seed = int(base.thresholds["seed"])
+        drawn = generator.sample(model, base.config["scheduler"], classes, seed=seed, steps=steps)
     likeness.save_sheet(generator.to_uint8(drawn), path)
 
 

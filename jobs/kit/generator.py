@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     Network: TypeAlias = PixelNetwork | LatentNetwork
 
 PATCH = 2  # pixels, see ARCHITECTURE
-UNGRADED = 5  # classes 0-4 are the diabetic retinopathy grades (ICDR); 5 stands for "not graded" and "any"
 
 # The network sees patches of 2 x 2 pixels as 12 channels at 32 x 32, a third of the cost of 64 x 64 on a CPU (space to
 # depth, as in Hoogeboom et al. 2023, arXiv:2301.11093). Attention only at 8 x 8: at 64 x 64 it would cost six times the
@@ -125,6 +124,11 @@ class Base:
     def thresholds(self) -> dict[str, float]:
         return {**THRESHOLDS, **(OF_ADAPTERS if self.is_adapter else {}), **self.config["checks"]}
 
+    @property
+    def any_class(self) -> int:
+        """The class that stands for every class, and for what nobody graded: the last one."""
+        return len(self.config["classes"]) - 1
+
     def asks_for(self, check: int) -> bool:
         """Test if the programme wants this check; without a word on it (`checks_run`), every check runs."""
         return check in self.config.get("checks_run", [check])
@@ -150,7 +154,20 @@ def load_base(folder: Path | str) -> Base:
     lacking = [name for name in ENTRIES if not isinstance(config, dict) or name not in config]
     if lacking:
         raise _damaged(f"{folder / 'config.json'} is not that of a base generator: it lacks {lacking[0]}.")
+    if problem := _contradiction(config):
+        raise _damaged(f"{folder / 'config.json'} is not that of a base generator: {problem}.")
     return Base(folder, config)
+
+
+def _contradiction(config: dict[str, Any]) -> str:
+    """Return in what the entries about classes do not fit each other, or an empty text."""
+    names, asked = [str(name).casefold() for name in config["classes"]], config.get("probe")
+    embedded = config["architecture"].get("num_class_embeds", len(names))
+    if embedded != len(names) or len(set(names)) < len(names):
+        return f"it names {len(set(names))} classes, and its network has {embedded}"
+    if asked and {str(name).casefold() for name in asked.get("classes", [""])} - set(names[:-1]):
+        return "its probe asks for a class that is not there"
+    return "" if not asked or asked.get("label") else "its probe has no label"
 
 
 def _damaged(sentence: str) -> SchemaError:

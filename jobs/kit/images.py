@@ -5,7 +5,7 @@ import os
 import struct
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,11 @@ class Photograph:
         """Return the diabetic retinopathy grade 0-4 (ICDR, Wilkinson et al. 2003), or None when not graded."""
         found = labels.GRADE.fullmatch(self.labels.get("dr_grade", ""))
         return int(found[1]) if found else None
+
+    @property
+    def class_name(self) -> str:
+        """Return the class of the base generator that labels.csv names, or an empty text."""
+        return self.labels.get("class_name", "")
 
     @property
     def patient(self) -> str:
@@ -115,6 +120,37 @@ def sides(photographs: Iterable[Photograph]) -> tuple[list[Photograph], list[Pho
             fix="Prepare the folder again with `consortium prepare`, or say train or held_out of each.",
         )
     return [p for p in rows if p.labels["split"] == "train"], [p for p in rows if p.labels["split"] != "train"]
+
+
+GRADED = 6  # classes of a base generator whose first five are the grades of dr_grade
+
+
+def classes_of(photographs: Iterable[Photograph], names: Sequence[str]) -> np.ndarray:
+    """
+    Return the base generator's class of each photograph, (N,) int64.
+
+    It is what the column class_name says, else dr_grade where the base has the grades, else the last of `names`, which
+    stands for every class.
+
+    Raises:
+        ImagesError: code class_unknown.
+    """
+    numbers = {name.casefold(): number for number, name in enumerate(names)}
+    return np.array([_class_of(row, names, numbers) for row in photographs], dtype=np.int64)
+
+
+def _class_of(photograph: Photograph, names: Sequence[str], numbers: dict[str, int]) -> int:
+    if not photograph.class_name and (photograph.dr_grade is None or len(names) == GRADED):
+        return len(names) - 1 if photograph.dr_grade is None else photograph.dr_grade
+    found = numbers.get(photograph.class_name.casefold())
+    if found is None:
+        said = f"the class {photograph.class_name!r}" if photograph.class_name else "a grade of diabetic retinopathy"
+        raise ImagesError(
+            f"labels.csv gives {photograph.path.name} {said}, which the base generator does not have.",
+            code="class_unknown",
+            fix=f"Its classes are {', '.join(names)}. Say one in the column class_name, or empty both cells.",
+        )
+    return found
 
 
 def _image_dir(folder: Path) -> Path:

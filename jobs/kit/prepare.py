@@ -28,8 +28,8 @@ NEAR_BITS = 4  # of 64: hashes closer than this show the same picture
 AT_ONCE = 64  # photographs in memory
 HELD_OUT = "held_out"
 SIDES = {"train": "train", HELD_OUT: HELD_OUT, "val": HELD_OUT, "test": HELD_OUT}  # of a split that labels.csv has
-COLUMNS = ["file", "split", "quality", "patient_group", "dr_grade", "camera", "sha256"]
-KEPT = {"patient_group", "dr_grade", "camera"}  # of the labels that came with the folder
+COLUMNS = ["file", "split", "quality", "patient_group", "class_name", "dr_grade", "camera", "sha256"]
+KEPT = {"patient_group", "class_name", "dr_grade", "camera"}  # of the labels that came with the folder
 WRITTEN = ("images", "index.csv", "labels.csv")  # in this order, so that labels.csv says that all is there
 
 Progress = Callable[[int, int, str], None]
@@ -220,7 +220,7 @@ def _write_all(
     return {
         "photographs": len(rows),
         "patients": len({row["patient_group"] for row in rows if row["patient_group"]}) or None,
-        "graded": sum(bool(row.get("dr_grade")) for row in rows),
+        "graded": sum(bool(row.get("class_name") or row.get("dr_grade")) for row in rows),
         "split": dict(Counter(splits)),
         "split_from": "labels.csv" if given else "--held-out",
         "quality": dict(Counter(row["quality"] for row in rows)),

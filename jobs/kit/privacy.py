@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from . import __version__, copies, generator, images, membership, scan
 from .encoder import LITE0_SHA256
 from .errors import KitError
-from .fit import classes_of
 from .fit_card import DP_FACTS
 
 SAMPLES = 64
@@ -70,7 +69,7 @@ def report(
         PrivacyError: fewer than MINIMUM_IMAGES on a side, or a patient on both.
     """
     base = generator.load_base(base_dir)
-    train, held_out = sides(folder, base.image_size, seed=seed, most=most, on_progress=on_progress)
+    train, held_out = sides(folder, base, seed=seed, most=most, on_progress=on_progress)
     model = generator.load(base, weights).to(device)
     first = generator.load(base).to(device)
     drawn = _drawn_from(model, base, samples, on_progress) if sent is None else sent
@@ -106,14 +105,19 @@ def _drawn_from(model: Any, base: generator.Base, samples: int, on_progress: Pro
 
 
 def sides(
-    folder: Path | str, size: int, *, seed: int = 0, most: int = MOST_IMAGES, on_progress: Progress | None = None
+    folder: Path | str,
+    base: generator.Base,
+    *,
+    seed: int = 0,
+    most: int = MOST_IMAGES,
+    on_progress: Progress | None = None,
 ) -> tuple[Side, Side]:
     """Read the training and the held-out photographs of a folder, at most `most` of each."""
     train, held_out = images.sides(images.without_duplicates(images.read_folder(folder)))
     _require_apart(train, held_out)
     return (
-        _side(_drawn(train, most, seed), size, on_progress),
-        _side(_drawn(held_out, most, seed), size, on_progress),
+        _side(_drawn(train, most, seed), base, on_progress),
+        _side(_drawn(held_out, most, seed), base, on_progress),
     )
 
 
@@ -142,10 +146,11 @@ def _drawn(rows: list[images.Photograph], most: int, seed: int) -> list[images.P
     return [rows[index] for index in np.sort(chosen)]
 
 
-def _side(rows: list[images.Photograph], size: int, on_progress: Progress | None) -> Side:
+def _side(rows: list[images.Photograph], base: generator.Base, on_progress: Progress | None) -> Side:
     # A photograph without a pseudonym is a patient of its own.
     patients = np.array([row.patient or f"\0{index}" for index, row in enumerate(rows)])
-    return Side(images.load_squares(rows, size, on_progress), classes_of(rows), patients)
+    classes = images.classes_of(rows, base.config["classes"])
+    return Side(images.load_squares(rows, base.image_size, on_progress), classes, patients)
 
 
 def _copies(drawn: NDArray[np.uint8], train: Side, held_out: Side, *, seed: int, device: str) -> dict[str, Any]:

@@ -276,7 +276,7 @@ def test_an_odd_texture_and_outliers_are_found(reference):
 def sited(reference, rows, folder, name, *, flipped: bool = False):
     """Write what the centre keeps of a site's accepted images; `flipped` calls the healthy ill and the ill healthy."""
     classes = reference.classes[rows].copy()
-    graded = classes != generator.UNGRADED
+    graded = classes != BASE.any_class
     classes[graded] = np.where(classes[graded] >= 2, 0, 3) if flipped else classes[graded]
     drawn = Drawn(reference.pixels[rows], classes)
     vars(drawn)["features"] = reference.features[rows]
@@ -320,7 +320,7 @@ def test_labels_of_one_kind_make_no_probe(reference):
 
 
 def test_classes_the_wrong_way_round_are_told(reference):
-    rows = np.flatnonzero(reference.classes != generator.UNGRADED)
+    rows = np.flatnonzero(reference.classes != BASE.any_class)
     drawn = Drawn(reference.pixels[rows], 4 - reference.classes[rows])
     vars(drawn)["features"] = reference.features[rows]
     result = check_utility(drawn, reference, BASE)

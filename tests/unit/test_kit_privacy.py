@@ -30,7 +30,7 @@ def site(folder: Path, train, held_out) -> Path:
     for split, rows in (("train", train), ("held_out", held_out)):
         for row in rows:
             Image.fromarray(PUBLIC.pixels[row]).save(folder / "images" / f"secret-{row}.png")
-            grade = PUBLIC.classes[row] if PUBLIC.classes[row] != generator.UNGRADED else ""
+            grade = PUBLIC.classes[row] if PUBLIC.classes[row] != BASE.any_class else ""
             lines.append(f"secret-{row}.png,{split},pseudonym-{PUBLIC.patients[row]},{grade}")
     (folder / "labels.csv").write_text("\n".join(lines))
     return folder
@@ -87,7 +87,7 @@ def _lists(value):
 def test_too_few_photographs_make_no_report(tmp_path, train, held_out, code):
     folder = site(tmp_path / "site", ORDER[:train], ORDER[train : train + held_out])
     with pytest.raises(privacy.PrivacyError) as caught:
-        privacy.sides(folder, 64)
+        privacy.sides(folder, BASE)
     assert caught.value.code == code
 
 
@@ -98,7 +98,7 @@ def test_a_patient_on_both_sides_makes_no_report(tmp_path):
     labels[-1] = ",".join([*labels[-1].split(",")[:2], shared, ""])
     (folder / "labels.csv").write_text("\n".join(labels))
     with pytest.raises(privacy.PrivacyError) as caught:
-        privacy.sides(folder, 64)
+        privacy.sides(folder, BASE)
     assert caught.value.code == "patient_on_both_sides"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from .. import copies, fit, images
+from .. import copies, images
 
 
 def write(folder: Path, base_dir: Path) -> dict[str, object]:
@@ -27,7 +27,7 @@ def write(folder: Path, base_dir: Path) -> dict[str, object]:
     tensors = {
         "pixels": pixels,
         "features": copies.features(pixels).astype(np.float16),
-        "classes": fit.classes_of(rows).astype(np.uint8),
+        "classes": images.classes_of(rows, config["classes"]).astype(np.uint8),
         "patients": patients.astype(np.int32),
     }
     target = base_dir / "reference.safetensors"

@@ -34,6 +34,7 @@ CHECKS = {
     "warn_near_duplicates": 0.02,
     **generator.THRESHOLDS,
 }
+CLASSES = ["no DR", "mild NPDR", "moderate NPDR", "severe NPDR", "PDR", "not graded"]
 
 
 def export(state: fit.TrainingState, out: Path, training: dict[str, float]) -> None:
@@ -52,7 +53,7 @@ def export(state: fit.TrainingState, out: Path, training: dict[str, float]) -> N
         "image_size": generator.ARCHITECTURE["sample_size"] * generator.PATCH,
         "patch": generator.PATCH,
         "normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "range": [-1, 1], "crop": "field, square"},
-        "classes": ["no DR", "mild NPDR", "moderate NPDR", "severe NPDR", "PDR", "not graded"],
+        "classes": CLASSES,
         "architecture": generator.ARCHITECTURE,
         "scheduler": generator.SCHEDULER,
         "sampling_steps": generator.SAMPLING_STEPS,
@@ -113,7 +114,7 @@ def main() -> None:
         model,
         generator.SCHEDULER,
         squares,
-        fit.classes_of(photographs),
+        images.classes_of(photographs, CLASSES),
         config,
         state_path=options.out / "state.safetensors",
         on_progress=report,

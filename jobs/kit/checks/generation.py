@@ -1,4 +1,4 @@
-"""Check 7: images drawn from fixed seeds are varied fundus photographs."""
+"""Check 7: images drawn from fixed seeds are varied photographs of the modality."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,10 +19,11 @@ def check_generation(
     path: Path, base: Base, out_dir: Path, on_progress: Progress | None = None, *, others: Others | None = None
 ) -> tuple[CheckResult, Drawn]:
     """
-    Check 7: draw images from fixed seeds and look whether they are varied fundus photographs.
+    Check 7: draw images from fixed seeds and look whether they are varied photographs of the modality.
 
-    An image is fundus-like when all of these hold (likeness.py defines the numbers; thresholds are in config.json under
-    `checks`, and its card.md says what real photographs and the base measure):
+    An image is like those when all of these hold (likeness.py defines the numbers; thresholds are in config.json under
+    `checks`, and its card.md says what real photographs and the base measure; a modality without a round or warm field
+    sets max_corner_ratio high and min_warmth to -1):
         min_contrast: not blank, not constant.
         min_brightness: something is lit in the middle.
         max_corner_ratio: dark corners around a round field.
@@ -144,12 +145,14 @@ def _generation_result(evidence: dict[str, Any], limits: dict[str, float]) -> Ch
     if evidence["median"]["contrast"] < limits["min_contrast"]:
         return result("fail", "The generated images are blank or of one colour.", "blank")
     if like < limits["min_fundus_like"] * count:
-        sentence = f"Only {like} of {count} generated images look like fundus photographs (round, warm, smooth)."
+        sentence = f"Only {like} of {count} generated images look like photographs of the modality."
         return result("fail", sentence, "not_fundus_like")
     if pairs > limits["max_near_duplicates"] * evidence["pairs"]:
         sentence = f"{pairs} of {evidence['pairs']} pairs of generated images are nearly the same picture."
         return result("fail", sentence, "not_diverse")
-    sentence = f"{like} of {count} generated images look like fundus photographs; {pairs} pairs are nearly the same."
+    sentence = (
+        f"{like} of {count} generated images look like photographs of the modality; {pairs} pairs are nearly the same."
+    )
     if like < limits["warn_fundus_like"] * count or pairs > limits["warn_near_duplicates"] * evidence["pairs"]:
         return result("warn", sentence, "borderline")
     return result("pass", sentence)

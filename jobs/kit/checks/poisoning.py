@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..generator import UNGRADED, Base
+from ..generator import Base
 from ..metrics import auroc
 from ..probe import ProbeError, fit_and_score
 from .drawn import Drawn, Reference
 from .results import CheckResult, not_measured
 from .sites import FEWEST_SITES, Others
-from .utility import PROBE, REFERABLE
+from .utility import PROBE, asked_of, known
 
 CELLS = 8  # of the image a side, in the search for a patch that is always the same
 
@@ -125,14 +125,16 @@ def effect(drawn: Drawn, others: Others, reference: Reference, base: Base) -> di
 
     It is the leave-one-site-out comparison for one site: a contribution that makes the probe worse for everybody
     stands out by it (influence by deletion, Koh & Liang 2017, arXiv:1703.04730, section 2.1, computed by training
-    twice instead of approximated). Empty where a probe cannot be fitted.
+    twice instead of approximated). Empty where a probe cannot be fitted, or nobody says what it is of.
     """
-    real = reference.classes != UNGRADED
-    test_x, test_y = reference.features[real], (reference.classes[real] >= REFERABLE).astype(int)
+    if (asked := asked_of(base)) is None:
+        return {}
+    having = asked[1]
+    real, test_y = known(reference.classes, base, having)
+    test_x = reference.features[real]
 
     def score(features: NDArray[np.float32], classes: NDArray[Any]) -> float:
-        graded = classes != UNGRADED
-        labels = (classes[graded] >= REFERABLE).astype(int)
+        graded, labels = known(classes, base, having)
         return auroc(test_y, fit_and_score(features[graded], labels, test_x, PROBE.inverse_regularisations[0], PROBE))
 
     try:

@@ -1,14 +1,34 @@
 """Check 11: what a probe learns from the drawn images about real ones. Reported."""
 
-from ..generator import UNGRADED, Base
+import numpy as np
+from numpy.typing import NDArray
+
+from ..generator import Base
 from ..metrics import bootstrap_auroc
 from ..probe import ProbeConfig, ProbeError, cross_validated_scores, fit_and_score
 from .drawn import Drawn, Reference
 from .results import CheckResult, not_measured
 
-REFERABLE = 2  # grade of diabetic retinopathy from which a patient is referred (ICDR moderate; Wilkinson et al. 2003)
+# What the probe tells apart, and the classes that have it, where a base with these classes does not say: from ICDR
+# moderate on a patient is referred (Wilkinson et al. 2003).
+GRADES = ("no dr", "mild npdr", "moderate npdr", "severe npdr", "pdr")
+REFERABLE = ("referable diabetic retinopathy", [2, 3, 4])
 CHANCE = 0.5  # AUROC of a probe that has learnt nothing
 PROBE = ProbeConfig(inverse_regularisations=(0.01,))
+
+
+def asked_of(base: Base) -> tuple[str, list[int]] | None:
+    """Return what a probe tells apart, by `probe` in config.json, and the classes that have it; None: nobody says."""
+    names = [str(name).casefold() for name in base.config["classes"]]
+    if said := base.config.get("probe"):
+        return str(said["label"]), [names.index(str(name).casefold()) for name in said["classes"]]
+    return REFERABLE if tuple(names[:-1]) == GRADES else None
+
+
+def known(classes: NDArray[np.int_], base: Base, having: list[int]) -> tuple[NDArray[np.bool_], NDArray[np.int_]]:
+    """Return which images have a class of their own (N,), and of those whether it is one of `having`, 0 or 1."""
+    graded = classes != base.any_class
+    return graded, np.isin(classes[graded], having).astype(int)
 
 
 def check_utility(drawn: Drawn, reference: Reference | None, base: Base) -> CheckResult:
@@ -21,9 +41,12 @@ def check_utility(drawn: Drawn, reference: Reference | None, base: Base) -> Chec
     """
     if reference is None:
         return not_measured(11, "utility", f"{base.slug} has no public reference to test on.", code="no_reference")
-    graded, real = drawn.classes != UNGRADED, reference.classes != UNGRADED
-    x, y = drawn.features[graded], (drawn.classes[graded] >= REFERABLE).astype(int)
-    test_x, test_y = reference.features[real], (reference.classes[real] >= REFERABLE).astype(int)
+    if (asked := asked_of(base)) is None:
+        sentence = f"{base.slug} does not say what a probe of its classes is to tell apart."
+        return not_measured(11, "utility", sentence, code="no_probe")
+    label, having = asked
+    (graded, y), (real, test_y) = known(drawn.classes, base, having), known(reference.classes, base, having)
+    x, test_x = drawn.features[graded], reference.features[real]
     patients = reference.patients[real]
     try:
         scores = fit_and_score(x, y, test_x, PROBE.inverse_regularisations[0], PROBE)
@@ -35,7 +58,7 @@ def check_utility(drawn: Drawn, reference: Reference | None, base: Base) -> Chec
         return not_measured(11, "utility", "The public reference has too few graded photographs.", code="too_few")
     delta = synthetic.estimate - on_real.estimate
     evidence = {
-        "label": "referable diabetic retinopathy",
+        "label": label,
         "trained_on_synthetic": {
             "auroc": round(synthetic.estimate, 3),
             "low": _r(synthetic.low),
@@ -48,12 +71,12 @@ def check_utility(drawn: Drawn, reference: Reference | None, base: Base) -> Chec
         "probe": PROBE.describe("train on synthetic, test on real"),
     }
     sentence = (
-        f"A probe of referable diabetic retinopathy trained on {graded.sum()} synthetic images reaches an AUROC of "
+        f"A probe of {label} trained on {graded.sum()} synthetic images reaches an AUROC of "
         f"{synthetic.estimate:.2f} on real ones ({synthetic.low:.2f} to {synthetic.high:.2f}); trained on real ones, "
         f"{on_real.estimate:.2f}."
     )
     if synthetic.high is not None and synthetic.high < CHANCE:
-        fix = "See that the classes of labels.csv, and those asked of the generator, are the ICDR grades 0 to 4."
+        fix = f"See that labels.csv means by each class what {base.slug} means: {', '.join(base.config['classes'])}."
         return CheckResult(11, "utility", "warn", sentence, fix, {"code": "below_chance", **evidence})
     return CheckResult(11, "utility", "pass", sentence, evidence=evidence)
 
