@@ -58,12 +58,18 @@ def write_folder(folder: Path) -> Path:
     (folder / "about.md").write_text("Radiographs of the *chest*.\n")
     (folder / "agreement.md").write_text("# Chest agreement\n\nNo radiograph is sent.\n")
     base = shutil.copytree(factories.BASE_FOLDER, folder / "cxr-64")
-    content = (base / "model.safetensors").read_bytes() + b"\x00"
+    change_weights(base, slug="cxr-64")
+    return folder
+
+
+def change_weights(base: Path, **entries: str) -> None:
+    """Change one number of a base model by its lowest bit, and entries of its config.json."""
+    content = (base / "model.safetensors").read_bytes()
+    content = content[:-2] + bytes([content[-2] ^ 1]) + content[-1:]
     (base / "model.safetensors").write_bytes(content)
     config = json.loads((base / "config.json").read_text())
-    config |= {"slug": "cxr-64", "sha256": hashlib.sha256(content).hexdigest()}
+    config |= {"sha256": hashlib.sha256(content).hexdigest(), **entries}
     (base / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 def edit(folder: Path, old: str, new: str, *, file: str = "programme.toml") -> None:

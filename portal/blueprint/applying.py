@@ -33,9 +33,14 @@ def apply(folder: Path, *, by: User | None, now: datetime) -> list[str]:
     blueprint = reading.read(folder)
     programme, done = _in_database(blueprint, by=by, now=now)
     for base in blueprint.base_models:  # outside the transaction: the file goes to the object store
-        if not BaseModel.objects.filter(programme=programme, slug=base.slug, version=base.version).exists():
+        row = BaseModel.objects.filter(programme=programme, slug=base.slug, version=base.version).first()
+        if row is None:
             registered = programmes.register_base_model(programme, base.folder, by=by, now=now)
             done.append(f"Registered the base model {registered}.")
+        elif row.config != base.config:
+            done.append(
+                f"{row} was registered with another config.json, which stays. Give the new one another version."
+            )
     return done
 
 

@@ -1,6 +1,5 @@
 """Reading the folder that a programme is made of: programme.toml, its texts, its base models."""
 
-import hashlib
 import json
 import tomllib
 from dataclasses import dataclass, field
@@ -10,6 +9,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email, validate_slug
 
+from jobs.kit import generator
+from jobs.kit.base import judge
 from portal.agreements.shipped import Entry, beside
 from portal.blueprint.tables import BlueprintInvalid, Table
 from portal.programmes.models import CHECKS, KINDS, NECESSARY_CHECKS
@@ -45,6 +46,7 @@ class BaseFolder:
     slug: str
     version: str
     sha256: str
+    config: dict[str, Any]
     key: str
 
 
@@ -133,15 +135,15 @@ def _checks(table: Table, folder: Path, base_models: list[BaseFolder]) -> dict[s
     if missing:
         table.complain("run", f"leaves out {', '.join(map(str, missing))}. No programme goes without these checks.")
     thresholds = table.inner("thresholds")
-    known = [set(_config(base.folder).get("checks", {})) for base in base_models]
+    known = [set(generator.THRESHOLDS) | set(base.config.get("checks") or ()) for base in base_models]
     changeable = set.intersection(*known) - FIXED_THRESHOLDS if known else set()
     for key, value in thresholds.values.items():
         if key in FIXED_THRESHOLDS:
             thresholds.complain(key, "is a limit of safety and the same for every programme.")
         elif key not in changeable:
             thresholds.complain(key, "is not a threshold of every base model in this folder.")
-        elif isinstance(value, bool) or not isinstance(value, int | float):
-            thresholds.complain(key, "is not a number.")
+        elif problem := judge.of_threshold(key, value):
+            thresholds.complain(key, f"{problem}.")
     table.end()
     return {"checks": sorted(run), "thresholds": thresholds.values}
 
@@ -180,17 +182,22 @@ def _base_model(table: Table, folder: Path) -> BaseFolder:
     absent = [name for name in BASE_FILES if not (path / name).is_file()]
     if absent:
         table.complain("folder", f"{path.name} has no {', '.join(absent)}.")
-        return BaseFolder(path, "", "", "", table.where)
+        return BaseFolder(path, "", "", "", {}, table.where)
+    for problem in judge.problems(path):
+        table.complain("folder", f"{path.name}/{problem.removesuffix('.')}.")
+    if not _is_text(path / "card.md"):
+        table.complain("folder", f"{path.name}/card.md is no text in UTF-8.")
     config = _config(path)
-    wanted = {"slug": str, "version": str, "sha256": str, "licence": str, "checks": dict, "schema": dict}
-    for key, kind in wanted.items():
-        if not isinstance(config.get(key), kind):
-            table.complain("folder", f"{path.name}/config.json: {key} is missing or of the wrong kind.")
-    with (path / "model.safetensors").open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 != config.get("sha256"):
-        table.complain("folder", f"{path.name}/config.json: sha256 is not that of model.safetensors ({sha256}).")
-    return BaseFolder(path, str(config.get("slug")), str(config.get("version")), sha256, table.where)
+    return BaseFolder(
+        path, str(config.get("slug")), str(config.get("version")), str(config.get("sha256")), config, table.where
+    )
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        return bool(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def _config(folder: Path) -> dict[str, Any]:

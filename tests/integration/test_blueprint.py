@@ -1,7 +1,5 @@
 """A programme from a folder: no line of code."""
 
-import hashlib
-import json
 from pathlib import Path
 
 import pytest
@@ -109,18 +107,29 @@ def test_a_changed_text_says_what_changed(chest_folder, db):
 
 def test_a_version_of_a_base_model_is_its_bytes(chest_folder, db):
     chests.apply(chest_folder)
-    base = chest_folder / "cxr-64"
-    (base / "model.safetensors").write_bytes(b"other")
-    chests.edit(
-        base,
-        json.loads((base / "config.json").read_text())["sha256"],
-        hashlib.sha256(b"other").hexdigest(),
-        file="config.json",
-    )
+    chests.change_weights(chest_folder / "cxr-64")
     with pytest.raises(
         BlueprintInvalid, match=r"base_models\[1\].folder: cxr-64 1.0.0 is registered with other weights"
     ):
         chests.apply(chest_folder)
+
+
+def test_a_config_that_changed_under_the_same_weights_is_told_to_stay_as_it_was(chest_folder, db):
+    chests.apply(chest_folder)
+    chests.edit(chest_folder / "cxr-64", '"min_contrast": 0.04', '"min_contrast": 0.01', file="config.json")
+    done = chests.apply(chest_folder)
+    sentence = "cxr-64 1.0.0 was registered with another config.json, which stays. Give the new one another version."
+    assert sentence in done
+    assert BaseModel.objects.get().config["checks"]["min_contrast"] == 0.04
+
+
+def test_a_base_model_that_no_check_could_use_is_refused_before_anything_is_made(chest_folder, db):
+    chests.edit(chest_folder / "cxr-64", '"sampling_steps": 20', '"sampling_step": 20', file="config.json")
+    with pytest.raises(
+        BlueprintInvalid, match=r"base_models\[1\].folder: cxr-64/config.json: sampling_steps is missing"
+    ):
+        chests.apply(chest_folder)
+    assert not Programme.objects.exists()
 
 
 @pytest.mark.parametrize(

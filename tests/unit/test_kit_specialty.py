@@ -1,13 +1,11 @@
 """A base generator of another specialty: the kit knows its classes, size and words from its folder alone."""
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from jobs.kit import cli, errors, fit, generator, images
@@ -15,32 +13,7 @@ from jobs.kit.base import train as base_train
 from jobs.kit.checks.drawn import Drawn, Reference
 from jobs.kit.checks.generation import judge_samples
 from jobs.kit.checks.utility import check_utility
-
-NAMES = ["naevus", "melanoma", "not graded"]
-SIDE = 32
-ARCHITECTURE = generator.ARCHITECTURE | {
-    "sample_size": SIDE // generator.PATCH, "block_out_channels": [16, 32], "attention_head_dim": 16,
-    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
-    "num_class_embeds": len(NAMES),
-}  # fmt: skip
-CHECKS = base_train.CHECKS | {"max_corner_ratio": 9.0, "min_warmth": -1.0, "min_smoothness": -1.0}
-
-
-def write_base(folder: Path, **changed) -> generator.Base:
-    """Write a base of dermatoscopy, random but for its shape."""
-    folder.mkdir(exist_ok=True)
-    torch.manual_seed(0)
-    model = generator.build(ARCHITECTURE)
-    generator.save_weights(model, folder / "model.safetensors")
-    raw = (folder / "model.safetensors").read_bytes()
-    config = {
-        "slug": "derm-32", "version": "1.0.0", "licence": "CC0-1.0", "sha256": hashlib.sha256(raw).hexdigest(),
-        "size_bytes": len(raw), "image_size": SIDE, "classes": NAMES, "architecture": ARCHITECTURE,
-        "scheduler": generator.SCHEDULER, "sampling_steps": 3, "checks": CHECKS,
-        "schema": generator.schema_of(model), "probe": {"label": "melanoma", "classes": ["Melanoma"]},
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config | changed))
-    return generator.load_base(folder)
+from tests.derm import NAMES, SIDE, write_base
 
 
 @pytest.fixture(scope="module")
