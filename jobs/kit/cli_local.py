@@ -13,9 +13,10 @@ from .client import NEEDS_CHANGES, Document
 from .errors import ContainerError, KitError
 
 BASES = Path(__file__).parent / "base"
+DEFAULT_BASE = "fundus-64"
 
 base_option = click.option(
-    "--base", "base_name", default="fundus-64", show_default=True, metavar="NAME|DIR", help="Base generator."
+    "--base", "base_name", default=DEFAULT_BASE, show_default=True, metavar="NAME|DIR", help="Base generator."
 )
 
 
@@ -35,20 +36,18 @@ def base_folder(name: str) -> Path:
 @base_option
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
-@click.option(
-    "--lr", type=click.FloatRange(0, 1, min_open=True), default=1e-4, show_default=True, help="Learning rate."
-)
+@click.option("--lr", type=terminal.Finite(0, 1, min_open=True), default=1e-4, show_default=True, help="Learning rate.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
     "--noise-multiplier",
-    type=click.FloatRange(0),
+    type=terminal.Finite(0),
     default=0.0,
     show_default=True,
     help="Above 0: differential privacy (DP-SGD); the training card then states epsilon.",
 )
 @click.option(
-    "--clip-norm", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True, help="DP-SGD only."
+    "--clip-norm", type=terminal.Finite(0, min_open=True), default=1.0, show_default=True, help="DP-SGD only."
 )
 @click.option("--resume", is_flag=True, help="Go on with the stopped run in --out.")
 @terminal.as_json_option
@@ -92,17 +91,18 @@ def fit(
     click.echo(f"{weights}\n{card_file}")
     report = out_dir / "privacy_report.json"
     terminal.say(f"Next: open {card_file} and add what the folder cannot tell (demographics; see README.md), then")
-    terminal.say(f"  consortium privacy {folder} --weights {weights} --card {card_file}")
-    terminal.say(f"  consortium check {weights} --card {card_file} --privacy {report}")
+    base = "" if base_name == DEFAULT_BASE else f" --base {base_name}"
+    terminal.say(f"  consortium privacy {folder} --weights {weights} --card {card_file}{base}")
+    terminal.say(f"  consortium check {weights} --card {card_file} --privacy {report}{base}")
 
 
 def _require_fresh(out_dir: Path, resume: bool) -> None:
     """Never write over weights, never go on with another run without being told."""
-    if (out_dir / "weights.safetensors").exists():
+    stopped = (out_dir / "state.safetensors").exists()
+    if (out_dir / "weights.safetensors").exists() and not stopped:  # with its state, it was stopped at its very end
         raise KitError(
             f"{out_dir} holds weights already.", code="out_not_empty", fix="Choose another --out, or remove them."
         )
-    stopped = (out_dir / "state.safetensors").exists()
     if stopped and not resume:
         fix = "Add --resume to go on with it, or remove state.safetensors to start again."
         raise KitError(f"{out_dir} holds a stopped run.", code="run_stopped", fix=fix)

@@ -16,6 +16,7 @@ HEALTHY = {
     UNKNOWN: "Something could not be told; see above.",
     FAILS: "Something has to be mended first; see above.",
 }
+FEWEST = 20  # privacy.MINIMUM_IMAGES, which needs torch to be imported
 
 
 @click.command()
@@ -69,6 +70,11 @@ def prepare(folder: Path, out_dir: Path, held_out: float, seed: int, no_patients
             f"{counts['without_pseudonym']} photographs have no patient_group and were split one by one: two "
             "photographs of one patient may now be on both sides. Fill in that column of labels.csv where you can."
         )
+    if min(counts["split"].get(side, 0) for side in ("train", "held_out")) < FEWEST:
+        terminal.say(
+            f"`consortium privacy` needs {FEWEST} photographs on either side, and the portal its report: add "
+            "photographs, or prepare again into another --out with another --held-out, before you train."
+        )
     terminal.say(f"Next: consortium fit {out_dir} --out run")
 
 
@@ -93,3 +99,5 @@ def convert(file: Path, target: Path | None, as_json: bool) -> None:
     click.echo(f"{target}: {facts['tensors']} tensors{where}, {facts['parameters']:,} numbers.")
     if facts["left_out"]:
         terminal.say(f"Left out, for they are no weights: {', '.join(facts['left_out'])}.")
+    if facts["narrowed"]:
+        terminal.say(f"{facts['narrowed']} tensors had numbers of 64 bits; they were written with 32.")

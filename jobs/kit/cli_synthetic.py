@@ -41,7 +41,8 @@ def sample(weights: Path, count: int, out_dir: Path, base_name: str, seed: int, 
     if as_json:
         return terminal.print_json({"images": count, "new": new, "out": str(out_dir), "seed": seed})
     click.echo(f"{count} synthetic images and manifest.csv are in {out_dir}.")
-    terminal.say(f"Next: look through them, then consortium check {out_dir}")
+    given = "" if base_name == cli_local.DEFAULT_BASE else f" --base {base_name}"
+    terminal.say(f"Next: look through them, then consortium check {out_dir} --weights {weights}{given}")
 
 
 @cli_portal.contribute.command("synthetic")

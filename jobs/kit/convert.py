@@ -8,6 +8,7 @@ process that may use little memory and time, and never by the portal.
 import argparse
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from .errors import KitError
 
 GIB = 2**30
 CPU_SECONDS = 600
-DTYPES = {"torch.float32", "torch.float16", "torch.bfloat16"}
+DTYPES = {"torch.float32", "torch.float16", "torch.bfloat16", "torch.float64"}  # the last is narrowed to 32 bits
 # Where checkpoints keep the weights: RETFound and MAE "model" (Zhou et al. 2023), timm and Lightning "state_dict",
 # DINO "teacher".
 LAYERS = ("model", "state_dict", "model_state_dict", "teacher", "params", "module")
@@ -37,7 +38,8 @@ def convert(source: Path, target: Path) -> dict[str, Any]:
     Write the weights of a .pth, .pt, .bin or .ckpt file as safetensors.
 
     Returns:
-        tensors, parameters, left_out (names of what is no float tensor), layout (where the weights were).
+        tensors, parameters, left_out (names of what is no float tensor), layout (where the weights were), narrowed
+        (how many had 64 bits).
     Raises:
         ConvertError: the file asks for more than weights, is damaged, or needs more memory or time than it may.
     """
@@ -99,11 +101,7 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         ):  # RETFound keeps its command line beside the weights
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # every way in which a foreign file can be wrong
-        raise ConvertError(
-            f"{path.name} is not a file of weights alone, so it was not opened further ({type(error).__name__}).",
-            code="not_weights",
-            fix="Load it where you trust it, and save the weights alone: torch.save(model.state_dict(), …).",
-        ) from None
+        raise _not_read(path, error) from None
     layout, weights = _weights_of(loaded)
     floats = _floats(weights)
     tensors = {_plain(name): value for name, value in floats.items()}
@@ -116,8 +114,30 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         "tensors": len(tensors),
         "parameters": sum(value.numel() for value in tensors.values()),
         "left_out": sorted(str(name) for name in weights if _plain(name) not in tensors)[:20],
+        "narrowed": sum(value.dtype == torch.float64 for value in tensors.values()),
     }
-    return {name: value.detach().clone().contiguous() for name, value in tensors.items()}, facts
+    return {name: _apart(value) for name, value in tensors.items()}, facts
+
+
+def _apart(value: Any) -> Any:
+    narrow = value.float() if str(value.dtype) == "torch.float64" else value
+    return narrow.detach().clone().contiguous()
+
+
+def _not_read(path: Path, error: Exception) -> ConvertError:
+    """Say what a file asks for beside weights, or that it is damaged."""
+    if asked := re.search(r"GLOBAL ([\w.]{1,100})", str(error)):
+        sentence = f"{path.name} is not a file of weights alone: it asks for {asked[1]}, so it was not opened further."
+        fix = (
+            "Where you trust it, load it with torch.load(FILE, weights_only=False), and save the weights alone: "
+            'torch.save(loaded["model"], NEW), or whatever their entry is called.'
+        )
+        return ConvertError(sentence, code="not_weights", fix=fix)
+    return ConvertError(
+        f"{path.name} cannot be read as a PyTorch checkpoint ({type(error).__name__}), so it was not opened further.",
+        code="not_weights",
+        fix="It is damaged, or of another kind: see that it is whole (size, SHA-256), or save the weights again.",
+    )
 
 
 def _weights_of(loaded: Any) -> tuple[str, dict[str, Any]]:
@@ -129,7 +149,11 @@ def _weights_of(loaded: Any) -> tuple[str, dict[str, Any]]:
 
 
 def _floats(weights: dict[Any, Any]) -> dict[Any, Any]:
-    return {name: value for name, value in weights.items() if str(getattr(value, "dtype", "")) in DTYPES}
+    return {
+        name: value
+        for name, value in weights.items()
+        if str(getattr(value, "dtype", "")) in DTYPES and str(getattr(value, "layout", "")) == "torch.strided"
+    }
 
 
 def _same_names(path: Path, floats: dict[Any, Any]) -> ConvertError:

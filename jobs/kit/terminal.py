@@ -1,6 +1,7 @@
 """What the commands share at the terminal: options, progress bars, the line of a check."""
 
 import json
+import math
 import sys
 import tempfile
 import unicodedata
@@ -21,6 +22,16 @@ existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 existing_path = click.Path(exists=True, path_type=Path)
 existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
 new_folder = click.Path(file_okay=False, path_type=Path)
+
+
+class Finite(click.FloatRange):
+    """A number in a range; click takes "nan" for one in every range, and "inf" for one without an end."""
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{found} is not a finite number.", param, ctx)
+        return found
 
 
 def print_json(document: object) -> None:

@@ -142,3 +142,40 @@ def test_no_hostile_pickle_gets_anything_run(tmp_path, monkeypatch):
                 convert.read_weights(path)
             refused += 1
     assert (refused > 30, ran) == (True, [])
+
+
+# What is told
+
+
+def read(tmp_path, content):
+    torch.save(content, tmp_path / "model.pth")
+    return convert.read_weights(tmp_path / "model.pth")
+
+
+def test_numbers_of_64_bits_are_narrowed_and_told(tmp_path):
+    tensors, facts = read(tmp_path, {"model": {"a": torch.ones(2, dtype=torch.float64), "b": torch.ones(2)}})
+    assert {name: str(value.dtype) for name, value in tensors.items()} == dict.fromkeys("ab", "torch.float32")
+    assert (facts["narrowed"], facts["left_out"]) == (1, [])
+
+
+def test_a_sparse_tensor_is_left_out_and_named(tmp_path):
+    tensors, facts = read(tmp_path, {"model": {"a": torch.ones(3, 3).to_sparse(), "b": torch.ones(2)}})
+    assert (sorted(tensors), facts["left_out"]) == (["b"], ["a"])
+
+
+def test_what_a_file_asks_for_beside_weights_is_named(tmp_path):
+    with pytest.raises(convert.ConvertError) as caught:
+        read(tmp_path, {"model": weights(), "args": argparse.Namespace(out=Path("/data"))})
+    assert caught.value.sentence.startswith("model.pth is not a file of weights alone: it asks for pathlib.")
+    assert 'torch.save(loaded["model"], NEW)' in caught.value.fix
+
+
+def test_a_damaged_file_is_not_called_untrusted(tmp_path):
+    torch.save(weights(), tmp_path / "whole.pth")
+    for content in (b"", b"abc", (tmp_path / "whole.pth").read_bytes()[:700]):
+        (tmp_path / "model.pth").write_bytes(content)
+        with pytest.raises(
+            convert.ConvertError, match=r"model\.pth cannot be read as a PyTorch checkpoint \("
+        ) as caught:
+            convert.read_weights(tmp_path / "model.pth")
+        assert caught.value.fix.startswith("It is damaged, or of another kind")

@@ -1,0 +1,75 @@
+"""`fit` and what stands around it, as typed: what is refused, what comes next, what is never lost."""
+
+import json
+import shutil
+
+import pytest
+
+from jobs.kit import cli, cli_site, fit, fit_card, privacy
+from tests.derm import write_base
+from tests.unit.test_kit_specialty import write_photographs
+
+pytestmark = pytest.mark.slow
+SMALL = ["--steps", "2", "--batch-size", "2", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    write_base(folder / "derm")
+    write_photographs(folder / "photographs", ["naevus", "melanoma"] * 3)
+    return folder
+
+
+def fitted(site, out, *more):
+    return cli.main(["fit", str(site / "photographs"), "--out", str(out), "--base", str(site / "derm"), *SMALL, *more])
+
+
+def test_what_comes_next_names_the_base(site, tmp_path, capsys):
+    assert fitted(site, tmp_path / "run") == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  consortium ")]
+    assert [line.endswith(f" --base {site / 'derm'}") for line in told] == [True, True]
+    weights = tmp_path / "run" / "weights.safetensors"
+    drawn = ["--n", "3", "--out", str(tmp_path / "drawn"), "--base", str(site / "derm"), "--device", "cpu"]
+    assert cli.main(["sample", "--weights", str(weights), *drawn]) == 0
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.endswith(f"consortium check {tmp_path / 'drawn'} --weights {weights} --base {site / 'derm'}")
+
+
+def test_a_run_that_was_stopped_after_its_weights_goes_on(site, tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fit_card, "training_card", full)
+        config = fit.FitConfig(steps=2, batch_size=2, device="cpu", checkpoint_every=1)
+        with pytest.raises(OSError, match="No space"):
+            fit.fit(site / "photographs", site / "derm", tmp_path / "run", config)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "samples-000001.png", "state.safetensors", "weights.safetensors",
+    ]  # fmt: skip
+    assert fitted(site, tmp_path / "run", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "run_stopped"
+    shutil.copytree(tmp_path / "run", tmp_path / "other")
+    fit.fit(site / "photographs", site / "derm", tmp_path / "run", config)
+    assert (tmp_path / "run" / "training_card.json").exists()
+    assert fitted(site, tmp_path / "other", "--resume", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "state_differs"  # it got as far as the state
+
+
+@pytest.mark.parametrize("option", ["--lr", "--noise-multiplier", "--clip-norm"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_numbers_that_are_none_are_wrong_usage(site, tmp_path, option, value):
+    assert fitted(site, tmp_path / "run", option, value) == cli.WRONG_USAGE
+
+
+def test_a_private_run_does_not_tell_the_loss_of_its_photographs(site, tmp_path):
+    config = fit.FitConfig(steps=2, batch_size=6, device="cpu", noise_multiplier=1.0)
+    card = fit.fit(site / "photographs", site / "derm", tmp_path / "run", config)
+    assert (card["dp"]["used"], card["final_loss"]) == (True, None)
+
+
+def test_prepare_tells_that_the_report_will_need_more(site, tmp_path, capsys):
+    assert cli_site.FEWEST == privacy.MINIMUM_IMAGES
+    assert cli.main(["prepare", str(site / "photographs"), "--out", str(tmp_path / "prepared")]) == 0
+    assert "`consortium privacy` needs 20 photographs on either side" in capsys.readouterr().err
