@@ -25,7 +25,7 @@ class OwnInstitution(serializers.SlugRelatedField):
 
 
 class NewestBaseModel(serializers.CharField):
-    """The slug of a registered base generator; its newest version is meant."""
+    """The slug of a registered base generator; its newest version is meant, unless the card names another."""
 
     def to_internal_value(self, data: Any) -> Any:
         base = BaseModel.objects.filter(slug=super().to_internal_value(data)).order_by("-registered_at").first()
@@ -47,6 +47,14 @@ class DraftSerializer(serializers.Serializer):
         default=None,
         help_text="The first day on which it may be used; null: no embargo.",
     )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Take the very base that the card names: an older version, or one of this slug in another programme."""
+        card, newest = attrs["training_card"], attrs["base_model"]
+        named = card.get("base") if isinstance(card, dict) else None
+        sha256 = named.get("sha256") if isinstance(named, dict) else None
+        rows = BaseModel.objects.filter(slug=newest.slug).order_by("-registered_at")
+        return {**attrs, "base_model": next((row for row in rows if row.sha256 == sha256), newest)}
 
 
 class ChangeSerializer(serializers.Serializer):

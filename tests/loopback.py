@@ -29,6 +29,7 @@ class Site:
         self.contributions: dict[int, dict[str, Any]] = {}
         self.parts: dict[int, bytes] = {}  # number -> bytes that arrived whole
         self.objects: dict[str, bytes] = {}  # name of a release's file -> bytes
+        self.base_models: list[dict[str, Any]] = []
         self.accepted: list[dict[str, Any]] = []
         self.faults: dict[str, list[str]] = {}  # "PUT 2", "GET model.bin", "POST submit" -> one fault for each attempt
         self.seen: list[tuple[str, str, dict[str, str]]] = []  # of the store: method, path, headers
@@ -258,6 +259,9 @@ class PortalHandler(Handler):
         release = {"slug": "grf-1", "name": "GRF", "version": "1", "licence": licence, "files": files}
         self.json(200, [{**release, "accepted": bool(self.site.accepted)}])
 
+    def list_base_models(self, given: dict[str, Any]) -> None:
+        self.json(200, self.site.base_models)
+
     def accept(self, given: dict[str, Any], slug: str) -> None:
         self.site.accepted.append(given)
         self.json(201, {"release": slug})
@@ -279,6 +283,7 @@ ROUTES = {
     r"POST contributions/(\d+)/files/7/parts": PortalHandler.sign,
     r"POST contributions/(\d+)/files/7/complete": PortalHandler.complete,
     r"POST contributions/(\d+)/submit": PortalHandler.submit,
+    r"GET base-models": PortalHandler.list_base_models,
     r"GET models": PortalHandler.models,
     r"POST models/([a-z0-9-]+)/accept": PortalHandler.accept,
     r"GET /dl/grf-1/(.+)": PortalHandler.redirect,

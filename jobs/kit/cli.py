@@ -137,6 +137,7 @@ for _command in (
     cli_sign.keys_group,
     cli_sign.sign,
     cli_portal.login,
+    cli_portal.base,
     cli_portal.contribute,
     cli_portal.status,
     cli_portal.models,

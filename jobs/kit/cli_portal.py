@@ -287,6 +287,35 @@ def download(
     terminal.say(f"{len(paths)} files, verified by {fetch.CHECKSUMS}.")
 
 
+@click.command()
+@click.argument("slug")
+@click.option("--version", help="[default: the newest]")
+@click.option("--out", "out_dir", type=terminal.new_folder, required=True, help="Gets the folder for --base.")
+@terminal.as_json_option
+def base(slug: str, version: str | None, out_dir: Path, as_json: bool) -> None:
+    """
+    Fetch a registered base generator, for --base of the other commands; resumes after an interruption.
+
+    Run again, it brings the checks and thresholds up to date that the programme asks for.
+    """
+    portal = signin.signed_in()
+    rows = portal.base_models()
+    found = [row for row in rows if row["slug"] == slug and version in (None, row["version"])]
+    if not found:
+        known = ", ".join(f"{row['slug']} {row['version']}" for row in rows) or "none"
+        sentence = f"The portal has no base generator {' '.join(filter(None, (slug, version)))}."
+        raise KitError(sentence, code="not_found", fix=f"It has: {known}.")
+    row = max(found, key=lambda row: int(row["id"]))
+    with terminal.Bars(is_bytes=True) as on_progress:
+        fetch.download_base(portal, row, out_dir, on_progress=on_progress)
+    if as_json:
+        return terminal.print_json({"base": row["slug"], "version": row["version"], "folder": str(out_dir)})
+    click.echo(f"{out_dir}: {row['slug']} {row['version']}, licence {row['licence']}.")
+    if row["config"].get("reference") and not (out_dir / "reference.safetensors").exists():
+        terminal.say("Its public reference stays at the centre: checks 8, 10 and 11 are made there.")
+    terminal.say(f"Next: consortium fit prepared --out run --base {out_dir}")
+
+
 def _accept(portal: Portal, release: Document, spdx: str | None, **facts: str) -> None:
     licence = release["licence"]
     if spdx != licence["spdx"] or not all(facts.values()):

@@ -330,7 +330,10 @@ class Portal:
         path = f"contributions/{contribution_id}/files/{file_id}/complete"
         return self.call("POST", path, {"sha256": sha256}, repeatable=True)
 
-    # Releases
+    # Base generators and releases
+
+    def base_models(self) -> list[Document]:
+        return self.call("GET", "base-models")
 
     def models(self) -> list[Document]:
         return self.call("GET", "models")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import urllib3
 
+from . import terminal
 from .client import PLATFORM_FAULT, RETRIES, USER_AGENT, Document, Portal
 from .transfer import BLOCK_BYTES, Broken, Progress, TransferError, hash_file, pause_seconds, refused, to_store
 
@@ -162,6 +163,24 @@ def download_release(
             )
         _fetch(portal, file, out_dir, on_progress)
     return [out_dir / name for name in [*files, CHECKSUMS]]
+
+
+def download_base(portal: Portal, row: Document, out_dir: Path, *, on_progress: Progress | None = None) -> None:
+    """
+    Fetch a base generator (one of Portal.base_models()) as a folder: config.json and model.safetensors.
+
+    Raises:
+        TransferError: see download(); also when the folder holds another one.
+    """
+    target = out_dir / "model.safetensors"
+    if target.exists() and hash_file(target).sha256 != row["sha256"]:
+        raise TransferError(
+            f"{out_dir} holds another base generator.", code="out_not_empty", fix="Choose another --out."
+        )
+    out_dir.mkdir(parents=True, exist_ok=True)
+    file = {"name": target.name, "url": row["download_url"], "size_bytes": row["size_bytes"], "sha256": row["sha256"]}
+    _fetch(portal, file, out_dir, on_progress)
+    terminal.write_json(out_dir / "config.json", row["config"])
 
 
 def read_checksums(text: str) -> dict[str, str]:

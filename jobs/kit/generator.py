@@ -171,7 +171,9 @@ def _contradiction(config: dict[str, Any]) -> str:
 
 
 def _damaged(sentence: str) -> SchemaError:
-    return SchemaError(sentence, code="base_damaged", fix="Fetch the base again, or install the kit again.")
+    return SchemaError(
+        sentence, code="base_damaged", fix="Fetch it again with `consortium base`, or install the kit again."
+    )
 
 
 def build(architecture: dict[str, Any]) -> "PixelNetwork":

@@ -12,6 +12,7 @@ from contributions.lifecycle import Status
 from contributions.models import Contribution
 from portal.accounts import services as accounts
 from portal.agreements import services as agreements
+from portal.programmes.models import BaseModel
 from tests import contributing, factories
 from tests.contributing import CARD, sha256_base64, sha256_hex
 
@@ -60,6 +61,17 @@ def can(document) -> list[str]:
 
 def announcement(content: bytes = WEIGHTS, name: str = "weights.safetensors") -> dict[str, object]:
     return {"name": name, "size_bytes": len(content), "parts_sha256": contributing.parts_sha256(content)}
+
+
+def test_the_card_says_which_of_the_bases_of_one_name(kit, institution, base):
+    other = factories.programme("skin")
+    newest = contributing.registered_base(other)
+    BaseModel.objects.filter(pk=newest.pk).update(sha256="0" * 64)
+    wanted = {"institution": institution.slug, "kind": "weights", "base_model": "fundus-64", "title": "Ours"}
+    for named, meant in ((base.sha256, base), ("0" * 64, newest), ("f" * 64, newest), (None, newest), ("\0", newest)):
+        card = {**CARD, "base": {"slug": "fundus-64", "sha256": named}}
+        status, draft = kit.post("contributions", {**wanted, "training_card": card})
+        assert (status, Contribution.objects.get(pk=draft["id"]).base_model) == (201, meant)
 
 
 def test_the_whole_way_of_a_kit(kit, institution, base):

@@ -36,7 +36,9 @@ def test_help_lists_the_commands_and_loads_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     commands = [line.split()[0] for line in lines[lines.index("Commands:") + 1 : -1]]
-    expected = "audit check contribute convert doctor download fit keys login models prepare privacy receipt sample"
+    expected = (
+        "audit base check contribute convert doctor download fit keys login models prepare privacy receipt sample"
+    )
     assert commands == [*expected.split(), "sign", "status"]
     assert lines[-1] == "0 []"
 
@@ -173,7 +175,32 @@ def test_login_refuses_an_unencrypted_portal_elsewhere(capsys):
     assert capsys.readouterr().err.startswith("Error: http://portal.invalid is not encrypted")
 
 
-# models and download
+# base, models and download
+
+
+def test_base_fetches_what_the_programme_checks_by_and_never_over_another(site, tmp_path, capsys):
+    content, folder = b"weights", tmp_path / "derm"
+    site.objects["derm-32"] = content
+    row = {"slug": "derm-32", "sha256": hashlib.sha256(content).hexdigest(), "size_bytes": 7, "licence": "MIT",
+           "download_url": "/dl/grf-1/derm-32"}  # fmt: skip
+    site.base_models = [
+        {**row, "id": 1, "version": "1.0.0", "config": {"checks_run": [1]}},
+        {**row, "id": 2, "version": "1.1.0", "config": {"checks_run": [1, 9], "reference": {"sha256": "0"}}},
+    ]
+    assert cli.main(["base", "derm-32", "--version", "1.0.0", "--out", str(folder)]) == 0
+    assert json.loads((folder / "config.json").read_text()) == {"checks_run": [1]}
+    assert cli.main(["base", "derm-32", "--out", str(folder)]) == 0
+    assert json.loads((folder / "config.json").read_text())["checks_run"] == [1, 9]
+    assert (folder / "model.safetensors").read_bytes() == content
+    assert [path for _, path, _ in site.seen if "derm-32" in path][1:] == []  # whole already: not fetched again
+    assert "Its public reference stays at the centre" in capsys.readouterr().err
+    (folder / "model.safetensors").write_bytes(b"mine")
+    assert cli.main(["base", "derm-32", "--out", str(folder), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "out_not_empty"
+    assert cli.main(["base", "derm-64", "--out", str(folder)]) == 1
+    told = "Error: The portal has no base generator derm-64. It has: derm-32 1.0.0, derm-32 1.1.0."
+    assert capsys.readouterr().err.strip() == told
+
 
 ACCEPT = ["--accept-licence", "CC-BY-NC-4.0", "--name", "R. Rosa", "--purpose", "Research", "--institution", "Lima"]
 

@@ -89,7 +89,10 @@ def test_a_folder_whose_config_lacks_what_every_base_has_is_a_damaged_base(tmp_p
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(SchemaError) as caught:
         generator.load_base(tmp_path)
-    assert (caught.value.code, caught.value.fix) == ("base_damaged", "Fetch the base again, or install the kit again.")
+    assert (caught.value.code, caught.value.fix) == (
+        "base_damaged",
+        "Fetch it again with `consortium base`, or install the kit again.",
+    )
 
 
 def damaged(folder: Path, how: str) -> generator.Base:
