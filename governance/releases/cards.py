@@ -30,7 +30,7 @@ def _front_matter(candidate: Candidate, evaluations: list[Any]) -> str:
     ]
     index = [{"name": candidate.slug, "results": results}]
     lines = ["---", "license: cc-by-nc-4.0", "library_name: transformers", "pipeline_tag: image-feature-extraction"]
-    lines += ["tags: [medical, ophthalmology, retina, fundus]", f"model-index: {json.dumps(index)}", "---", ""]
+    lines += [f"tags: [medical, {candidate.programme.slug}]", f"model-index: {json.dumps(index)}", "---", ""]
     return "\n".join(lines)
 
 
@@ -43,7 +43,7 @@ def _body(candidate: Candidate, evaluations: list[Any]) -> list[str]:
         "",
         "## Intended use",
         "",
-        "Research on representations of colour fundus photographs: features for probes and fine-tuning. "
+        f"Research on representations of images ({candidate.programme.modality}): features for probes and fine-tuning. "
         "**Not for clinical use**: it has not been evaluated as a medical device.",
         "",
         "## Training",
@@ -67,8 +67,8 @@ def _body(candidate: Candidate, evaluations: list[Any]) -> list[str]:
         "## Limits",
         "",
         "Small, trained on few photographs from few countries: compare it with the baseline on the leaderboard, whose "
-        "features never saw a retina, before you choose it. Its shape and the crop of the images were settled while "
-        "looking at figures on the benchmark's own images, so the figures above are exploratory. "
+        "features never saw an image of this kind, before you choose it. Its shape and the crop of the images were "
+        "settled while looking at figures on the benchmark's own images, so the figures above are exploratory. "
         f"{_checked(candidate)} Nobody calls them anonymous. The file is the encoder alone; the half of the model that "
         "draws images is not released, so it gives back no photograph. Whether a photograph was among those it learnt "
         "from has not been tested.",

@@ -25,7 +25,7 @@ AUTHOR = "Global RETFound Consortium"
 @require_GET
 def list_(request: HttpRequest) -> HttpResponse:
     """Show the released models; proposals only to who may see them."""
-    rows = Release.objects.visible_to(request.user).select_related("candidate", "license")
+    rows = Release.objects.visible_to(request.user).select_related("candidate__programme", "license")
     return render(request, "releases/release_list.html", {"releases": rows})
 
 

@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from contributions.models import Contribution
-from jobs.kit import cli, cli_portal, doctor, fetch, keys, signin, statements, transfer
+from jobs.kit import cli, cli_portal, doctor, fetch, generator, keys, signin, statements, transfer
 from jobs.kit.client import Portal, PortalError
 from portal import storage
 from portal.accounts import services as accounts
@@ -193,3 +193,10 @@ def test_models_of_a_portal_without_releases(portal, capsys):
     assert cli.main(["models"]) == 0
     assert capsys.readouterr().out == "No model is released yet.\n"
     assert cli_portal.WAITING == {"submitted", "validating"}
+
+
+def test_the_base_is_fetched_with_what_the_programme_asks_for(portal, institution, base, tmp_path):
+    assert cli.main(["base", "fundus-64", "--out", str(tmp_path / "base")]) == 0
+    held = generator.load_base(tmp_path / "base")
+    generator.require_whole(held)
+    assert held.config == base.effective_config()

@@ -9,11 +9,13 @@ from django.db import IntegrityError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 
+from governance.releases import cards
 from governance.releases import services as releases
 from governance.releases.models import Candidate, Download, License, LicenseAcceptance, Release, ReleaseFile
 from portal.accounts import services as accounts
 from portal.accounts.models import ApiToken
 from portal.audit.models import AuditEvent
+from portal.programmes.models import Programme
 from tests import candidates, factories
 from tests.standing import kept
 
@@ -365,3 +367,13 @@ def test_the_board_declines_with_its_reasons(candidate, board):
     factories.vote_all(release.motions.get(), "against", "Too few countries.")
     release.refresh_from_db()
     assert (release.status, release.reason) == ("declined", "The board voted against it. Too few countries.")
+
+
+def test_the_card_and_the_list_speak_of_the_programmes_own_images(release, client):
+    Programme.objects.update(slug="skin", modality="dermatoscopy")
+    Candidate.objects.update(description="")
+    card = cards.draft(Candidate.objects.get(), [])
+    assert "\ntags: [medical, skin]\n" in card
+    assert "Research on representations of images (dermatoscopy): features" in card
+    assert [word for word in ("retina", "fundus", "ophthalmology") if word in card.lower()] == []
+    assert "<p>Dermatoscopy</p>" in client.get("/models/").text
