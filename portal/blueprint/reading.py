@@ -21,6 +21,7 @@ SEATS = ["board_member", "chair"]
 BASE_FILES = ["config.json", "model.safetensors", "card.md"]
 # Limits under which an untrusted file is opened at all; a programme cannot loosen them.
 FIXED_THRESHOLDS = {"max_header_bytes", "max_tensors"}
+OF_DRAWN = {8, 9, 10, 11}  # checks of the images that check 7 draws: without it they do not run
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ def _checks(table: Table, folder: Path, base_models: list[BaseFolder]) -> dict[s
     missing = sorted(set(NECESSARY_CHECKS) - set(run))
     if missing:
         table.complain("run", f"leaves out {', '.join(map(str, missing))}. No programme goes without these checks.")
+    if 7 not in run and (idle := sorted(set(run) & OF_DRAWN)):
+        table.complain("run", f"has {', '.join(map(str, idle))} without 7, which draws the images they look at. Add 7.")
     thresholds = table.inner("thresholds")
     known = [set(generator.THRESHOLDS) | set(base.config.get("checks") or ()) for base in base_models]
     changeable = set.intersection(*known) - FIXED_THRESHOLDS if known else set()

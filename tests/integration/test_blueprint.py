@@ -141,6 +141,7 @@ def test_a_base_model_that_no_check_could_use_is_refused_before_anything_is_made
         ('slug = "chest-xray"', 'slug = "chest xray"', "slug: “chest xray” may hold only letters, digits, hyphens and"),
         ("purposes", "purpose", "purpose: is not a key of this table. It has: agreements, base_models, board, checks,"),
         ("run = [0, 1, 4, 5]", "run = [0, 4, 5]", "checks.run: leaves out 1. No programme goes without these checks."),
+        ("run = [0, 1, 4, 5]", "run = [0, 1, 2, 4, 5, 6, 9]", "checks.run: has 9 without 7, which draws the images "),
         ("run = [0, 1, 4, 5]", "run = [0, 1, 4, 5, 99]", "checks.run: “99” is not one of 0, 1, 2, 4, 5, 6, 7, 8, 9"),
         ("samples = 16", "sampels = 16", "checks.thresholds.sampels: is not a threshold of every base model in this"),
         ("samples = 16", 'samples = "many"', "checks.thresholds.samples: is not a number."),

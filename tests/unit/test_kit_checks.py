@@ -145,6 +145,10 @@ def test_the_schema_names_the_first_offending_tensor(tensors, tmp_path):
     as_single = tensors | {"conv_out.bias": tensors["conv_out.bias"].astype(np.float32)}
     assert last(save(as_single, path), tmp_path) == (4, "wrong_dtype")
     assert last(save({"blocks.0.weight": np.zeros(3, np.float16)}, path), tmp_path) == (4, "other_architecture")
+    other = check_schema(read_container(path), BASE)
+    assert other.fix.endswith(
+        "If it was made from another base generator, name that one: --base, or the contribution's."
+    )
     result = check_schema(read_container(save(missing, path)), BASE)
     assert result.sentence == f"1 of the {len(tensors)} tensors of fundus-64 are missing, the first is conv_out.bias."
 

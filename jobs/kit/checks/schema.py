@@ -28,6 +28,8 @@ def check_schema(container: Container, base: Base) -> CheckResult:
     }
     code, sentence = _schema_reason(base.slug, evidence)
     fix = f"Fine-tune {base.slug} with `consortium fit` and send the weights.safetensors it writes."
+    if code == "other_architecture":
+        fix += " If it was made from another base generator, name that one: --base, or the contribution's."
     return CheckResult(4, "schema", "fail", sentence, fix, {"code": code, **evidence})
 
 
