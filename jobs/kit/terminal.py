@@ -6,6 +6,7 @@ import sys
 import tempfile
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import click
 from tqdm import tqdm
@@ -27,7 +28,7 @@ new_folder = click.Path(file_okay=False, path_type=Path)
 class Finite(click.FloatRange):
     """A number in a range; click takes "nan" for one in every range, and "inf" for one without an end."""
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         found = float(super().convert(value, param, ctx))
         if not math.isfinite(found):
             self.fail(f"{found} is not a finite number.", param, ctx)

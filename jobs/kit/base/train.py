@@ -1,10 +1,13 @@
 """
-Train the base generator fundus-64 from nothing, on the photographs of one folder.
+Train a base generator of the pixel family from nothing, on the photographs of one folder: fundus-64, or another.
 
     python -m jobs.kit.base.train IMAGES --out jobs/kit/base/fundus-64 --steps 4000
+    python -m jobs.kit.base.train IMAGES --out derm-32 --slug derm-32 --side 32 --classes naevus melanoma "not graded"
 
 IMAGES is a folder with images/ and labels.csv; only rows of the split "train" are used, so that no photograph of the
-benchmark is seen. Every checkpoint rewrites model.safetensors and config.json, so the run can be stopped at any time.
+benchmark is seen. Thresholds under `checks` are those of fundus photographs: measure what yours are, and write them
+into config.json, where they stay when it is trained again, as does `probe`. Every checkpoint rewrites
+model.safetensors and config.json, so the run can be stopped at any time.
 """
 
 import argparse
@@ -13,6 +16,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from .. import fit, generator, images
 
@@ -37,37 +41,47 @@ CHECKS = {
 CLASSES = ["no DR", "mild NPDR", "moderate NPDR", "severe NPDR", "PDR", "not graded"]
 
 
-def export(state: fit.TrainingState, out: Path, training: dict[str, float]) -> None:
+def export(state: fit.TrainingState, out: Path, training: dict[str, float], about: dict[str, Any]) -> None:
     """Write the averaged weights and the config that describes them."""
     weights = out / "model.safetensors"
     fit.save_average(state, weights)
     raw = weights.read_bytes()
     config = {
-        "slug": "fundus-64",
-        "version": "1.0.0",
-        "title": "Colour fundus photographs, 64 x 64 pixels",
-        "licence": "CC-BY-NC-4.0",
+        **about,
         "sha256": hashlib.sha256(raw).hexdigest(),
         "size_bytes": len(raw),
         "dtype": "F16",
-        "image_size": generator.ARCHITECTURE["sample_size"] * generator.PATCH,
         "patch": generator.PATCH,
         "normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "range": [-1, 1], "crop": "field, square"},
-        "classes": CLASSES,
-        "architecture": generator.ARCHITECTURE,
         "scheduler": generator.SCHEDULER,
         "sampling_steps": generator.SAMPLING_STEPS,
-        "checks": _checks(out),
+        "checks": CHECKS,
+        **_by_hand(out),
         "training": training | {"steps": state.step, "final_loss": round(state.loss, 5)},
         "schema": generator.schema_of(state.model),
     }
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
-def _checks(out: Path) -> dict[str, float]:
-    """Keep thresholds that were set by hand in an earlier config.json."""
+def _by_hand(out: Path) -> dict[str, Any]:
+    """Keep what was written by hand into an earlier config.json."""
     path = out / "config.json"
-    return json.loads(path.read_text(encoding="utf-8"))["checks"] if path.exists() else dict(CHECKS)
+    held = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {name: held[name] for name in ("checks", "probe") if name in held}
+
+
+def _about(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what config.json says of the base beside its weights and its training."""
+    shape = {"sample_size": options.side // generator.PATCH, "num_class_embeds": len(options.classes)}
+    return {
+        "slug": options.slug,
+        "version": options.version,
+        "title": options.title,
+        "licence": options.licence,
+        "image_size": options.side,
+        "classes": list(options.classes),
+        "architecture": generator.ARCHITECTURE | shape,
+    }
 
 
 def main() -> None:
@@ -79,6 +93,12 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=6e-4)
     parser.add_argument("--seed", type=int, default=64)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--slug", default="fundus-64")
+    parser.add_argument("--version", default="1.0.0")
+    parser.add_argument("--title", default="Colour fundus photographs, 64 x 64 pixels")
+    parser.add_argument("--licence", default="CC-BY-NC-4.0", help="SPDX identifier")
+    parser.add_argument("--classes", nargs="+", default=CLASSES, help="the last for what nobody graded")
+    parser.add_argument("--side", type=int, default=64, help="pixels, a multiple of 16")
     options = parser.parse_args()
 
     import torch  # noqa: PLC0415 -- slow import
@@ -94,7 +114,9 @@ def main() -> None:
         device=options.device,
     )
     photographs = images.without_duplicates(images.read_folder(options.images, split="train"))
-    squares = images.load_squares(photographs, generator.ARCHITECTURE["sample_size"] * generator.PATCH)
+    classes = images.classes_of(photographs, options.classes)
+    squares = images.load_squares(photographs, options.side)
+    about = _about(options)
     training = {
         "images": len(photographs),
         "batch_size": config.batch_size,
@@ -102,7 +124,7 @@ def main() -> None:
         "seed": config.seed,
     }
     torch.manual_seed(config.seed)  # the fresh weights
-    model = generator.build(generator.ARCHITECTURE)
+    model = generator.build(about["architecture"])
     options.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
 
@@ -114,13 +136,13 @@ def main() -> None:
         model,
         generator.SCHEDULER,
         squares,
-        images.classes_of(photographs, CLASSES),
+        classes,
         config,
         state_path=options.out / "state.safetensors",
         on_progress=report,
-        on_checkpoint=lambda state: export(state, options.out, training),
+        on_checkpoint=lambda state: export(state, options.out, training, about),
     )
-    export(state, options.out, training)
+    export(state, options.out, training, about)
     (options.out / "state.safetensors").unlink(missing_ok=True)
 
 
