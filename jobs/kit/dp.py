@@ -115,6 +115,9 @@ def optimizer(
 
     # The hooks fire on the first layer too, whose input needs no gradient: that is as it should be.
     warnings.filterwarnings("ignore", message="Full backward hook is firing")
+    for layer in (layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)):
+        # Opacus 1.6 reads a convolution's input as if it were contiguous; after attention it is not, and gives zeros.
+        layer.register_forward_pre_hook(lambda _, given: tuple(value.contiguous() for value in given))
     GradSampleModule(model)  # its hooks stay on the layers of `model` and keep the single gradients
     randomness = torch.Generator(next(model.parameters()).device)
     randomness.seed()
