@@ -83,8 +83,8 @@ class AnnouncementSerializer(serializers.Serializer):
         help_text="SHA-256 of the binary SHA-256 of its parts of 16 MiB (16,777,216 bytes), one after the other. An "
         "empty file has one empty part.",
         error_messages={
-            "required": "It is missing: the SHA-256 of the parts' SHA-256 (see the API's description). A kit older than "
-            "0.5.0 does not send it: install the newest kit."
+            "required": "It is missing: the SHA-256 of the parts' SHA-256, see the API's description. A kit older "
+            "than 0.5.0 does not send it: install the newest kit."
         },
     )
 
