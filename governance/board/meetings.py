@@ -12,6 +12,7 @@ from governance.board.models import AgendaItem, Attendance, Meeting, Motion
 from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.audit import services as audit
+from portal.audit.people import plain
 from portal.errors import NotAllowed
 from portal.notifications import calendar
 from portal.notifications.services import notify
@@ -64,8 +65,8 @@ def call(
     notify(
         accounts.seated(None),
         type=Type.BALLOT,
-        subject=f"Meeting of the board: {title}",
-        text=f"{starts_at:%d %B %Y, %H:%M} UTC, {place}. Say on its page whether you come; the agenda is there.",
+        subject=f"Meeting of the board: {plain(title)}",
+        text=f"{starts_at:%d %B %Y, %H:%M} UTC, {plain(place)}. Say on its page whether you come; the agenda is there.",
         path=meeting.get_absolute_url(),
         deadline_at=starts_at,
     )
@@ -104,7 +105,7 @@ def cancel(meeting: Meeting, *, by: User, now: datetime) -> Meeting:
     notify(
         accounts.seated(None),
         type=Type.BALLOT,
-        subject=f"Cancelled: {meeting}",
+        subject=f"Cancelled: {plain(meeting)}",
         text=f"The meeting on {meeting.starts_at:%d %B %Y, %H:%M} UTC does not take place.",
         path=meeting.get_absolute_url(),
     )

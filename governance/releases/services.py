@@ -21,6 +21,7 @@ from portal import storage
 from portal.accounts.models import User
 from portal.agreements.duo import Purpose
 from portal.audit import services as audit
+from portal.audit.people import plain
 from portal.errors import DomainError
 from portal.lifecycle import verb
 from portal.notifications.services import notify
@@ -194,7 +195,8 @@ def retract(release_id: int, *, by: User | None, reason: str, now: datetime) -> 
         User.objects.filter(license_acceptances__release=release).distinct(),
         type=Type.RELEASE,
         subject=f"{release} was retracted",
-        text=f"{reason}\n\nPlease stop using it. Copies already given keep their licence, which cannot be revoked.",
+        text=f"{plain(reason)}\n\nPlease stop using it. Copies already given keep their licence, which cannot be "
+        "revoked.",
         path=release.get_absolute_url(),
     )
     return release

@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 
 from portal.accounts.models import User
 from portal.audit import services as audit
+from portal.audit.people import plain
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import services
 from portal.institutions.key_models import SigningKey
@@ -153,6 +154,6 @@ def _tell(key: SigningKey, what: str, text: str) -> None:
         services.people(key.institution, Role.SIGNING_OFFICIAL, Role.PRINCIPAL_INVESTIGATOR, Role.STEWARD),
         type=Type.CONTRIBUTION,
         subject=f"A signing key of {key.institution} {what}",
-        text=f"Key {key.fingerprint[:16]} ({key.label}). {text}",
+        text=f"Key {key.fingerprint[:16]} ({plain(key.label)}). {text}",
         path=f"/institutions/{key.institution.slug}/keys/",
     )

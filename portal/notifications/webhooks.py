@@ -27,7 +27,7 @@ from django.utils.crypto import salted_hmac
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from portal.audit import services as audit
-from portal.audit.people import named
+from portal.audit.people import named, plain
 from portal.errors import DomainError
 from portal.notifications.lifecycle import State
 from portal.notifications.mail import absolute
@@ -297,7 +297,7 @@ def _failed(webhook: Webhook, error: str, *, now: datetime) -> None:
             [webhook.owner],
             type=Type.ACCOUNT,
             subject="One of your webhooks was disabled",
-            text=f"{webhook.url} has not taken a message for {DISABLED_AFTER.days} days. The last answer: {error} "
-            "Mend it and add it again.",
+            text=f"{plain(webhook.url)} has not taken a message for {DISABLED_AFTER.days} days. The last answer: "
+            f"{plain(error)} Mend it and add it again.",
             path="/inbox/webhooks/",
         )

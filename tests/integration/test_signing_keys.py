@@ -6,6 +6,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from portal.audit import people
 from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
 from portal.institutions import signing_keys
@@ -126,6 +127,18 @@ def test_a_revoked_key_is_in_force_no_more_and_stays_on_record(institution, stew
         signing_keys.revoke(key, reason="again", by=steward, now=timezone.now())
     verbs = AuditEvent.objects.filter(subject_type="signingkey", subject_id=key.pk).order_by("pk")
     assert list(verbs.values_list("verb", flat=True)) == ["signing_key.registered", "signing_key.revoked"]
+
+
+def test_the_name_of_a_key_makes_no_mail_say_the_name_of_somebody(institution, signing_official, steward, researcher):
+    signing_keys.register(
+        institution,
+        registration=attesting.registration("the clinic", institution.slug),
+        label=f"{{person:{researcher.pk}}}",
+        by=signing_official,
+        now=timezone.now(),
+    )
+    [told] = steward.notifications.values_list("text", flat=True)
+    assert people.named(told) == told
 
 
 @pytest.mark.parametrize(
