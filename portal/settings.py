@@ -26,6 +26,7 @@ PORTAL_URL = env.str("PORTAL_URL", default="http://127.0.0.1:8000")  # how brows
 LIVE_URL = env.str("LIVE_URL", default="")  # WebSocket origin when it is not the site's own
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS = [PORTAL_URL]
+CSRF_FAILURE_VIEW = "portal.views.csrf_failure"
 IMAGE_DIGEST = env.str("IMAGE_DIGEST", default="")  # of the container image, to be recorded with what runs in it
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / ".data")))
 SAMPLE_DIR = env.str("SAMPLE_DIR", default="")  # a folder of photographs and labels.csv for the demonstration

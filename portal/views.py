@@ -202,6 +202,15 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
     return _error(request, 403, "not_allowed", str(exception) or "You may not do this.")
 
 
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a form whose token is not the browser's; CSRF_FAILURE_VIEW."""
+    detail = (
+        "Nothing was done: this page was opened before you signed in, or the browser keeps no cookies of this site. Go "
+        "back, load the page again, and send it once more."
+    )
+    return _error(request, 403, "csrf_failed", detail)
+
+
 @login_not_required
 def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer 404; the address of what is missing is not repeated."""

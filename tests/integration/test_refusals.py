@@ -5,6 +5,7 @@ import json
 import pytest
 from django.db import connection
 from django.test import Client
+from django.test.client import MULTIPART_CONTENT
 from django.urls import reverse
 from django.utils import timezone
 
@@ -14,7 +15,7 @@ from portal.audit import services as audit
 from portal.audit.models import AuditEvent
 from portal.institutions import memberships
 from portal.institutions.models import Membership
-from tests import factories
+from tests import contributing, factories
 
 SECRET = "hunter2-never-in-the-log"
 
@@ -132,8 +133,15 @@ def test_reading_strangers_forms_and_wrong_methods_are_no_attempts(client, sign_
 def test_a_form_from_another_site_is_nobodys_attempt(contribution, member):
     client = Client(enforce_csrf_checks=True)
     client.force_login(member, backend="django.contrib.auth.backends.ModelBackend")
-    for url in ("contributions:withdraw", "api:contribution_withdraw"):
-        assert client.post(reverse(url, args=[contribution.pk]), {"reason": "x"}).status_code == 403
+    page, api = (
+        client.post(reverse(url, args=[contribution.pk]), {"reason": "x"}, content_type=content_type)
+        for url, content_type in (
+            ("contributions:withdraw", MULTIPART_CONTENT),
+            ("api:contribution_withdraw", "application/json"),
+        )
+    )
+    assert (page.status_code, api.status_code) == (403, 403)
+    assert "Nothing was done: this page was opened before you signed in" in contributing.text(page)
     assert attempts() == []
 
 
