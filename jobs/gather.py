@@ -10,6 +10,7 @@ from contributions.models import Contribution, ContributionFile, Evidence
 from contributions.reports import accepted_layers
 from jobs import cache, services
 from jobs.kit import statements
+from portal.institutions import services as institutions
 from portal.institutions import signing_keys
 
 MOST_GENERATORS = 8
@@ -55,18 +56,26 @@ def _said_generator(contribution: Contribution) -> str:
 
 
 def _others(contribution: Contribution, scratch: Path) -> Path:
-    """Gather the features of other institutions' accepted images of the same base: check 10 trains with and without."""
-    folder = scratch / "others"
+    """
+    Gather what is kept of other institutions' accepted contributions to the same base, for checks 7 and 10.
+
+    An institution that another has taken over is no other one. Weights go first where there are too many.
+    """
+    folder, own = scratch / "others", institutions.acting_for(contribution.institution)
     folder.mkdir()
     kept = Evidence.objects.filter(
         name=FEATURES,
         contribution__base_model=contribution.base_model,
         contribution__in=embargo.usable(now=services.now()),
     ).exclude(contribution__institution=contribution.institution)
-    newest = {row.contribution_id: row for row in kept.select_related("contribution").order_by("pk")}
-    for row in list(newest.values())[-MOST_OTHERS:]:
-        name = f"{row.contribution.institution_id}-{row.contribution_id}.safetensors"
-        (folder / name).hardlink_to(cache.fetch(row.storage_key, row.sha256))
+    newest = {
+        row.contribution_id: row for row in kept.select_related("contribution__institution__merged_into").order_by("pk")
+    }
+    rows = sorted(newest.values(), key=lambda row: (row.contribution.kind == Contribution.Kind.WEIGHTS, row.pk))
+    for row in rows[-MOST_OTHERS:]:
+        if institutions.acting_for(row.contribution.institution) != own:
+            name = f"{row.contribution.institution_id}-{row.contribution_id}.safetensors"
+            (folder / name).hardlink_to(cache.fetch(row.storage_key, row.sha256))
     return folder
 
 

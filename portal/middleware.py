@@ -1,12 +1,13 @@
 """Small middlewares: numbers of requests, content security policy, methods, read-only, bearer tokens, errors."""
 
+import json
 import re
 import time
 import uuid
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from django.conf import settings
 from django.contrib import messages
@@ -45,19 +46,30 @@ def request_numbers(get_response: Handler) -> Handler:
 
 
 class sign_in_first(LoginRequiredMiddleware):
-    """Send who is not signed in to the page to sign in; from a form, back to its page, not to where it was sent."""
+    """
+    Send who is not signed in to the page to sign in; from a form, back to its page, not to where it was sent.
+
+    A fragment cannot show a whole page, and leaving the page by itself would lose what is typed on it: page.js tells.
+    """
 
     def process_view(self, request: HttpRequest, view: Any, args: Any, kwargs: Any) -> HttpResponseBase | None:
         answer = super().process_view(request, view, args, kwargs)
-        if answer is not None and request.headers.get("HX-Request"):  # a fragment cannot show a whole page
-            here = urlsplit(request.headers.get("HX-Current-URL", "")).path or reverse("home")
-            return HttpResponse(headers={"HX-Redirect": redirect_to_login(here).url})
+        if answer is not None and request.headers.get("HX-Request"):
+            url = redirect_to_login(_ours(request, "HX-Current-URL") or reverse("home")).url
+            return HttpResponse(status=401, headers={"HX-Trigger": json.dumps({"signed-out": {"url": url}})})
         if answer is None or request.method in {"GET", "HEAD"}:
             return answer
         messages.warning(request, "You had been signed out, so nothing was saved. Sign in, then send it once more.")
-        came_from = request.headers.get("Referer", "")
-        is_ours = url_has_allowed_host_and_scheme(came_from, {request.get_host()})
-        return redirect_to_login(urlsplit(came_from).path if is_ours else request.path)
+        return redirect_to_login(_ours(request, "Referer") or request.path)
+
+
+def _ours(request: HttpRequest, header: str) -> str:
+    """Return path and query of the page of ours that a header names, or an empty text."""
+    url = request.headers.get(header, "")
+    if not url_has_allowed_host_and_scheme(url, {request.get_host()}):
+        return ""
+    parts = urlsplit(url)
+    return urlunsplit(("", "", parts.path, parts.query, ""))
 
 
 class ReadOnly(DomainError):

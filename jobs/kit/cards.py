@@ -13,20 +13,26 @@ MAX_BYTES = 16_384
 MAX_LEVELS = 6
 SMALL_CELL = range(1, 10)
 UNKNOWN = (None, "unknown")
-_PEOPLE = "females?|males?|wom[ae]n|m[ae]n|girls?|boys?|child(?:ren)?|adults?|patients?|people|persons?|participants?"
-_COUNTED = f"{_PEOPLE}|subjects?|cases?|eyes?|images?|photo(?:graph)?s?|pictures?"
-_SHARE = r"\(\s*[\d.,]+\s*[%％٪]\s*\)"
-# What ends a count on a line of free text, in any script: "female: 7, male: 40", "女：7，男：40", "female: 7 (1.2 %)".
-_END = rf"\s*(?:[,;\n،؛，；、。]|{_SHARE}|$)"
-# "3 men and 500 women", "female: 3 patients", but neither "type 2 patients" nor "2 images per eye".
-_CELL_BEFORE = (
-    rf"(?:^|[:=：,;(\n،，；]|\b(?:and|plus|only|whom))\s*(\d)\s+(?:{_COUNTED})\b(?!\s+(?:per|for each|of each)\b)"
+_PEOPLE = (
+    "females?|males?|wom[ae]n|m[ae]n|girls?|boys?|child(?:ren)?|adults?|patients?|people|persons?"
+    "|participants?|subjects?"
 )
-_CELL_IN_TEXT = re.compile(rf"[:=：]\s*(\d){_END}|{_CELL_BEFORE}", re.IGNORECASE)
-# Of people "3 men" is also written "men 3,".
-_CELL_OF_PEOPLE = re.compile(rf"(?:[:=：]|\b(?:{_PEOPLE}))\s*(\d){_END}|{_CELL_BEFORE}", re.IGNORECASE)
+_COUNTED = f"{_PEOPLE}|cases?|eyes?|images?|photo(?:graph)?s?|pictures?"
+# Blanks are bounded: with two unbounded runs beside each other a hostile card would hold a worker for hours.
+_GAP = r"[ \t\u00a0\u202f]{0,8}"
+_SHARE = rf"\({_GAP}[\d.,]{{1,8}}{_GAP}[%％٪]{_GAP}\)"
+# What ends a count on a line of free text, in any script: "female: 7, male: 40", "女：7，男：40", "female: 7 (1.2 %)".
+_END = rf"(?:{_GAP}(?:{_COUNTED})\b)?{_GAP}(?:[,;\n،؛，；、。]|{_SHARE}|$)"
+# "excluded: 3 patients with cataract", but neither "type 2 patients" nor "1 patient per family".
+_PEOPLE_AFTER = rf"(\d){_GAP}(?:{_PEOPLE})\b(?!{_GAP}(?:per|for each|of each|of every|from each)\b)"
+_CELL_IN_TEXT = re.compile(rf"[:=：]{_GAP}(?:(\d){_END}|{_PEOPLE_AFTER})", re.IGNORECASE)
+# Of people "3 men" is also written "men 3,", and stands anywhere in a list: "900 women and 3 men".
+_CELL_OF_PEOPLE = re.compile(
+    rf"(?:[:=：]|\b(?:{_PEOPLE})){_GAP}(\d){_END}|(?:^|[:=：,;(\n،，；]|\b(?:and|plus|only|whom)){_GAP}{_PEOPLE_AFTER}",
+    re.IGNORECASE,
+)
 # The whole of a cell in a table: 3, 3.0, "3", "٣", "3 men", "3 (1.2 %)".
-_CELL = re.compile(rf"\s*(\d)(?:[.,]0*)?\s*(?:{_COUNTED})?\s*(?:{_SHARE})?\s*", re.IGNORECASE)
+_CELL = re.compile(rf"(\d)(?:[.,]0*)?(?:{_GAP}(?:{_COUNTED}))?(?:{_GAP}{_SHARE})?", re.IGNORECASE)
 
 Card = dict[str, Any]
 
@@ -56,7 +62,7 @@ def _count(value: object) -> str:
 
 def _small_cell(value: object) -> str:
     """Return what is wrong with a count of 1 to 9, also where it is written 3.0, "3", "٣" or "3 men"."""
-    if isinstance(value, str) and (cell := _CELL.fullmatch(value)):
+    if isinstance(value, str) and (cell := _CELL.fullmatch(value.strip())):
         value = int(cell[1])
     if isinstance(value, int | float) and not isinstance(value, bool) and value in SMALL_CELL:
         return f"is {value:g}: a group this small can point at people. Write <10 instead."

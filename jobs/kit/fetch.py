@@ -172,15 +172,16 @@ def download_base(portal: Portal, row: Document, out_dir: Path, *, on_progress: 
     Raises:
         TransferError: see download(); also when the folder holds another one.
     """
-    target = out_dir / "model.safetensors"
-    if target.exists() and hash_file(target).sha256 != row["sha256"]:
+    target, config = out_dir / "model.safetensors", out_dir / "config.json"
+    is_another = target.exists() and hash_file(target).sha256 != row["sha256"]
+    if is_another or (config.exists() and not target.exists()):
         raise TransferError(
             f"{out_dir} holds another base generator.", code="out_not_empty", fix="Choose another --out."
         )
     out_dir.mkdir(parents=True, exist_ok=True)
     file = {"name": target.name, "url": row["download_url"], "size_bytes": row["size_bytes"], "sha256": row["sha256"]}
     _fetch(portal, file, out_dir, on_progress)
-    terminal.write_json(out_dir / "config.json", row["config"])
+    terminal.write_json(config, row["config"])
 
 
 def read_checksums(text: str) -> dict[str, str]:

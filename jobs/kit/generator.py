@@ -82,7 +82,8 @@ THRESHOLDS: dict[str, float] = {
     # Of what the images differ by from the base's. Measured on fundus-64 and photographs of the sample set: the same
     # photographs fitted from another seed, 100 steps, and other patients of the same clinic, 0.5 and more; the same
     # weights with noise of 0.3 % of each number 0.03, of 1 % 0.26, moved a tenth of the way back to the base 0.05.
-    "min_others_ratio": 0.25,
+    "min_others_ratio": 0.05,
+    "warn_others_ratio": 0.25,
 }
 OF_ADAPTERS: dict[str, float] = {
     "redrawn_images": 8.0,
@@ -161,13 +162,23 @@ def load_base(folder: Path | str) -> Base:
 
 def _contradiction(config: dict[str, Any]) -> str:
     """Return in what the entries about classes do not fit each other, or an empty text."""
-    names, asked = [str(name).casefold() for name in config["classes"]], config.get("probe")
+    if not isinstance(config["classes"], list) or not isinstance(config["architecture"], dict):
+        return "classes is no list of names, or architecture no table"
+    names = [str(name).casefold() for name in config["classes"]]
     embedded = config["architecture"].get("num_class_embeds", len(names))
-    if embedded != len(names) or len(set(names)) < len(names):
+    if not names or embedded != len(names) or len(set(names)) < len(names):
         return f"it names {len(set(names))} classes, and its network has {embedded}"
-    if asked and {str(name).casefold() for name in asked.get("classes", [""])} - set(names[:-1]):
+    return _odd_probe(config["probe"], names[:-1]) if config.get("probe") else ""
+
+
+def _odd_probe(probe: Any, names: list[str]) -> str:
+    """Return what is wrong with the entry `probe`, or an empty text; it tells some of the classes from the others."""
+    if not isinstance(probe, dict) or not isinstance(probe.get("classes"), list) or not probe.get("label"):
+        return "its probe is no table of a label and a list of classes"
+    asked = {str(name).casefold() for name in probe["classes"]}
+    if asked - set(names):
         return "its probe asks for a class that is not there"
-    return "" if not asked or asked.get("label") else "its probe has no label"
+    return "" if asked and set(names) - asked else "its probe tells nothing apart"
 
 
 def _damaged(sentence: str) -> SchemaError:

@@ -122,9 +122,6 @@ def sides(photographs: Iterable[Photograph]) -> tuple[list[Photograph], list[Pho
     return [p for p in rows if p.labels["split"] == "train"], [p for p in rows if p.labels["split"] != "train"]
 
 
-GRADED = 6  # classes of a base generator whose first five are the grades of dr_grade
-
-
 def classes_of(photographs: Iterable[Photograph], names: Sequence[str]) -> np.ndarray:
     """
     Return the base generator's class of each photograph, (N,) int64.
@@ -140,7 +137,7 @@ def classes_of(photographs: Iterable[Photograph], names: Sequence[str]) -> np.nd
 
 
 def _class_of(photograph: Photograph, names: Sequence[str], numbers: dict[str, int]) -> int:
-    if not photograph.class_name and (photograph.dr_grade is None or len(names) == GRADED):
+    if not photograph.class_name and (photograph.dr_grade is None or labels.are_grades(names)):
         return len(names) - 1 if photograph.dr_grade is None else photograph.dr_grade
     found = numbers.get(photograph.class_name.casefold())
     if found is None:

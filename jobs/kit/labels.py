@@ -10,12 +10,18 @@ from pathlib import Path
 from .errors import ImagesError
 
 GRADE = re.compile(r"([0-4])(\.0+)?")  # as spreadsheets write whole numbers, too
+CLASSES = ("no dr", "mild npdr", "moderate npdr", "severe npdr", "pdr")  # that dr_grade counts: ICDR 0 to 4
 GRADES = "dr_grade is 0, 1, 2, 3 or 4, or empty where nobody graded."
 PREPARED = (  # kit 0.2.0 copied what it found, and trained on such a photograph as one that nobody graded
     "An earlier `consortium prepare` left it there: empty the cell dr_grade of this row, and of each row whose grade "
     "is not 0, 1, 2, 3 or 4. Nothing else changes by it."
 )
 SPREADSHEET = "Save it as CSV in UTF-8, with the first line file,patient_group,dr_grade (further columns may follow)."
+
+
+def are_grades(names: Sequence[str]) -> bool:
+    """Whether the classes of a base generator, but for the last, are the grades that the column dr_grade counts."""
+    return tuple(name.casefold() for name in names[:-1]) == CLASSES
 
 
 def read(path: Path) -> dict[str, dict[str, str]]:

@@ -30,7 +30,8 @@ def apply(folder: Path, *, by: User | None, now: datetime) -> list[str]:
     Raises:
         BlueprintInvalid: nothing was changed; each problem names file and key.
     """
-    blueprint = reading.read(folder)
+    judged = set(BaseModel.objects.values_list("slug", "version", "sha256"))
+    blueprint = reading.read(folder, registered=judged)
     programme, done = _in_database(blueprint, by=by, now=now)
     for base in blueprint.base_models:  # outside the transaction: the file goes to the object store
         row = BaseModel.objects.filter(programme=programme, slug=base.slug, version=base.version).first()

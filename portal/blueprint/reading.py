@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,9 +81,12 @@ class Blueprint:
     seats: list[Seat] = field(default_factory=list)
 
 
-def read(folder: Path) -> Blueprint:
+def read(folder: Path, *, registered: Container[tuple[str, str, str]] = ()) -> Blueprint:
     """
     Return what the folder says.
+
+    Args:
+        registered: slug, version and SHA-256 of base models that are judged no more: they stay as they are.
 
     Raises:
         BlueprintInvalid: with every problem of the folder, not only the first.
@@ -90,7 +94,7 @@ def read(folder: Path) -> Blueprint:
     table = Table(_toml(folder), f"{FILE}: ", [])
     slug = _slug(table, "slug")
     fields = _fields(table, folder)
-    base_models = [_base_model(row, folder) for row in table.tables("base_models")]
+    base_models = [_base_model(row, folder, registered) for row in table.tables("base_models")]
     agreements = [_agreement(row, folder, fields["kinds"]) for row in table.tables("agreements")]
     blueprint = Blueprint(
         slug=slug,
@@ -179,21 +183,20 @@ def _texts(table: Table, folder: Path) -> Entry:
         return Entry(text, {})
 
 
-def _base_model(table: Table, folder: Path) -> BaseFolder:
+def _base_model(table: Table, folder: Path, registered: Container[tuple[str, str, str]]) -> BaseFolder:
     path = (folder / table.text("folder")).resolve()
     table.end()
     absent = [name for name in BASE_FILES if not (path / name).is_file()]
     if absent:
         table.complain("folder", f"{path.name} has no {', '.join(absent)}.")
         return BaseFolder(path, "", "", "", {}, table.where)
-    for problem in judge.problems(path):
+    config = _config(path)
+    key = (str(config.get("slug")), str(config.get("version")), str(config.get("sha256")))
+    for problem in [] if key in registered else judge.problems(path):
         table.complain("folder", f"{path.name}/{problem.removesuffix('.')}.")
     if not _is_text(path / "card.md"):
         table.complain("folder", f"{path.name}/card.md is no text in UTF-8.")
-    config = _config(path)
-    return BaseFolder(
-        path, str(config.get("slug")), str(config.get("version")), str(config.get("sha256")), config, table.where
-    )
+    return BaseFolder(path, *key, config, table.where)
 
 
 def _is_text(path: Path) -> bool:

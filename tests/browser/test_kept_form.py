@@ -4,7 +4,8 @@ import pytest
 from playwright.sync_api import expect
 
 from contributions.models import Contribution
-from tests import contributing
+from portal.institutions.models import Membership
+from tests import contributing, factories
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -50,6 +51,29 @@ def test_what_was_typed_is_there_again_after_signing_in(card, draft, steward):
     assert draft.training_card == {"ethics_reference": "HREC/2026/9"}
     card.goto(f"/contributions/{draft.pk}/card/")
     expect(card.get_by_text("What you typed is here again")).to_have_count(0)
+
+
+def test_nobody_else_gets_what_was_typed(card, institution):
+    other = factories.user("Another steward")
+    factories.join(institution, other, Membership.Role.STEWARD)
+    other.set_password("a retina of glass")
+    other.save()
+    card.context.clear_cookies(name="sessionid")
+    card.get_by_role("button", name="Save unfinished").click()
+    expect(card.get_by_text("You had been signed out, so nothing was saved.")).to_be_visible()
+    sign_in_on(card, other)
+    expect(card.get_by_label("Ethics reference")).to_have_value("")
+    expect(card.get_by_text("What you typed is here again")).to_have_count(0)
+    assert card.evaluate("sessionStorage.getItem('kept-form')") is None
+
+
+def test_a_page_that_follows_by_itself_stays_where_it_is_and_says_that_the_session_has_ended(card):
+    card.context.clear_cookies(name="sessionid")
+    card.evaluate("htmx.ajax('GET', '/contributions/')")
+    expect(card.get_by_text("You have been signed out, and this page follows nothing any more.")).to_be_visible()
+    link = card.get_by_role("link", name="Sign in in a new window, then go on here.")
+    assert link.get_attribute("href").endswith("/card/")
+    expect(card.get_by_label("Ethics reference")).to_have_value("HREC/2026/9")
 
 
 def test_signing_in_in_another_window_does_not_spoil_the_form(card, draft, steward):

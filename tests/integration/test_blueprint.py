@@ -123,6 +123,12 @@ def test_a_config_that_changed_under_the_same_weights_is_told_to_stay_as_it_was(
     assert BaseModel.objects.get().config["checks"]["min_contrast"] == 0.04
 
 
+def test_a_base_model_that_is_registered_is_judged_no_more(chest_folder, db):
+    chests.apply(chest_folder)
+    chests.edit(chest_folder / "cxr-64", '"sampling_steps": 20', '"sampling_step": 20', file="config.json")
+    assert "which stays. Give the new one another version." in chests.apply(chest_folder)[-1]
+
+
 def test_a_base_model_that_no_check_could_use_is_refused_before_anything_is_made(chest_folder, db):
     chests.edit(chest_folder / "cxr-64", '"sampling_steps": 20', '"sampling_step": 20', file="config.json")
     with pytest.raises(

@@ -1,5 +1,6 @@
 """The wizard in the hands of people: two windows on one draft, numbers of other lands, what a title may not hold."""
 
+import json
 import re
 
 import pytest
@@ -68,8 +69,8 @@ def test_a_title_that_cannot_be_shown_is_said_beside_its_field(browser, draft, i
 
 def test_who_is_signed_out_comes_back_to_the_page_of_the_form(client, draft):
     for way in ("card/fill/", "contributors/"):
-        answer = client.post(here(draft, way), headers={"referer": f"http://testserver{here(draft, 'card/')}"})
-        assert answer.headers["Location"] == f"/accounts/login/?next={here(draft, 'card/')}"
+        answer = client.post(here(draft, way), headers={"referer": f"http://testserver{here(draft, 'card/')}?x=1"})
+        assert answer.headers["Location"] == f"/accounts/login/?next={here(draft, 'card/')}%3Fx%3D1"
     for referer in ("https://elsewhere.example/x", ""):  # no page of ours: as Django does
         assert (
             client.post(here(draft, "replace/"), headers={"referer": referer}).headers["Location"].endswith("replace/")
@@ -119,10 +120,20 @@ def test_a_mistake_is_told_once(browser, draft, steward):
         assert (answer.status_code, answer.content.count(b"error-summary")) == (422, 1)
 
 
-def test_a_part_of_a_page_leads_the_whole_page_to_the_sign_in(client, draft):
-    headers = {"hx-request": "true", "hx-current-url": f"https://portal.example{here(draft)}?x=1"}
+@pytest.mark.parametrize(
+    ("page", "then"),
+    [
+        ("http://testserver/contributions/?page=2", "/accounts/login/?next=/contributions/%3Fpage%3D2"),
+        ("https://elsewhere.example/x", "/accounts/login/?next=/"),
+        ("http://[", "/accounts/login/?next=/"),
+        ("", "/accounts/login/?next=/"),
+    ],
+)
+def test_a_part_of_a_page_shows_no_page_to_sign_in(client, draft, page, then):
+    headers = {"hx-request": "true", "hx-current-url": page}
     answer = client.get(here(draft, "status/"), headers=headers)
-    assert (answer.content, answer.headers["HX-Redirect"]) == (b"", f"/accounts/login/?next={here(draft)}")
+    assert (answer.status_code, answer.content) == (401, b"")
+    assert json.loads(answer.headers["HX-Trigger"]) == {"signed-out": {"url": then}}
 
 
 def test_a_withdrawal_tells_of_files_only_where_there_are_some(browser, draft, at_status):

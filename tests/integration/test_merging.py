@@ -6,11 +6,12 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from contributions import deletion, holds
+from contributions import deletion, holds, reports
 from contributions import services as contributions
 from contributions.models import Contribution
 from governance.board import conflicts
 from governance.board import services as boards
+from jobs import gather
 from portal.agreements import services as agreements
 from portal.agreements.services import AgreementRequired
 from portal.errors import NotAllowed
@@ -120,6 +121,19 @@ def test_what_was_sent_before_is_checked_under_the_agreement_it_was_sent_under(i
     assert (contribution.status, agreed.verdict, agreed.sentence) == (
         "review", "pass", f"The agreement of {institution} is in force.",
     )  # fmt: skip
+
+
+@pytest.mark.services
+def test_its_weights_are_no_others_to_the_institution_that_took_it_over(institution, into, operator, tmp_path):
+    before = factories.reviewed_contribution(institution, b"what it sent before" * 50)
+    contributions.approve(before.pk, by=None, now=timezone.now())
+    reports.add_evidence(before, run_id=1, attempt=1, name=gather.FEATURES, content=b"features")
+    theirs = factories.submitted_contribution(into, b"what the other sends" * 50)
+    (tmp_path / "after").mkdir()
+    assert len(list(gather._others(theirs, tmp_path).iterdir())) == 1
+    merging.merge(institution, into, by=operator, now=timezone.now())
+    theirs.refresh_from_db()
+    assert list(gather._others(theirs, tmp_path / "after").iterdir()) == []
 
 
 @pytest.mark.django_db(transaction=True)  # as above

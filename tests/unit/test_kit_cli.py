@@ -194,9 +194,13 @@ def test_base_fetches_what_the_programme_checks_by_and_never_over_another(site, 
     assert (folder / "model.safetensors").read_bytes() == content
     assert [path for _, path, _ in site.seen if "derm-32" in path][1:] == []  # whole already: not fetched again
     assert "Its public reference stays at the centre" in capsys.readouterr().err
-    (folder / "model.safetensors").write_bytes(b"mine")
-    assert cli.main(["base", "derm-32", "--out", str(folder), "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["error"]["code"] == "out_not_empty"
+    for change in (
+        lambda: (folder / "model.safetensors").write_bytes(b"mine"),
+        (folder / "model.safetensors").unlink,  # leaves the config.json of who knows what
+    ):
+        change()
+        assert cli.main(["base", "derm-32", "--out", str(folder), "--json"]) == 1
+        assert json.loads(capsys.readouterr().out)["error"]["code"] == "out_not_empty"
     assert cli.main(["base", "derm-64", "--out", str(folder)]) == 1
     told = "Error: The portal has no base generator derm-64. It has: derm-32 1.0.0, derm-32 1.1.0."
     assert capsys.readouterr().err.strip() == told

@@ -41,6 +41,8 @@ def test_labels_name_the_classes_of_the_base(tmp_path):
     assert images.classes_of(rows, NAMES).tolist() == [0, 1, 2]
     graded = images.read_folder(write_photographs(tmp_path / "b", ["0", "4", ""], "dr_grade"))
     assert images.classes_of(graded, base_train.CLASSES).tolist() == [0, 4, 5]
+    with pytest.raises(errors.ImagesError, match="a grade of diabetic retinopathy"):  # six classes of something else
+        images.classes_of(graded, [*"abcde", "not graded"])
     assert images.classes_of(rows[2:], [*map(str, range(8)), "not graded"]).tolist() == [8]
 
 
@@ -63,7 +65,11 @@ def test_a_class_that_the_base_does_not_have_is_named(tmp_path, column, said, wh
         ({"classes": ["a", "b", "c", "d"]}, "it names 4 classes, and its network has 3"),
         ({"classes": ["a", "A", "c"]}, "it names 2 classes, and its network has 3"),
         ({"probe": {"label": "wart", "classes": ["wart"]}}, "its probe asks for a class that is not there"),
-        ({"probe": {"classes": ["melanoma"]}}, "its probe has no label"),
+        ({"probe": {"classes": ["melanoma"]}}, "its probe is no table of a label and a list of classes"),
+        ({"probe": "melanoma"}, "its probe is no table of a label and a list of classes"),
+        ({"probe": {"label": "x", "classes": ["naevus", "melanoma"]}}, "its probe tells nothing apart"),
+        ({"classes": None}, "classes is no list of names"),
+        ({"classes": []}, "it names 0 classes, and its network has 3"),
     ],
 )
 def test_a_config_whose_classes_do_not_fit_is_refused(tmp_path, changed, problem):

@@ -192,6 +192,7 @@ def test_what_a_site_tells_beyond_the_training_is_kept_and_judged():
         ("demographics", {"female": "3 (0.7 %)"}, "(female) is 3: a group"),
         ("cameras", {"Topcon": "3 images"}, "(Topcon) is 3: a group"),
         ("exclusions", "Of poor quality: 3 eyes", "is 3: a group"),
+        ("exclusions", "Left out: 3 patients with cataract", "is 3: a group"),
         ("sites", {"A": 2}, "Sites (A) is 2: a group"),
     ],
 )
@@ -218,6 +219,9 @@ def test_small_cells_are_written_as_fewer_than_ten_however_deep_they_lie():
         ("demographics", "type 2 patients: 400, ages 5 to 9 children: 40"),
         ("cameras", "Topcon: 2 images per eye, 4 000 in all"),
         ("labels", "ICDR grades 0 to 4"),
+        ("labels", "Graded by one ophthalmologist and 2 persons in training; 3 people adjudicated"),
+        ("exclusions", "only 1 photograph of either eye, 2 images of the disc"),
+        ("cameras", "Kept: 1 eye a patient"),
         ("exclusions", "quality below 3, media opacities"),
         ("exclusions", "retinopathy above grade 2; blurred"),
         ("epochs", 3),
@@ -227,6 +231,13 @@ def test_small_cells_are_written_as_fewer_than_ten_however_deep_they_lie():
 def test_numbers_that_are_no_groups_are_kept(field, value):
     assert cards.problems(CARD | {field: value}) == []
     assert cards.suppress_small_cells({field: value}) == {field: value}
+
+
+@pytest.mark.parametrize(("piece", "count"), [(" ", 12_000), ("a: ", 4_000), ("\n", 7_000), ("3 (", 4_000)])
+def test_a_text_made_to_be_read_for_hours_is_read_at_once(piece, count):
+    text = f"1{piece * count}x"
+    assert [problem.field for problem in cards.problems({"demographics": {"a": text}}) if not problem.missing] == []
+    assert [problem.field for problem in cards.problems({"demographics": text}) if not problem.missing] == []
 
 
 def test_small_cells_of_labels_are_written_as_fewer_than_ten():

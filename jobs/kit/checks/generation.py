@@ -34,8 +34,9 @@ def check_generation(
     generator collapsed to few pictures; above warn_near_duplicates it warns.
     The base's own: it fails where the first compared_images are, within min_drawn_change, those that the base draws:
     weights can be changed, by permuting channels for instance, and draw what they drew before.
-    Another's: it fails where these images, reduced to 16 x 16 pixels, differ on average from those of another site's
-    accepted weights by less than min_others_ratio of what they differ by from the base's.
+    Another's: these images, reduced to 16 x 16 pixels, are held against those of other sites' accepted weights. Where
+    they differ on average by less than min_others_ratio of what they differ by from the base's, it fails; below
+    warn_others_ratio it warns.
     """
     limits = base.thresholds
     classes = [index % len(base.config["classes"]) for index in range(int(limits["samples"]))]
@@ -79,22 +80,28 @@ def _compared(result: CheckResult, images: np.ndarray, classes: list[int], base:
 def _compared_with_others(
     result: CheckResult, images: np.ndarray, drawn_by_base: np.ndarray, base: Base, others: Others
 ) -> CheckResult:
-    """Return the result, or a failed one where another site's weights draw nearly these images."""
-    if not (drawing := others.drawing(len(images))):
-        return result
+    """
+    Return the result, a failed one where another site's weights draw these images, or a remark where nearly.
+
+    Only the verdict is told: by figures one could find out how far others' weights are.
+    """
+    limits, drawing = base.thresholds, others.drawing(len(images))
     ours, theirs = (likeness.reduced(drawn, OUTLINE) for drawn in (images, drawn_by_base))
     own = max(float(np.abs(ours - theirs).mean()), 1e-9)
-    ratio = min(float(np.abs(ours - another).mean()) for another in drawing) / own
-    found = {"other_weights": len(drawing), "nearest_other": float(f"{ratio:.3g}")}
-    if ratio >= base.thresholds["min_others_ratio"]:
-        return replace(result, evidence=result.evidence | found)
-    sentence = "The file draws nearly what another institution's accepted weights draw from the same seeds."
+    ratio = min((float(np.abs(ours - another).mean()) / own for another in drawing), default=np.inf)
     fix = (
         "Run `consortium fit` on your own images and send what it writes. Weights that two institutions made together "
         "are sent once, by one of them."
     )
-    evidence = result.evidence | found | {"code": "draws_anothers"}
-    return replace(result, verdict="fail", sentence=sentence, fix=fix, evidence=evidence)
+    if ratio < limits["min_others_ratio"]:
+        sentence = "The file draws what another institution's accepted weights draw from the same seeds."
+        evidence = result.evidence | {"code": "draws_anothers"}
+        return replace(result, verdict="fail", sentence=sentence, fix=fix, evidence=evidence)
+    if ratio < limits["warn_others_ratio"]:
+        sentence = f"{result.sentence} They are nearly those of another institution's accepted weights."
+        evidence = result.evidence | {"code": "near_anothers"}
+        return replace(result, verdict="warn", sentence=sentence, fix=fix, evidence=evidence)
+    return result
 
 
 def judge_samples(images: np.ndarray, pixels: np.ndarray, base: Base) -> CheckResult:

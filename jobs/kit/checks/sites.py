@@ -56,7 +56,7 @@ class Others:
 
 
 def save_drawn(drawn: "Drawn", out_dir: Path) -> None:
-    """Write features and classes of the looked-at images, and the outlines; no picture can be drawn from them."""
+    """Write features and classes of the looked-at images, and the outlines: all are of images that a model drew."""
     out_dir.mkdir(parents=True, exist_ok=True)
     kept = {"features": drawn.features.astype(np.float16), "classes": drawn.classes.astype(np.int64)}
     if drawn.outlines is not None:

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import labels
 from ..generator import Base
 from ..metrics import bootstrap_auroc
 from ..probe import ProbeConfig, ProbeError, cross_validated_scores, fit_and_score
@@ -11,7 +12,6 @@ from .results import CheckResult, not_measured
 
 # What the probe tells apart, and the classes that have it, where a base with these classes does not say: from ICDR
 # moderate on a patient is referred (Wilkinson et al. 2003).
-GRADES = ("no dr", "mild npdr", "moderate npdr", "severe npdr", "pdr")
 REFERABLE = ("referable diabetic retinopathy", [2, 3, 4])
 CHANCE = 0.5  # AUROC of a probe that has learnt nothing
 PROBE = ProbeConfig(inverse_regularisations=(0.01,))
@@ -22,7 +22,7 @@ def asked_of(base: Base) -> tuple[str, list[int]] | None:
     names = [str(name).casefold() for name in base.config["classes"]]
     if said := base.config.get("probe"):
         return str(said["label"]), [names.index(str(name).casefold()) for name in said["classes"]]
-    return REFERABLE if tuple(names[:-1]) == GRADES else None
+    return REFERABLE if labels.are_grades(names) else None
 
 
 def known(classes: NDArray[np.int_], base: Base, having: list[int]) -> tuple[NDArray[np.bool_], NDArray[np.int_]]:

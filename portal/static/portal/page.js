@@ -60,25 +60,29 @@ function refreshToken(form) {
 }
 
 // Forms that take long to fill in (data-keep). Leaving one asks first. Sent by somebody whose session had ended, it waits
-// in this tab until the person has signed in and its page is open again.
-const KEPT = "kept-form";
+// in this tab until the same person has signed in, within an hour, and its page is open again.
+const KEPT = "kept-form", KEPT_FOR = 60 * 60 * 1000;
 let touched = null;
+
+const here = () => location.pathname + location.search;
 
 function keep(form) {
   const typed = [...new FormData(form)].filter(([name, value]) => name !== "csrfmiddlewaretoken" && typeof value === "string");
-  sessionStorage.setItem(KEPT, JSON.stringify({ path: new URL(form.action).pathname, typed }));
+  sessionStorage.setItem(KEPT, JSON.stringify({ page: here(), person: labels.person, sentAt: Date.now(), typed }));
 }
 
 function giveBack() {
   const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
   if (!kept) return;
-  if (document.body.classList.contains("public")) { // the page to sign in
+  if (!labels.person) { // the page to sign in
     sessionStorage.setItem(KEPT, JSON.stringify({ ...kept, signedOut: true }));
     return;
   }
-  sessionStorage.removeItem(KEPT);
+  const isTheirs = kept.signedOut && kept.person === labels.person && Date.now() - kept.sentAt < KEPT_FOR;
   const form = document.querySelector("form[data-keep]");
-  if (form && kept.signedOut && kept.path === location.pathname) fillIn(form, kept.typed);
+  if (isTheirs && kept.page !== here()) return; // on the way there
+  sessionStorage.removeItem(KEPT);
+  if (isTheirs && form) fillIn(form, kept.typed);
 }
 
 function fillIn(form, typed) {
@@ -97,6 +101,18 @@ function fillIn(form, typed) {
 
 document.addEventListener("input", (event) => { touched = event.target.closest("form[data-keep]") ?? touched; });
 window.addEventListener("beforeunload", (event) => { if (touched) event.preventDefault(); });
+
+// What follows by itself learns that the session has ended; the page stays, for something may be typed on it.
+document.addEventListener("signed-out", (event) => {
+  if (document.querySelector(".signed-out")) return;
+  const notice = document.createElement("p"), link = document.createElement("a");
+  notice.className = "notice tone-warn signed-out";
+  notice.setAttribute("role", "alert");
+  [link.href, link.target, link.textContent] = [event.detail.url, "_blank", labels.signInLabel];
+  notice.append(labels.signedOutLabel, " ", link);
+  document.querySelector("main").prepend(notice);
+});
+document.addEventListener("htmx:afterSwap", () => document.querySelector(".signed-out")?.remove());
 
 // django-allauth's passkey scripts end silently when the person cancels or the browser refuses.
 document.addEventListener("allauth.error", () => {
