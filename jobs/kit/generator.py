@@ -79,9 +79,8 @@ THRESHOLDS: dict[str, float] = {
     # Of the values in [-1, 1] of an image. The base with its channels in another order, or drawn in other batches, is
     # 5e-7 from itself; two private steps on 12 photographs make 2e-3, one step without noise 5e-2.
     "min_drawn_change": 1e-4,
-    # Of what the images differ by from the base's. Measured on fundus-64 and photographs of the sample set: the same
-    # photographs fitted from another seed, 100 steps, and other patients of the same clinic, 0.5 and more; the same
-    # weights with noise of 0.3 % of each number 0.03, of 1 % 0.26, moved a tenth of the way back to the base 0.05.
+    # Of what the images differ by from the base's. Measured on fundus-64 with fits of 100 steps: the same photographs
+    # from another seed, and other patients of one clinic, 0.5; the same weights with noise of 0.3 % 0.03, of 1 % 0.26.
     "min_others_ratio": 0.05,
     "warn_others_ratio": 0.25,
 }
