@@ -92,11 +92,16 @@ function fillIn(form, typed) {
     else if (values.length && field.type !== "submit") [field.value] = values;
   }
   touched = form;
-  const notice = document.createElement("p");
-  notice.className = "notice tone-warn";
-  notice.setAttribute("role", "alert");
-  notice.textContent = labels.keptLabel;
-  form.before(notice);
+  form.before(notice("tone-warn", labels.keptLabel));
+}
+
+function notice(kind, ...words) {
+  const box = document.createElement("div"), text = document.createElement("p");
+  box.className = `notice ${kind}`;
+  box.setAttribute("role", "alert");
+  text.append(...words);
+  box.append(text);
+  return box;
 }
 
 document.addEventListener("input", (event) => { touched = event.target.closest("form[data-keep]") ?? touched; });
@@ -105,12 +110,9 @@ window.addEventListener("beforeunload", (event) => { if (touched) event.preventD
 // What follows by itself learns that the session has ended; the page stays, for something may be typed on it.
 document.addEventListener("signed-out", (event) => {
   if (document.querySelector(".signed-out")) return;
-  const notice = document.createElement("p"), link = document.createElement("a");
-  notice.className = "notice tone-warn signed-out";
-  notice.setAttribute("role", "alert");
+  const link = document.createElement("a");
   [link.href, link.target, link.textContent] = [event.detail.url, "_blank", labels.signInLabel];
-  notice.append(labels.signedOutLabel, " ", link);
-  document.querySelector("main").prepend(notice);
+  document.querySelector("main").prepend(notice("tone-warn signed-out", labels.signedOutLabel, " ", link));
 });
 document.addEventListener("htmx:afterSwap", () => document.querySelector(".signed-out")?.remove());
 
@@ -118,11 +120,7 @@ document.addEventListener("htmx:afterSwap", () => document.querySelector(".signe
 document.addEventListener("allauth.error", () => {
   const form = document.querySelector("main form");
   if (!form || document.querySelector(".passkey-failed")) return;
-  const notice = document.createElement("p");
-  notice.className = "notice tone-bad passkey-failed";
-  notice.setAttribute("role", "alert");
-  notice.textContent = labels.passkeyLabel;
-  form.before(notice);
+  form.before(notice("tone-bad passkey-failed", labels.passkeyLabel));
 });
 
 document.addEventListener("htmx:load", (event) => prepare(event.detail.elt));
