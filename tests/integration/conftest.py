@@ -122,3 +122,9 @@ def log_origin(settings, db) -> str:
 def verifier(tmp_path) -> Verifier:
     """Somebody outside, with the kit and the portal's public key."""
     return Verifier(tmp_path)
+
+
+@pytest.fixture
+def browser(sign_in, steward):
+    """A client in which the steward is signed in."""
+    return sign_in(steward)

@@ -13,11 +13,6 @@ from tests import contributing
 
 
 @pytest.fixture
-def browser(sign_in, steward):
-    return sign_in(steward)
-
-
-@pytest.fixture
 def draft(institution, base, steward) -> Contribution:
     return contributing.draft(institution, base, by=steward, training_card={})
 

@@ -25,11 +25,6 @@ FORM = {
 
 
 @pytest.fixture
-def browser(sign_in, steward):
-    return sign_in(steward)
-
-
-@pytest.fixture
 def draft(institution, base, steward) -> Contribution:
     return contributing.draft(institution, base, by=steward, training_card={})
 

@@ -193,7 +193,7 @@ def write_base(out: Path, unet: Any, vae: Any, prompts: Any, *, rank: int, **fac
     with torch.no_grad():
         config["schema"] = generator.schema_of(network)
         try:
-            _try(network)
+            _try(network, torch.zeros((1, *network.noise_shape)), torch.tensor([1]), torch.tensor([network.any_class]))
         except CheckpointError:
             (out / "model.safetensors").unlink()
             raise
@@ -201,13 +201,10 @@ def write_base(out: Path, unet: Any, vae: Any, prompts: Any, *, rank: int, **fac
     (out / "card.md").write_text(_card(config), encoding="utf-8")
 
 
-def _try(network: Any) -> None:
+def _try(network: Any, noise: Any, step: Any, label: Any) -> None:
     """Ask for one step, as every training and every image will: an inpainting or an SDXL model cannot give it."""
-    import torch  # noqa: PLC0415 -- slow import
-
-    noise, step = torch.zeros((1, *network.noise_shape)), torch.tensor([1])
     try:
-        predicted = network.eval().predict(noise, step, torch.tensor([network.any_class]))
+        predicted = network.eval().predict(noise, step, label)
         is_sound = predicted.shape == noise.shape and network.decode(predicted).isfinite().all()
     except (RuntimeError, ValueError, TypeError, KeyError) as error:
         is_sound, why = False, str(error).partition("\n")[0][:200]
