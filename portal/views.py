@@ -185,11 +185,11 @@ def erase_account(request: SignedInRequest) -> HttpResponse:
 # Errors. `handler404` and its sisters in portal/urls.py.
 
 
-def _error(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
+def _error(request: HttpRequest, status: int, code: str, detail: str, heading: str = "") -> HttpResponse:
     if wants_json(request):
         body = problem(status=status, code=code, detail=detail)
         return JsonResponse(body, status=status, content_type=PROBLEM_JSON)
-    return render(request, f"{status}.html", {"reason": detail}, status=status)
+    return render(request, f"{status}.html", {"reason": detail, "heading": heading}, status=status)
 
 
 @login_not_required
@@ -208,7 +208,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
         "Nothing was done: this page was opened before you signed in, or the browser keeps no cookies of this site. Go "
         "back, load the page again, and send it once more."
     )
-    return _error(request, 403, "csrf_failed", detail)
+    return _error(request, 403, "csrf_failed", detail, heading="This page is out of date")
 
 
 @login_not_required

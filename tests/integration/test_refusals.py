@@ -141,7 +141,7 @@ def test_a_form_from_another_site_is_nobodys_attempt(contribution, member):
         )
     )
     assert (page.status_code, api.status_code) == (403, 403)
-    assert "Nothing was done: this page was opened before you signed in" in contributing.text(page)
+    assert "This page is out of date Nothing was done: this page was opened before" in contributing.text(page)
     assert attempts() == []
 
 
