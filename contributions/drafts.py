@@ -66,6 +66,12 @@ class TitleRefused(DomainError):
     status = HTTPStatus.BAD_REQUEST
 
 
+class ChangedMeanwhile(DomainError):
+    """Somebody else has changed what was to be changed since it was read."""
+
+    code = "changed_meanwhile"
+
+
 class CannotReplace(DomainError):
     """Only a rejected, returned or withdrawn contribution is corrected by a new one, once."""
 
@@ -129,10 +135,17 @@ def draft(
 
 
 @transaction.atomic
-def change(contribution: Contribution, *, by: User, now: datetime, **given: Unpack[Details]) -> Contribution:
-    """Change what is given of a draft."""
+def change(
+    contribution: Contribution, *, by: User, now: datetime, as_read: bool = False, **given: Unpack[Details]
+) -> Contribution:
+    """
+    Change what is given of a draft; with `as_read` only what stands still as it does in the object that is handed in.
+
+    Raises:
+        ChangedMeanwhile: something of it was changed since that was read.
+    """
     require_steward(by, contribution.institution)
-    contribution = Contribution.objects.select_for_update().get(pk=contribution.pk)
+    read, contribution = contribution, Contribution.objects.select_for_update().get(pk=contribution.pk)
     if contribution.status != Status.DRAFT:
         raise NotADraft(f"{contribution} is {contribution.get_status_display().lower()} and does not change any more.")
     require_not_moved(contribution)
@@ -143,6 +156,11 @@ def change(contribution: Contribution, *, by: User, now: datetime, **given: Unpa
     if "training_card" in given:
         given["training_card"] = _valid(given["training_card"])
     changed = {field: value for field, value in given.items() if value != getattr(contribution, field)}
+    if as_read and any(getattr(read, field) != getattr(contribution, field) for field in changed):
+        raise ChangedMeanwhile(
+            f"{contribution} was saved in another window, or by somebody else, at this moment. Nothing was saved here: "
+            "look at what stands there now, and do it once more if it is still meant."
+        )
     if (day := given.get("embargo_until")) and "embargo_until" in changed:
         embargo.require_possible(day, begun_at=contribution.created_at, now=now)
     for field, value in changed.items():

@@ -1,6 +1,5 @@
 """The wizard's forms: what is given, the training card, the reason of a withdrawal."""
 
-import hashlib
 import json
 import re
 from datetime import date, datetime, timedelta
@@ -10,6 +9,7 @@ from django import forms
 
 from contributions import attestations, credits, deletion, drafts, embargo, kinds
 from contributions.credit_models import CreditRole
+from contributions.guarded_forms import MEANWHILE, GuardedForm
 from contributions.models import LONGEST_EMBARGO, Contribution, ContributionFile
 from contributions.rules import institutions_to_act_for
 from jobs.kit import cards
@@ -22,8 +22,10 @@ def _day(**kwargs: Any) -> forms.DateField:
     return forms.DateField(required=False, widget=forms.DateInput(format="%Y-%m-%d", attrs={"type": "date"}), **kwargs)
 
 
-class DetailsForm(forms.Form):
+class DetailsForm(GuardedForm):
     """Step 1 of a draft; `contribution` is the one that exists already."""
+
+    guarded = ("title", "base_model", "embargo_until")
 
     title = forms.CharField(
         max_length=200, help_text="As the board will see it. For example: Fundus generator, screening 2019 to 2024."
@@ -41,13 +43,15 @@ class DetailsForm(forms.Form):
 
     def __init__(
         self,
-        *args: Any,
+        data: Any = None,
+        *,
         programme: Programme | None,
         now: datetime,
         contribution: Contribution | None = None,
-        **kwargs: Any,
+        initial: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        stands = {name: getattr(contribution, name) for name in self.guarded} if contribution else {}
+        super().__init__(data, standing=stands, initial={**stands, **(initial or {})})
         self.contribution, self.now = contribution, now
         self.begun_at = contribution.created_at if contribution else now
         first, last = embargo.today(now) + timedelta(days=1), embargo.today(self.begun_at) + LONGEST_EMBARGO
@@ -71,12 +75,23 @@ class DetailsForm(forms.Form):
             raise forms.ValidationError(sentence)
         return day
 
+    def clean(self) -> dict[str, Any]:
+        given = super().clean() or {}
+        if self.is_stale and any(given[name] != self.initial[name] for name in self.guarded if name in given):
+            self.add_error(None, f"These details were {MEANWHILE}")
+        return given
+
+    def details(self) -> dict[str, Any]:
+        """Return what was filled in."""
+        return {name: value for name, value in self.cleaned_data.items() if name != "seen"}
+
 
 class NewForm(DetailsForm):
     """Step 1 of a new contribution: also for whom."""
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        del self.fields["seen"]  # it stands nowhere yet
         programme = kwargs["programme"]
         taken = [(kind.slug, kind.name) for kind in kinds.OPEN.values() if programme and kind.slug in programme.kinds]
         self.fields["institution"] = forms.ModelChoiceField(institutions_to_act_for(user), empty_label=None)
@@ -240,10 +255,6 @@ def _value(text: str) -> Any:
         return text
 
 
-def _fingerprint(card: cards.Card) -> str:
-    return hashlib.sha256(json.dumps(card, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def _text(rows: int, help_text: str, **kwargs: Any) -> forms.CharField:
     widget = forms.Textarea(attrs={"rows": rows})
     return forms.CharField(max_length=4000, help_text=help_text, widget=widget, **kwargs)
@@ -255,15 +266,13 @@ class WholeNumber(forms.IntegerField):
     re_decimal = re.compile(r"(?!)")
 
 
-class CardForm(forms.Form):
+class CardForm(GuardedForm):
     """
     The training card. It may be saved unfinished; what is filled in must be right.
 
-    Tables (cameras, demographics, augmentation, de-duplication) are typed as lines `name: value`. `seen` is which card
-    the page showed: what another window saved meanwhile is not overwritten unawares.
+    Tables (cameras, demographics, augmentation, de-duplication) are typed as lines `name: value`.
     """
 
-    seen = forms.CharField(required=False, widget=forms.HiddenInput)
     images = forms.CharField(max_length=20, help_text="How many photographs the generator was fine-tuned on.")
     patients = forms.CharField(
         max_length=20,
@@ -320,12 +329,8 @@ class CardForm(forms.Form):
     budget = ("epsilon", "delta", "noise_multiplier", "sample_rate")
 
     def __init__(self, data: Any = None, *, contribution: Contribution, unfinished: bool = False) -> None:
-        self.contribution = contribution
-        standing = _fingerprint(contribution.training_card)
-        self.is_stale = data is not None and data.get("seen", standing) != standing
-        if self.is_stale:
-            data = {**data.dict(), "seen": standing}  # sent once more, it is meant
-        super().__init__(data, initial={**self.initial_of(contribution.training_card), "seen": standing})
+        self.contribution, standing = contribution, contribution.training_card
+        super().__init__(data, standing=standing, initial=self.initial_of(standing))
         for field in self.fields.values():
             field.required = field.required and not unfinished
 
@@ -348,11 +353,7 @@ class CardForm(forms.Form):
             if not problem.missing and field not in self.errors:
                 self.add_error(field or None, problem.sentence)
         if self.is_stale and self.card() != self.contribution.training_card:
-            self.add_error(
-                None,
-                "This card was saved in another window, or by somebody else, since you opened this page. Nothing is "
-                "lost: what you see here is not saved yet, and saving it again replaces what was saved there.",
-            )
+            self.add_error(None, f"This card was {MEANWHILE}")
         return given
 
     def card(self) -> cards.Card:

@@ -14,6 +14,7 @@ from contributions import (
     attestations,
     credit_views,
     deletion,
+    drafts,
     embargo,
     embargo_views,
     hold_views,
@@ -24,33 +25,21 @@ from contributions import (
     room,
     services,
     versions,
+    whereabouts,
 )
 from contributions.forms import AttestationForm, CardFileForm, CardForm, DetailsForm, NewForm, WithdrawForm
-from contributions.lifecycle import CLOSED, LIVE, Status
+from contributions.lifecycle import CLOSED, Status
 from contributions.models import Contribution
 from contributions.readiness import may_contribute
-from contributions.reports import report_of
 from contributions.rules import institutions_to_act_for, moved_to, require_not_moved, require_steward
 from jobs.kit import cards
 from portal import storage
 from portal.accounts.requests import SignedInRequest
 from portal.errors import DomainError, note
 from portal.institutions import advice
-from portal.institutions import services as institutions
 from portal.programmes import services as programmes
 
 PAGE_SIZE = 50
-# Who has it now, and what happens next.
-WHEREABOUTS = {
-    Status.DRAFT: ("Your institution", "Complete the four steps and submit it."),
-    Status.SUBMITTED: ("The queue of the checks", "A worker takes it as soon as one is free."),
-    Status.VALIDATING: ("A worker", "The checks end by themselves, mostly within minutes. You may close this page."),
-    Status.REVIEW: ("The board", "Two reviewers look, then the members vote. You are told the result by e-mail."),
-    Status.APPROVED: ("The consortium", "Corpora may take it in; where it is used is shown on this page."),
-    Status.REJECTED: ("Your institution", "Read why below, and send a corrected one."),
-    Status.RETURNED: ("Your institution", "Read what to change below, and send a corrected one."),
-    Status.WITHDRAWN: ("Nobody", "It enters no further corpus."),
-}
 
 
 class NotPossible(DomainError):
@@ -105,7 +94,7 @@ def new(request: SignedInRequest) -> HttpResponse:
     now = timezone.now()
     form = NewForm(request.POST or None, user=request.user, programme=programme, initial=initial, now=now)
     if form.is_valid():
-        contribution = services.draft(**form.cleaned_data, training_card={}, by=request.user, now=now)
+        contribution = services.draft(**form.details(), training_card={}, by=request.user, now=now)
         return redirect("contributions:card", contribution.pk)
     context = {
         "form": form,
@@ -122,12 +111,13 @@ def new(request: SignedInRequest) -> HttpResponse:
 def edit(request: SignedInRequest, pk: int) -> HttpResponse:
     """Step 1 of a draft: title, base model, embargo."""
     contribution = _contribution(request, pk, action="change")
-    initial, now = {name: getattr(contribution, name) for name in DetailsForm.base_fields}, timezone.now()
-    form = DetailsForm(
-        request.POST or None, programme=contribution.programme, contribution=contribution, initial=initial, now=now
-    )
+    now = timezone.now()
+    form = DetailsForm(request.POST or None, programme=contribution.programme, contribution=contribution, now=now)
     if form.is_valid():
-        services.change(contribution, **form.cleaned_data, by=request.user, now=now)
+        try:
+            services.change(contribution, **form.details(), as_read=True, by=request.user, now=now)
+        except drafts.ChangedMeanwhile:
+            return edit(request, pk)  # which reads what stands now, and says so
         return redirect("contributions:card", contribution.pk)
     return render(request, "contributions/contribution_edit.html", _step(contribution, form=form))
 
@@ -147,7 +137,10 @@ def card(request: SignedInRequest, pk: int) -> HttpResponse:
     unfinished = "unfinished" in request.POST
     form = CardForm(request.POST or None, contribution=contribution, unfinished=unfinished)
     if form.is_valid():
-        services.change(contribution, training_card=form.card(), by=request.user, now=timezone.now())
+        try:
+            services.change(contribution, training_card=form.card(), as_read=True, by=request.user, now=timezone.now())
+        except drafts.ChangedMeanwhile:
+            return card(request, pk)  # as above
         if unfinished:
             messages.success(request, "The draft is saved. Come back to it when you have the rest.")
         return redirect("contributions:show" if unfinished else "contributions:upload", contribution.pk)
@@ -163,8 +156,10 @@ def fill_card(request: SignedInRequest, pk: int) -> HttpResponse:
     if fill.is_valid():
         filled = {**contribution.training_card, **fill.cleaned_data["card_file"]}
         try:
-            contribution = services.change(contribution, training_card=filled, by=request.user, now=timezone.now())
-        except services.CardRefused as exc:
+            contribution = services.change(
+                contribution, training_card=filled, as_read=True, by=request.user, now=timezone.now()
+            )
+        except (services.CardRefused, drafts.ChangedMeanwhile) as exc:
             fill.add_error("card_file", str(exc))
         else:
             left = sum(problem.missing for problem in cards.problems(filled))
@@ -258,36 +253,6 @@ def _review(
 # The contribution
 
 
-def _live(contribution: Contribution) -> dict[str, Any]:
-    """Return what the part of the page that follows the checks shows."""
-    report, isolated = report_of(contribution), isolation.current(contribution)
-    who, next_step = WHEREABOUTS[Status(contribution.status)]
-    if contribution.stalled_at:
-        who, next_step = (
-            "An operator",
-            "The checks go on once a fault of the platform is mended. Nothing is asked of you.",
-        )
-    if isolated and contribution.status in LIVE:
-        who, next_step = "The consortium", "It is isolated: nothing goes on until that is lifted or its files go."
-    elif contribution.status == Status.APPROVED and (day := embargo.until(contribution, now=timezone.now())):
-        next_step = f"From {day:%-d %B %Y} on it may become part of a corpus."
-    ours = who == "Your institution"
-    told: list[object] = [contribution.status, report.version, contribution.stalled_at is not None]
-    told += [isolated and isolated.pk, contribution.embargo_until]
-    acting, moved = institutions.acting_for(contribution.institution), moved_to(contribution)
-    return {
-        "contribution": contribution,
-        "report": report,
-        "who": acting.name if ours else who,
-        "next_step": f"Begin anew for {moved}, or withdraw it." if moved else next_step,
-        "moved_to": moved,
-        "is_busy": contribution.status in {Status.SUBMITTED, Status.VALIDATING} and not isolated,
-        "is_final": contribution.status in {Status.RETURNED, Status.WITHDRAWN},  # the others may go on
-        "isolation": isolated,
-        "seen": "-".join(map(str, told)),
-    }
-
-
 @require_GET
 def show(request: SignedInRequest, pk: int) -> HttpResponse:
     """Show a contribution: state, checks, files, card, history, and what the person may do."""
@@ -296,7 +261,7 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
     visible = Contribution.objects.visible_to(request.user)
     corrected = visible.filter(superseded_by=contribution).first()
     context = {
-        **_live(contribution),
+        **whereabouts.of_page(contribution),
         "files": incidents.shown_files(contribution, request.user),
         "kind": kinds.of(contribution.kind),
         "card": cards.read_back(contribution.training_card),
@@ -333,7 +298,7 @@ def _changes(contribution: Contribution, before: Contribution | None) -> list[ve
 def status(request: SignedInRequest, pk: int) -> HttpResponse:
     """Answer the part that follows the checks; 204 while it is as the page has it, so that nothing open closes."""
     contribution = _contribution(request, pk)
-    context = _live(contribution)
+    context = whereabouts.of_page(contribution)
     if request.GET.get("seen") == context["seen"]:
         return HttpResponse(status=204)
     context |= embargo_views.of_page(request, contribution)
