@@ -34,6 +34,12 @@ class NamedAlready(DomainError):
     code = "contributor_named_already"
 
 
+class NotNamed(DomainError):
+    """The line was taken off a moment ago."""
+
+    code = "contributor_not_named"
+
+
 class RolesMissing(DomainError):
     """A line is confirmed with at least one role of the taxonomy."""
 
@@ -47,6 +53,20 @@ class CreditFixed(DomainError):
     code = "credit_fixed"
 
 
+def _locked(contribution_id: int) -> Contribution:
+    """Return the contribution; nobody withdraws it, or changes its list, until the end of the transaction."""
+    return Contribution.objects.select_for_update().get(pk=contribution_id)
+
+
+def _standing(contributor: Contributor) -> Contributor:
+    """Return the line as it is now, its contribution locked. Raises NotNamed."""
+    contribution = _locked(contributor.contribution_id)
+    row = contribution.contributors.select_related("person").filter(pk=contributor.pk).first()
+    if row is None:
+        raise NotNamed(f"{contributor.person} is not on the list of contributors any more.")
+    return row
+
+
 def _require_live(contribution: Contribution) -> None:
     if contribution.status in CLOSED:
         # No word of how it ended: who left the institution reads this too, and sees nothing else of it.
@@ -57,6 +77,7 @@ def _require_live(contribution: Contribution) -> None:
 def add(contribution: Contribution, person: User, *, by: User, now: datetime) -> Contributor:
     """Name a person of the institution; they are asked to confirm the line."""
     require_steward(by, contribution.institution)
+    contribution = _locked(contribution.pk)
     _require_live(contribution)
     if not institutions.people_acting_for(contribution.institution).filter(pk=person.pk).exists():
         raise NotTheirs(f"{person} does not belong to {contribution.institution}. Invite them there first.")
@@ -84,7 +105,8 @@ def line_of(contribution: Contribution, person: User) -> Contributor | None:
 
 @transaction.atomic
 def confirm(contributor: Contributor, *, roles: Iterable[str], by: User, now: datetime) -> Contributor:
-    """Confirm one's own line with one's roles; again changes them."""
+    """Confirm one's own line with one's roles; again changes them. Raises NotNamed."""
+    contributor = _standing(contributor)
     _require_own(contributor, by)
     known = {role.value for role in CreditRole}
     chosen = sorted(set(roles))
@@ -98,7 +120,13 @@ def confirm(contributor: Contributor, *, roles: Iterable[str], by: User, now: da
 
 @transaction.atomic
 def remove(contributor: Contributor, *, by: User) -> None:
-    """Take a name off: one's own at any time; a steward another's, who is told, while the contribution lives."""
+    """
+    Take a name off: one's own at any time; a steward another's, who is told, while the contribution lives.
+
+    Raises:
+        NotNamed: another was first.
+    """
+    contributor = _standing(contributor)
     contribution, person = contributor.contribution, contributor.person
     if person != by:
         require_steward(by, contribution.institution)

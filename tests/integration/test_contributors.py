@@ -106,6 +106,37 @@ def test_who_is_taken_off_by_a_steward_is_told(draft, steward, member, investiga
     assert member.notifications.latest("pk").path == draft.institution.get_absolute_url()
 
 
+def test_a_line_that_is_taken_off_at_the_same_instant_is_neither_confirmed_nor_taken_off_twice(draft, steward, member):
+    row = named(draft, member, steward)
+    again = Contributor.objects.get(pk=row.pk)
+    credits.remove(row, by=steward)
+    for late in (lambda: confirmed(again, "software"), lambda: credits.remove(again, by=member)):
+        with pytest.raises(credits.NotNamed, match="is not on the list of contributors any more"):
+            late()
+    assert verbs() == ["contributor.added", "contributor.removed"]
+    assert member.notifications.filter(subject__startswith="You are no longer named").count() == 1
+
+
+def test_what_is_withdrawn_at_the_same_instant_credits_nobody_more(draft, steward, member):
+    row = named(draft, member, steward)
+    read = Contributor.objects.select_related("contribution").get(pk=row.pk)
+    services.withdraw(Contribution.objects.get(pk=draft.pk), by=steward, reason="Wrong file.", now=timezone.now())
+    late = [
+        lambda: confirmed(read, "software"),
+        lambda: named(draft, steward, steward),
+        lambda: credits.remove(read, by=steward),
+    ]
+    for step in late:
+        with pytest.raises(credits.CreditFixed):
+            step()
+    assert verbs() == ["contributor.added"]
+
+
+def verbs() -> list[str]:
+    events = AuditEvent.objects.filter(subject_type="contributor").order_by("pk")
+    return list(events.values_list("verb", flat=True))
+
+
 def leave(person) -> None:
     memberships.end_membership(person.memberships.get(), by=person, now=timezone.now())
 
