@@ -10,11 +10,11 @@ from datetime import UTC, date, datetime, timedelta
 from http import HTTPStatus
 
 from django.db import transaction
-from django.db.models import Max, QuerySet
+from django.db.models import F, Max, Q, QuerySet
 
 from contributions import isolation
 from contributions.lifecycle import LIVE, Status
-from contributions.models import LONGEST_EMBARGO, Contribution
+from contributions.models import LONGEST_EMBARGO, Contribution, Isolation
 from contributions.rules import require_steward
 from portal.accounts import services as accounts
 from portal.accounts.models import User
@@ -175,8 +175,16 @@ def _of_generator(images: Contribution, *, now: datetime) -> date | None:
 
 
 def tell_of_ends(*, now: datetime) -> None:
-    """Tell once that the embargo on an approved contribution is over; what was approved later needs no such word."""
-    ended = isolation.usable().filter(embargo_until__range=(today(now) - TOLD_FOR, today(now)))
+    """
+    Tell once that the embargo on an approved contribution is over; what was approved later needs no such word.
+
+    What was isolated on the day is told of once that is lifted, however long it lasted.
+    """
+    kept_beyond = Isolation.objects.filter(
+        placed_at__date__lte=F("contribution__embargo_until") + TOLD_FOR, lifted_at__gte=now - TOLD_FOR
+    )
+    lately = Q(embargo_until__gte=today(now) - TOLD_FOR) | Q(pk__in=kept_beyond.values("contribution"))
+    ended = isolation.usable().filter(lately, embargo_until__lte=today(now))
     rows = [row for row in ended.select_related("institution", "programme") if _was_kept(row)]
     keys = {f"embargo-{row.pk}-{row.embargo_until}": row for row in rows}
     told = notifications.told(keys)

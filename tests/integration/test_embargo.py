@@ -7,7 +7,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from contributions import actions, embargo, reports
+from contributions import actions, embargo, incidents, reports
 from contributions import services as contributions
 from contributions.corpora import services as corpora
 from contributions.corpora.models import Corpus
@@ -297,6 +297,30 @@ def test_a_sweep_that_was_down_tells_within_a_week_and_not_later(approved, stewa
     assert [subject for subject in subjects_of(steward) if "embargo" in subject] == []
     embargo.tell_of_ends(now=midnight(DAY) + timedelta(days=6))
     assert subjects_of(steward)[-1] == f"The embargo on {approved} is over"
+
+
+def test_an_end_during_a_long_isolation_is_told_once_that_is_lifted(approved, steward, chair, operator):
+    word = f"The embargo on {approved} is over"
+    row = incidents.isolate(
+        approved, reason="A name?", files=list(approved.files.all()), by=operator, now=midnight(DAY) - timedelta(days=9)
+    )
+    for days in (0, 20):
+        embargo.tell_of_ends(now=midnight(DAY) + timedelta(days=days))
+    assert word not in subjects_of(steward)
+    incidents.lift(row, reason="A device's.", by=operator, now=midnight(DAY) + timedelta(days=20, hours=1))
+    for hours in (2, 3, 24 * 10):
+        embargo.tell_of_ends(now=midnight(DAY) + timedelta(days=20, hours=hours))
+    assert [subjects_of(person).count(word) for person in (steward, chair)] == [1, 1]
+
+
+def test_an_isolation_after_the_end_tells_nothing_anew(approved, steward, operator):
+    """The sweep was down for the week in which it had to tell."""
+    row = incidents.isolate(
+        approved, reason="A name?", files=list(approved.files.all()), by=operator, now=midnight(DAY) + timedelta(days=9)
+    )
+    incidents.lift(row, reason="A device's.", by=operator, now=midnight(DAY) + timedelta(days=20))
+    embargo.tell_of_ends(now=midnight(DAY) + timedelta(days=20, hours=1))
+    assert [subject for subject in subjects_of(steward) if "is over" in subject] == []
 
 
 # The API
