@@ -215,11 +215,16 @@ def contributions_in(corpus: Corpus) -> QuerySet[Contribution]:
 
 
 def credits_of(corpus: Corpus) -> list[str]:
-    """Return whose contributions are in the corpus: by name, and at the end how many asked not to be named."""
+    """
+    Return whose contributions are in the corpus: by name, and at the end how many asked not to be named.
+
+    What was merged and what it was merged into are one, which goes by its name of today.
+    """
     given = contributions_in(corpus).values("institution")
-    givers = list(Institution.objects.filter(pk__in=given).select_related("merged_into"))
-    names = sorted(giver.name for giver in givers if giver.is_named)
-    unnamed = len(givers) - len(names)
+    givers = Institution.objects.filter(pk__in=given).select_related("merged_into")
+    named = {institutions.acting_for(giver): giver.is_named for giver in sorted(givers, key=lambda row: row.is_named)}
+    names = sorted(giver.name for giver, is_named in named.items() if is_named)
+    unnamed = len(named) - len(names)
     if not unnamed:
         return names
     return [*names, f"{'one institution' if unnamed == 1 else f'{unnamed} institutions'} that asked not to be named"]

@@ -83,6 +83,18 @@ def test_the_wish_of_what_it_was_merged_into_counts(programme, institution, gene
     assert corpora.credits_of(mixture) == ["one institution that asked not to be named"]
 
 
+@pytest.mark.parametrize("naming", ["named", "unnamed"])
+def test_what_was_merged_and_its_successor_are_one(programme, institution, generator, operator, naming):
+    successor = factories.member_institution("Zagreb Eye Clinic")
+    mixture = candidates.corpus(programme, generator, approved(successor))
+    assert corpora.credits_of(mixture) == [institution.name, "Zagreb Eye Clinic"]
+    if naming == "unnamed":
+        asks_not_to_be_named(successor)
+    merging.merge(institution, successor, by=operator, now=timezone.now())
+    one = {"named": "Zagreb Eye Clinic", "unnamed": "one institution that asked not to be named"}
+    assert corpora.credits_of(mixture) == [one[naming]]
+
+
 def test_a_form_without_the_question_changes_nothing(institution):
     asks_not_to_be_named(institution)
     institution.refresh_from_db()
