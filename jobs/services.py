@@ -301,10 +301,11 @@ def time_out(run: Run, *, code: str, error: str, now: datetime) -> None:
 
 def _release_subject(run: Run, *, now: datetime, stall: bool) -> None:
     """Put the contribution that a check held back in its queue; with `stall`, until an operator starts it again."""
-    subject = Contribution.objects.filter(pk=run.subject_id if run.kind == Run.Kind.VALIDATE else 0)
-    if stall and subject.filter(status__in=["submitted", "validating"]).exists():
+    subject = Contribution.objects.select_for_update().filter(pk=run.subject_id if run.kind == Run.Kind.VALIDATE else 0)
+    status = subject.values_list("status", flat=True).first()  # locked: nobody withdraws it meanwhile
+    if stall and status in {"submitted", "validating"}:
         contributions.stall(run.subject_id, now=now)
-    elif subject.filter(status="validating").exists():
+    elif status == "validating":
         contributions.requeue(run.subject_id, now=now)
 
 

@@ -39,9 +39,10 @@ def execute_run(*, run_id: int) -> None:
 
 @shared_task(name="jobs.validate_contribution")
 def validate_contribution(*, contribution_id: int) -> None:
-    """Queue the checks of a submitted contribution. Safe to deliver twice."""
+    """Queue the checks of a submitted contribution, unless an operator decides when. Safe to deliver twice."""
     contribution = Contribution.objects.select_related("institution", "programme", "base_model").get(pk=contribution_id)
-    if contribution.status == ContributionStatus.SUBMITTED and isolation.current(contribution) is None:
+    waits = contribution.status == ContributionStatus.SUBMITTED and contribution.stalled_at is None
+    if waits and isolation.current(contribution) is None:
         queue_check(contribution)
 
 

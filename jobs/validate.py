@@ -74,7 +74,8 @@ def queue_check(contribution: Contribution) -> Run:
 def validate(attempt: Attempt) -> None:
     """Check the files of a contribution and refer it to the board, or reject it with the reason."""
     run = attempt.run
-    contribution = contributions.begin_validation(run.subject_id, now=services.now())
+    with services.fenced(run):  # taken for a run that is lost by now, nobody would give it back
+        contribution = contributions.begin_validation(run.subject_id, now=services.now())
     if refusal := _agreement(attempt, contribution):
         _reject(attempt, refusal)
         return

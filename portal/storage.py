@@ -337,9 +337,10 @@ def promote(source: tuple[str, str], target: tuple[str, str]) -> str:
     A store may err, so whoever relies on the copy hashes that version.
     """
     (from_bucket, from_key), (to_bucket, to_key) = source, target
-    _s3().copy(  # boto3's copy goes in parts above 8 MB, which S3 asks for beyond 5 GB
-        {"Bucket": bucket_name(from_bucket), "Key": from_key}, bucket_name(to_bucket), to_key
-    )
+    with _answered("copy"):
+        _s3().copy(  # boto3's copy goes in parts above 8 MB, which S3 asks for beyond 5 GB
+            {"Bucket": bucket_name(from_bucket), "Key": from_key}, bucket_name(to_bucket), to_key
+        )
     return _call("head_object", Bucket=bucket_name(to_bucket), Key=to_key).get("VersionId", "")
 
 

@@ -1,0 +1,60 @@
+"""Two things at the same instant, in an order that a test decides."""
+
+import time
+from collections.abc import Callable
+from threading import Thread
+from typing import Any
+
+from django.db import connection, transaction
+
+PATIENCE_SECONDS = 60.0
+
+
+def then(monkeypatch: Any, module: Any, name: str, step: Callable[[], object]) -> None:
+    """Let `step` come, once, between what a function does and its answer."""
+    real = getattr(module, name)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(module, name, real)
+        found = real(*args, **kwargs)
+        step()
+        return found
+
+    monkeypatch.setattr(module, name, wrapped)
+
+
+def while_locked(first: Callable[[], object], second: Callable[[], object]) -> BaseException | None:
+    """
+    Let `second`, on a connection of its own, wait for a row that `first` locks; return what it raised.
+
+    `first` has done its work before `second` begins, and commits once that waits.
+    """
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            second()
+        except Exception as exc:
+            raised.append(exc)
+        finally:
+            connection.close()
+
+    thread = Thread(target=run)
+    with transaction.atomic():
+        first()
+        thread.start()
+        until_somebody_waits()
+    thread.join(PATIENCE_SECONDS)
+    return raised[0] if raised else None
+
+
+def until_somebody_waits() -> None:
+    """Return once a connection to this database waits for a lock."""
+    deadline, waiting = time.monotonic() + PATIENCE_SECONDS, 0
+    while not waiting:
+        assert time.monotonic() < deadline, "nobody waits for a lock"
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            [waiting] = cursor.fetchone()
