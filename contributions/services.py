@@ -4,7 +4,7 @@ import hashlib
 from datetime import datetime
 from typing import Any
 
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 
 from contributions import deletion, embargo, isolation, lifecycle, uploads
 from contributions.drafts import (
@@ -19,10 +19,11 @@ from contributions.drafts import (
 )
 from contributions.lifecycle import CLOSED, LIVE, Status
 from contributions.models import Contribution, ContributionFile
+from contributions.promotion import FileKnown, promote_files, require_new
 from contributions.readiness import CardIncomplete, FilesIncomplete, manifest, obstacles
 from contributions.reports import add_evidence, latest_results, record_check, storable
 from contributions.rules import is_steward, moved_to, require_steward
-from contributions.uploads import add_file, complete_file, parts_uploaded, promote_files, remove_file, sign_parts
+from contributions.uploads import add_file, complete_file, parts_uploaded, remove_file, sign_parts
 from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.audit.people import plain, reference
@@ -38,6 +39,7 @@ __all__ = [
     "CannotReplace",
     "CardIncomplete",
     "CardRefused",
+    "FileKnown",
     "FilesIncomplete",
     "KindNotOpen",
     "NotADraft",
@@ -78,12 +80,6 @@ class Duplicate(DomainError):
     """The institution has a live contribution of exactly these files."""
 
     code = "duplicate_contribution"
-
-
-class FileKnown(DomainError):
-    """A file stands already in another contribution."""
-
-    code = "file_known"
 
 
 class ReasonMissing(DomainError):
@@ -277,22 +273,11 @@ def refer(contribution_id: int, *, now: datetime) -> Contribution:
         FileKnown: a file of it passed in another contribution, perhaps a moment ago.
     """
     contribution = _move(contribution_id, Status.REVIEW, by=None, now=now, referred_at=now)
-    _require_new(contribution)
+    require_new(contribution)
     contribution.files.update(state=State.VERIFIED)
     kept = embargo.inherit(contribution, now=now)
     _tell(contribution, "passed its checks", f"It is before the board now.{kept} The report of the checks is here:")
     return contribution
-
-
-def _require_new(contribution: Contribution) -> None:
-    """Two checks may end at once: who comes second waits here, and finds the files of the first."""
-    known = ContributionFile.objects.filter(state=State.VERIFIED, contribution__status__in=LIVE)
-    for sha256 in contribution.files.order_by("sha256").values_list("sha256", flat=True):
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [sha256])
-        if known.filter(sha256=sha256).exclude(contribution=contribution).exists():
-            name = contribution.files.filter(sha256=sha256)[0].name
-            raise FileKnown(f"{name} is, byte for byte, a file of another contribution that was checked meanwhile.")
 
 
 @transaction.atomic

@@ -1,5 +1,6 @@
 """Files on their way in: announced, signed part by part, completed. The bytes go straight to the store."""
 
+import secrets
 import unicodedata
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -7,6 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
 from contributions import kinds, room
 from contributions.lifecycle import Status
@@ -45,12 +47,6 @@ class FilesFixed(DomainError):
     code = "files_fixed"
 
 
-class CopyDamaged(DomainError):
-    """The copy in the vault is not the file that was checked; a worker makes it again."""
-
-    code = "copy_damaged"
-
-
 class PartsRefused(DomainError):
     """The parts asked for do not exist in this file, or are too many at once."""
 
@@ -59,7 +55,7 @@ class PartsRefused(DomainError):
 
 
 class FileGone(DomainError):
-    """The file was taken out of the draft while its parts were being joined."""
+    """The file was taken out of the draft while something was done with it."""
 
     code = "file_gone"
 
@@ -126,7 +122,8 @@ def add_file(
     if known is not None:
         return _reopen_if_stale(known, now=now)
     room.require(contribution.institution, name=name, size_bytes=size_bytes)  # before the store opens anything
-    key = f"contributions/{contribution.pk}/{parts_sha256}-{size_bytes}"
+    # Each announcement has a key of its own: what the store still does to one that was removed touches no other.
+    key = f"contributions/{contribution.pk}/{parts_sha256}-{size_bytes}-{secrets.token_hex(4)}"
     upload_id = storage.begin_multipart(key)
     announced = ContributionFile(
         name=name, size_bytes=size_bytes, parts_sha256=parts_sha256, storage_key=key, upload_id=upload_id,
@@ -165,19 +162,41 @@ def _announce(contribution_id: int, file: ContributionFile, *, by: User) -> Cont
 
 
 def _reopen_if_stale(file: ContributionFile, *, now: datetime) -> ContributionFile:
-    """Open a new upload where the store has forgotten the old one, which it does after some days."""
+    """
+    Open a new upload where the store has forgotten the old one, which it does after some days.
+
+    Raises:
+        FileGone: it is given up, or somebody removes it, at this moment.
+    """
     stale = now - file.added_at >= timedelta(days=storage.ABORT_AFTER_DAYS)
-    if file.state == State.UPLOADING and stale and not storage.list_parts(file.storage_key, file.upload_id):
-        file.upload_id, file.added_at, file.reminded_at = storage.begin_multipart(file.storage_key), now, None
-        file.save(update_fields=["upload_id", "added_at", "reminded_at"])
-    return file
+    if file.state != State.UPLOADING or not stale or parts_uploaded(file):
+        return file
+    upload_id = storage.begin_multipart(file.storage_key)
+    if not _as_read(file).update(upload_id=upload_id, added_at=now, reminded_at=None):
+        storage.abort_multipart(file.storage_key, upload_id)
+    found = ContributionFile.objects.filter(pk=file.pk).first()
+    if found is None:
+        raise _gone(file)
+    return found
+
+
+def _as_read(file: ContributionFile) -> QuerySet[ContributionFile]:
+    """Return the file, for a query, where its upload is still the one that was looked at, and under way."""
+    return ContributionFile.objects.filter(pk=file.pk, upload_id=file.upload_id, state=State.UPLOADING)
+
+
+def _is_joined(file: ContributionFile) -> bool:
+    """Test if the store holds the file whole: who was to say so in its row may have crashed before."""
+    return storage.size(storage.QUARANTINE, file.storage_key) == file.size_bytes
 
 
 def parts_uploaded(file: ContributionFile) -> list[int]:
-    """Return the numbers of the parts that the store holds."""
+    """Return the numbers of the parts that the store holds, joined or not."""
+    everything = list(range(1, file.part_count + 1))
     if file.state != State.UPLOADING:
-        return list(range(1, file.part_count + 1))
-    return [part.number for part in storage.list_parts(file.storage_key, file.upload_id)]
+        return everything
+    parts = [part.number for part in storage.list_parts(file.storage_key, file.upload_id)]
+    return everything if not parts and _is_joined(file) else parts
 
 
 def sign_parts(file: ContributionFile, parts: list[tuple[int, str]], *, by: User) -> list[dict[str, Any]]:
@@ -231,14 +250,18 @@ def complete_file(file: ContributionFile, *, sha256: str, by: User, now: datetim
     if file.state != State.UPLOADING:
         return file
     parts = storage.list_parts(file.storage_key, file.upload_id)
-    if parts or storage.size(storage.QUARANTINE, file.storage_key) != file.size_bytes:
+    if parts or not _is_joined(file):
         arrived = {part.number for part in parts if part.size_bytes == _part_bytes(file, part.number)}
         _require_all(file, arrived)
         try:
             storage.complete_multipart(file.storage_key, file.upload_id, parts)
         except storage.UploadGone:
             raise _gone(file) from None
-    return _uploaded(file, sha256=sha256.lower(), by=by, now=now)
+    try:
+        return _uploaded(file, sha256=sha256.lower(), by=by, now=now)
+    except FileGone:
+        storage.delete(storage.QUARANTINE, file.storage_key)  # who took it out could not find it whole
+        raise
 
 
 def _require_all(file: ContributionFile, arrived: set[int]) -> None:
@@ -253,19 +276,21 @@ def _require_all(file: ContributionFile, arrived: set[int]) -> None:
 
 @transaction.atomic
 def _uploaded(file: ContributionFile, *, sha256: str, by: User, now: datetime) -> ContributionFile:
-    found = ContributionFile.objects.select_for_update().select_related("contribution").filter(pk=file.pk).first()
+    # The contribution first, as all do who take files out: the other way about two would wait for each other.
+    contribution = Contribution.objects.select_for_update().get(pk=file.contribution_id)
+    found = contribution.files.filter(pk=file.pk).first()
     if found is None:
         raise _gone(file)
     if found.state == State.UPLOADING:
         found.state, found.sha256, found.uploaded_at = State.UPLOADED, sha256, now
         found.save(update_fields=["state", "sha256", "uploaded_at"])
-        audit.record("contribution.file_uploaded", found.contribution, by=by, **_facts(found))
-        announce(f"contribution-{found.contribution_id}")
+        audit.record("contribution.file_uploaded", contribution, by=by, **_facts(found))
+        announce(f"contribution-{contribution.pk}")
     return found
 
 
 def _gone(file: ContributionFile) -> FileGone:
-    return FileGone(f"{file.name} was taken out of the draft while its parts were joined. Send it again if it belongs.")
+    return FileGone(f"{file.name} was taken out of the draft at this moment. Send it again if it belongs there.")
 
 
 def remove_file(file: ContributionFile, *, by: User) -> None:
@@ -273,9 +298,15 @@ def remove_file(file: ContributionFile, *, by: User) -> None:
     with transaction.atomic():
         contribution = Contribution.objects.select_for_update().get(pk=file.contribution_id)
         _require_draft(contribution, by)
-        contribution.files.filter(pk=file.pk).delete()
+        if not contribution.files.filter(pk=file.pk).delete()[0]:
+            return  # another window was first
         audit.record("contribution.file_removed", contribution, by=by, **_facts(file))
         announce(f"contribution-{contribution.pk}")
+    _forget(file)
+
+
+def _forget(file: ContributionFile) -> None:
+    """Take the bytes of a file without a row out of quarantine: its parts, or all of it."""
     storage.abort_multipart(file.storage_key, file.upload_id)
     storage.delete(storage.QUARANTINE, file.storage_key)
 
@@ -285,43 +316,14 @@ def drop_unfinished(contribution: Contribution) -> None:
     unfinished = list(contribution.files.filter(state=State.UPLOADING))
     contribution.files.filter(pk__in=[file.pk for file in unfinished]).delete()
 
-    def abort() -> None:
+    def forget() -> None:
         for file in unfinished:
-            storage.abort_multipart(file.storage_key, file.upload_id)
+            _forget(file)
 
-    transaction.on_commit(abort, robust=True)
+    transaction.on_commit(forget, robust=True)
 
 
 # For workers
-
-
-def promote_files(contribution_id: int) -> None:
-    """
-    Copy the files from quarantine to the vault, under the same keys, and hash the copies. Safe to repeat.
-
-    Outside any transaction.
-
-    Raises:
-        CopyDamaged: a copy has other bytes than the file that was checked.
-    """
-    rows = ContributionFile.objects.filter(contribution=contribution_id, contribution__status=Status.VALIDATING)
-    being_checked = rows.exclude(state=State.DELETED)  # none where it was withdrawn meanwhile
-    for file in being_checked:
-        version = storage.promote((storage.QUARANTINE, file.storage_key), (storage.VAULT, file.storage_key))
-        if storage.digest(storage.VAULT, file.storage_key, version=version) != file.sha256:
-            raise CopyDamaged(f"The vault's copy of {file.name} is not the file that was checked.")
-        if not _kept(file, version):
-            storage.erase(storage.VAULT, f"contributions/{contribution_id}/")
-            return
-
-
-@transaction.atomic
-def _kept(file: ContributionFile, version: str) -> bool:
-    """Note where the copy is; return False where the files began to be deleted while it was made."""
-    if Contribution.objects.select_for_update().get(pk=file.contribution_id).deletion_began_at is not None:
-        return False
-    ContributionFile.objects.filter(pk=file.pk).update(vault_version=version)
-    return True
 
 
 def tidy(*, now: datetime) -> None:
@@ -342,7 +344,8 @@ def _look_after(file: ContributionFile, *, now: datetime) -> None:
 
 @transaction.atomic
 def _remind(file: ContributionFile, *, arrived: int, now: datetime) -> None:
-    ContributionFile.objects.filter(pk=file.pk).update(reminded_at=now)
+    if not _as_read(file).update(reminded_at=now):
+        return  # it arrived, or went, meanwhile
     left = storage.ABORT_AFTER_DAYS - REMIND_AFTER.days
     _tell(
         file,
@@ -355,7 +358,7 @@ def _remind(file: ContributionFile, *, arrived: int, now: datetime) -> None:
 def _give_up(file: ContributionFile) -> None:
     with transaction.atomic():
         contribution = Contribution.objects.select_for_update().get(pk=file.contribution_id)
-        if not contribution.files.filter(pk=file.pk, state=State.UPLOADING).delete()[0]:
+        if not _as_read(file).delete()[0]:
             return
         audit.record("contribution.upload_given_up", contribution, by=None, **_facts(file))
         announce(f"contribution-{contribution.pk}")
@@ -365,7 +368,7 @@ def _give_up(file: ContributionFile) -> None:
             f"No part of it arrived for {storage.ABORT_AFTER_DAYS} days, so its parts are removed. The draft is kept: "
             "choose the file again to send it.",
         )
-    storage.abort_multipart(file.storage_key, file.upload_id)
+    _forget(file)
 
 
 def _tell(file: ContributionFile, subject: str, text: str) -> None:

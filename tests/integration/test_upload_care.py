@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from contributions import room, services, uploads
+from contributions import promotion, room, services, uploads
 from contributions.models import Contribution, ContributionFile
 from jobs import tasks
 from portal import storage
@@ -191,7 +191,7 @@ def test_a_damaged_copy_is_found_before_the_board_sees_it(draft, steward, monkey
         return real(source, target)
 
     monkeypatch.setattr(storage, "promote", damaging)
-    with pytest.raises(uploads.CopyDamaged):
+    with pytest.raises(promotion.CopyDamaged):
         services.promote_files(file.contribution_id)
     file.refresh_from_db()
     assert file.vault_version == ""
