@@ -98,7 +98,10 @@ SYNTHETIC = Kind(
     },
 )
 OPEN = {kind.slug: kind for kind in (WEIGHTS, SYNTHETIC)}
-NOT_OPEN = (_("De-identified photographs"), _("The kit removes identifiers on your side, then the photographs travel."))
+NOT_OPEN = (
+    _("De-identified photographs"),
+    _("The kit will remove identifiers on your side, then the photographs travel."),
+)
 
 
 def of(slug: str) -> Kind:

@@ -21,6 +21,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET
 
+from contributions import kinds
 from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution
 from governance.releases.lifecycle import Status as ReleaseStatus
@@ -34,6 +35,7 @@ from portal.errors import PROBLEM_JSON, problem, wants_json
 from portal.institutions import countries
 from portal.institutions.lifecycle import Status as InstitutionStatus
 from portal.institutions.models import Institution
+from portal.programmes.models import Programme
 
 # What the public reads of the log: what was decided, about which institution or release, and no person's name.
 PUBLIC_SENTENCES = {
@@ -73,8 +75,15 @@ def home(request: HttpRequest) -> HttpResponse:
         "map_svg": maps.world_map({row["code"]: row["count"] for row in regions}),
         "releases": _releases()[:3],
         "activity": _activity(),
+        "open_kinds": _open_kinds(),
     }
     return render(request, "portal/home.html", context)
+
+
+def _open_kinds() -> set[str]:
+    """Return the kinds of contribution that an open programme takes, and that can be sent."""
+    taken = Programme.objects.open().values_list("kinds", flat=True)
+    return {kind for row in taken for kind in row} & set(kinds.OPEN)
 
 
 def _members() -> QuerySet[Institution]:
@@ -144,7 +153,7 @@ def join(request: HttpRequest) -> HttpResponse:
     """Say how to join, with the agreement to read before there is an account."""
     rows = AgreementVersion.objects.select_related("agreement__programme")
     agreement = rows.order_by("agreement__programme", "agreement", "-version").first()
-    return render(request, "portal/join.html", {"agreement": agreement})
+    return render(request, "portal/join.html", {"agreement": agreement, "open_kinds": _open_kinds()})
 
 
 @require_GET

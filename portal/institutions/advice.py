@@ -79,13 +79,13 @@ _WHY = {
     (
         Pathway.IMAGES,
         POSSIBLE,
-    ): "Your rules let de-identified photographs leave, and this needs no GPU. The kit removes "
-    "identifiers on your side before anything is sent.",
+    ): "Your rules let de-identified photographs leave, and this needs no GPU. It is not open yet: "
+    "the kit, which will remove identifiers on your side, takes no photographs so far.",
     (
         Pathway.IMAGES,
         ASK,
-    ): "This needs no GPU, and the kit removes identifiers on your side. Whether photographs may leave "
-    "is not settled: nothing is sent before your ethics board has said so.",
+    ): "This needs no GPU, and the kit will remove identifiers on your side. It is not open yet: there is "
+    "time to ask your ethics board whether photographs may leave.",
     (
         Pathway.IMAGES,
         FORBIDDEN,

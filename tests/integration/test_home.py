@@ -43,8 +43,25 @@ def test_home_tells_decisions_and_no_person(client, programme, board):
 def test_home_needs_the_same_queries_for_any_number(client, programme, item_count, django_assert_num_queries):
     for number in range(item_count):
         factories.member_institution(f"Clinic {number}")
-    with django_assert_num_queries(6):  # members, approved, releases counted, activity, their institutions, releases
+    # members, approved, releases counted, activity, their institutions, releases, kinds
+    with django_assert_num_queries(7):
         client.get(reverse("home"))
+
+
+@pytest.mark.parametrize("page", ["home", "join"])
+@pytest.mark.parametrize(
+    ("kinds", "is_open", "open_kinds", "not_open"),
+    [
+        (["weights"], True, {"weights"}, 2),
+        (["weights", "synthetic", "images"], True, {"weights", "synthetic"}, 1),
+        (["weights", "synthetic"], False, set(), 3),
+    ],
+)
+def test_which_kinds_are_not_open_yet_is_said(client, programme, page, kinds, is_open, open_kinds, not_open):
+    programme.kinds, programme.is_open = kinds, is_open
+    programme.save(update_fields=["kinds", "is_open"])
+    response = client.get(reverse(page))
+    assert (response.context["open_kinds"], response.text.count("Not open yet")) == (open_kinds, not_open)
 
 
 def test_home_works_on_an_empty_portal(client, db):
