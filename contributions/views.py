@@ -303,7 +303,10 @@ def status(request: SignedInRequest, pk: int) -> HttpResponse:
         return HttpResponse(status=204)
     context |= embargo_views.of_page(request, contribution)
     context["actions"] = services.available_actions(contribution, request.user)
-    return render(request, "contributions/_checks.html", {**context, "swap": True})
+    response = render(request, "contributions/_checks.html", {**context, "swap": True})
+    if not context["is_busy"]:
+        response.headers["HX-Trigger"] = "checks-ended"  # files and history are drawn anew
+    return response
 
 
 @require_GET

@@ -250,6 +250,20 @@ def test_the_live_part_stops_when_nothing_can_change(browser, at_status):
         )
 
 
+def test_once_the_checks_have_ended_the_page_says_why_and_draws_files_and_history_anew(browser, at_status):
+    contribution = at_status(Status.VALIDATING)
+    address = here(contribution, "status/")
+    running = browser.get(address)
+    services.find_invalid(contribution.pk, reason="It is a pickle.", now=timezone.now())
+    ended = browser.get(address)
+    assert [answer.headers.get("HX-Trigger") for answer in (running, ended)] == [None, "checks-ended"]
+    reason = re.search(r'<div id="reason" hx-swap-oob="true">(.*?)</div>\s*</div>', ended.text, re.S)[1]
+    assert ("Why it was rejected" in reason, "It is a pickle." in reason) == (True, True)
+    html = page(browser, here(contribution))
+    asked = f'<div id="files" class="section" hx-get="{here(contribution)}" hx-trigger="checks-ended from:body"'
+    assert (asked in html, html.count('<div id="history">')) == (True, 1)
+
+
 def test_the_live_part_tells_that_the_checks_stopped(browser, at_status):
     contribution = at_status(Status.SUBMITTED)
     seen = re.search(r"seen=([^\"]+)", page(browser, here(contribution, "status/")))
