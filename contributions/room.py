@@ -29,6 +29,7 @@ from portal.institutions.models import Institution
 from portal.lifecycle import verb
 from portal.notifications.services import notify
 from portal.notifications.types import Type
+from portal.queue import attempt
 
 GIB = 2**30
 MOST_BYTES = 100 * 1024 * GIB
@@ -296,6 +297,23 @@ def decline(request: RoomRequest, *, reply: str, by: User, now: datetime) -> Roo
     request = _end(request, RoomStatus.DECLINED, by=by, now=now, reply=reply)
     _tell(request, "gets no more room", f"There is room for {_gib(quota_bytes(request.institution))} as before.")
     return request
+
+
+def end_of_merged(*, now: datetime) -> None:
+    """Decline, for who merged it, what an institution still asks that is part of another now; called by the sweep."""
+    for request in waiting().filter(institution__merged_into__isnull=False):
+        attempt(_end_of_merged, request, now=now)
+
+
+@transaction.atomic
+def _end_of_merged(request: RoomRequest, *, now: datetime) -> None:
+    request = _still_waiting(request)
+    institution = request.institution
+    merged = audit.of(institution).filter(verb="institution.merged").first()
+    assert merged is not None  # written where merged_into is
+    reply = f"{institution} is now part of {institution.merged_into}, which has room of its own: ask there."
+    _end(request, RoomStatus.DECLINED, by=User.objects.get(pk=merged.actor_id), now=now, reply=reply)
+    _tell(request, "gets no more room", "It was merged before its request was answered.")
 
 
 def _locked(institution_id: int) -> Institution:

@@ -4,7 +4,7 @@ import logging
 
 from celery import shared_task
 
-from contributions import deletion, embargo, isolation, uploads
+from contributions import deletion, embargo, isolation, room, uploads
 from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution
 from governance.board import services as board
@@ -121,6 +121,7 @@ def sweep() -> None:
     for pk in Release.objects.filter(status="released").exclude(files__name="SHA256SUMS").values_list("pk", flat=True):
         attempt(publish.publish, pk)
     attempt(embargo.tell_of_ends, now=now)
+    attempt(room.end_of_merged, now=now)
     attempt(agreements.sweep, now=now)
     attempt(reviews.remind, now=now)
     attempt(board.sweep, now=now)

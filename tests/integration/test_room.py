@@ -9,6 +9,7 @@ from django.utils import timezone
 from contributions import room
 from contributions.models import RoomRequest
 from contributions.room import GIB, MOST_BYTES
+from jobs import tasks
 from portal import erasure
 from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
@@ -321,3 +322,18 @@ def test_the_database_knows_one_open_request(ask, decline):
     ask()
     with pytest.raises(IntegrityError, match="one_open_room_request"), transaction.atomic():
         RoomRequest.objects.filter(pk=declined.pk).update(status="requested", decided_at=None, decided_by=None)
+
+
+def test_a_merger_ends_what_was_asked_before(institution, ask, steward, operator, sign_in):
+    request, theirs = ask(), factories.member_institution("Kisumu Eye Hospital")
+    other = ask(place=theirs, by=factories.person_of(theirs))
+    into = factories.member_institution("Great Eye Hospital")
+    merging.merge(institution, into, by=operator, now=timezone.now())
+    for _ in range(2):
+        tasks.sweep()
+    request.refresh_from_db()
+    reply = "Moi Eye Clinic is now part of Great Eye Hospital, which has room of its own: ask there."
+    assert (request.status, request.decided_by, request.reply) == ("declined", operator, reply)
+    assert list(room.waiting()) == [other]
+    assert [subject for subject, _, _ in told(steward)] == ["Moi Eye Clinic gets no more room"]
+    assert AuditEvent.objects.filter(verb="room_request.declined").count() == 1
