@@ -21,6 +21,7 @@ from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import DomainError
 from portal.institutions import services as institutions
+from portal.institutions.models import Institution
 from portal.live import announce
 from portal.notifications import services as notifications
 from portal.notifications.services import notify
@@ -167,8 +168,9 @@ def _of_generator(images: Contribution, *, now: datetime) -> date | None:
     sha256 = said.evidence.get("generator_sha256") if said else None
     if images.kind != Contribution.Kind.SYNTHETIC or not sha256:
         return None
+    own = Institution.objects.one_with(images.institution)
     generators = Contribution.objects.filter(
-        kind=Contribution.Kind.WEIGHTS, institution=images.institution, status__in=LIVE, files__sha256=sha256
+        kind=Contribution.Kind.WEIGHTS, institution__in=own, status__in=LIVE, files__sha256=sha256
     )
     ends = generators.filter(embargo_until__gt=today(now)).aggregate(latest=Max("embargo_until"))["latest"]
     return ends and min(ends, today(images.created_at) + LONGEST_EMBARGO)

@@ -12,6 +12,7 @@ from jobs import cache, services
 from jobs.kit import statements
 from portal.institutions import services as institutions
 from portal.institutions import signing_keys
+from portal.institutions.models import Institution
 
 MOST_GENERATORS = 8
 FEATURES = "drawn.safetensors"  # as jobs/kit/checks/sites.py writes it
@@ -36,7 +37,7 @@ def generators(contribution: Contribution, scratch: Path) -> Path:
         state=ContributionFile.State.VERIFIED,
         contribution__status__in=LIVE,
         contribution__kind=Contribution.Kind.WEIGHTS,
-        contribution__institution=contribution.institution,
+        contribution__institution__in=Institution.objects.one_with(contribution.institution),
         contribution__base_model=contribution.base_model,
     ).exclude(contribution__in=isolation.isolated())
     likely = [*held.filter(sha256=_said_generator(contribution)), *held.order_by("-pk")[:MOST_GENERATORS]]

@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from contributions import deletion, holds, reports
+from contributions import deletion, embargo, holds, reports
 from contributions import services as contributions
 from contributions.models import Contribution
 from governance.board import conflicts
@@ -18,7 +18,8 @@ from portal.errors import NotAllowed
 from portal.institutions import actions, merging, services
 from portal.institutions.lifecycle import Status
 from portal.institutions.models import Institution, Membership
-from tests import factories
+from portal.programmes import services as programmes
+from tests import contributing, factories
 from tests.hostile import honest
 from tests.integration.test_validation import check
 
@@ -246,3 +247,29 @@ def test_only_an_operator_merges_and_only_members(sign_in, institution, steward,
     url = reverse("institutions:merge", args=[institution.slug])
     assert sign_in(steward).get(url).status_code == 403
     assert sign_in(operator).post(url, {"into": into.pk}).status_code == 422
+
+
+def test_a_generator_is_its_successors_own(institution, base, steward, operator, tmp_path):
+    """Images that the successor draws from it are held against it, and stay under its embargo."""
+    programmes.change(base.programme, kinds=["weights", "synthetic"], by=None)
+    base.programme.refresh_from_db()
+    day = timezone.now().date() + timedelta(days=90)
+    weights = contributing.at_status("review", institution, base, by=steward, content=b"a generator" * 9)
+    into = factories.member_institution("Great Eye Hospital")
+    manager = factories.person_of(into, Role.STEWARD)
+    Contribution.objects.filter(pk=weights.pk).update(embargo_until=day)
+    images = contributing.draft(into, base, by=manager, kind="synthetic")
+    sha256 = weights.files.get().sha256
+    contributing.check(images, 4, "pass", evidence={"generator_sha256": sha256})
+    folders = [tmp_path / name for name in ("before", "after")]
+    for folder in folders:
+        folder.mkdir()
+    assert (list(gather.generators(images, folders[0]).iterdir()), embargo.inherit(images, now=timezone.now())) == (
+        [],
+        "",
+    )
+    merging.merge(institution, into, by=operator, now=timezone.now())
+    images = Contribution.objects.get(pk=images.pk)
+    assert [path.stem for path in gather.generators(images, folders[1]).iterdir()] == [sha256]
+    assert "nobody uses the images before" in embargo.inherit(images, now=timezone.now())
+    assert images.embargo_until == day
