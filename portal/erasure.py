@@ -20,6 +20,7 @@ from portal.accounts.models import ConsortiumRole, User
 from portal.audit import services as audit
 from portal.errors import DomainError
 from portal.institutions import memberships
+from portal.institutions.models import Institution
 from portal.notifications import services as notifications
 
 ERASED_NAME = "Former member"
@@ -93,6 +94,7 @@ def erase(user: User, *, by: User, now: datetime) -> User:
     user = User.objects.select_for_update().get(pk=user.pk)
     if user.erased_at is not None:
         return user
+    _lock_what_needs_somebody(user)
     for hold in holds(user):
         raise CannotErase(hold.reason, next_url=hold.url)
     addresses = {user.email, *EmailAddress.objects.filter(user=user).values_list("email", flat=True)}
@@ -103,6 +105,13 @@ def erase(user: User, *, by: User, now: datetime) -> User:
     notifications.erase(user, addresses)
     _delete_what_is_only_theirs(user, now=now)
     return _pseudonymise(user, now=now)
+
+
+def _lock_what_needs_somebody(user: User) -> None:
+    """Of two who rely on each other and leave at once, the second waits here, and is the only one then."""
+    own = user.memberships.current().values("institution")
+    list(Institution.objects.select_for_update().filter(pk__in=own).order_by("pk"))
+    list(ConsortiumRole.objects.current().select_for_update().filter(role__in=LAST_OF).order_by("pk"))
 
 
 def _delete_what_is_only_theirs(user: User, *, now: datetime) -> None:

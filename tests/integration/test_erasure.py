@@ -28,6 +28,7 @@ from portal.notifications.models import Mail
 from portal.notifications.services import notify
 from portal.notifications.types import Type
 from tests import factories, publishing
+from tests.races import while_locked
 
 NAME, EMAIL, SECOND = "Xiomara Ōquzwelt-Brandão", "xiomara.oquz@zwelt.example", "x.private@zwelt.example"
 IP = "203.0.113.77"
@@ -255,3 +256,18 @@ def test_evidence_protects_the_row_of_its_person(lived):
     with pytest.raises(ProtectedError):
         lived.delete()
     assert Mail.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("who", ["operator", "manager"])
+def test_of_two_who_leave_at_once_the_last_stays(programme, who):
+    if who == "operator":
+        people = [factories.consortium_person(f"Operator {number}", "operator") for number in range(2)]
+    else:
+        institution = factories.member_institution("Lake Hospital")
+        people = [factories.person_of(institution, role) for role in ("principal_investigator", "steward")]
+    first, second = [lambda person=person: erasure.erase(person, by=person, now=timezone.now()) for person in people]
+    refused = while_locked(first, second)
+    assert isinstance(refused, erasure.CannotErase)
+    left = [User.objects.get(pk=person.pk).erased_at is None for person in people]
+    assert left == [False, True]
