@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, Q
+from django.db.models import Q
 from django.utils import timezone
 
 from contributions import services as contributions
@@ -246,11 +246,16 @@ def progress(run: Run, *, done: int, total: int, text: str, now: datetime) -> No
 
 @transaction.atomic
 def cancel(run: Run, *, by: User, now: datetime, reason: str = "") -> Run:
-    """Cancel a run: at once while it waits, within seconds while a worker holds it."""
+    """
+    Cancel a run: at once while it waits, within seconds while a worker holds it.
+
+    What a check was to look at waits until an operator starts that again: else the sweep would, within seconds.
+    """
     if not accounts.has_role(by, "operator"):
         raise NotAllowed("Only an operator can cancel a run.")
     run = Run.objects.select_for_update().get(pk=run.pk)
     if run.status == Status.QUEUED:
+        _release_subject(run, now=now, stall=True)
         return _move(run, Status.CANCELLED, by=by, now=now, code=Code.ASKED, note=reason)
     if run.status in ACTIVE and run.cancel_requested_at is None:
         run.cancel_requested_at = now
@@ -272,10 +277,10 @@ def give_back(run: Run, *, note: str, now: datetime, code: str = Code.FAULT, at_
     held = Run.objects.select_for_update().filter(pk=run.pk, attempt=run.attempt, status__in=ACTIVE).first()
     if held is None:
         return None
-    faults = held.faults + (code not in NO_FAULT)
-    is_last = faults >= MAX_FAULTS and held.cancel_requested_at is None
-    _release_subject(held, now=now, stall=is_last)
-    if held.cancel_requested_at is not None:
+    faults, is_cancelled = held.faults + (code not in NO_FAULT), held.cancel_requested_at is not None
+    is_last = faults >= MAX_FAULTS and not is_cancelled
+    _release_subject(held, now=now, stall=is_last or is_cancelled)
+    if is_cancelled:
         return _move(held, Status.CANCELLED, now=now, code=Code.ASKED)
     if is_last:
         error = f"Stopped after {faults} faults: {note} This is not your fault; an operator can start it again."
@@ -385,14 +390,6 @@ def _end_hopeless(run_id: int, *, now: datetime) -> None:
         error = "No worker has had what it asks for in a day. Add one, or start the run again asking for less."
         _move(run, Status.FAILED_PLATFORM, now=now, code=Code.NO_CAPACITY, error=error)
         _release_subject(run, now=now, stall=True)
-
-
-def counts() -> dict[str, int]:
-    """Return how many runs are queued, active, succeeded and stopped."""
-    found = dict(Run.objects.values_list("status").annotate(n=Count("pk")))
-    groups = {"queued": [Status.QUEUED], "active": ACTIVE, "succeeded": [Status.SUCCEEDED]}
-    totals = {name: sum(found.get(status, 0) for status in group) for name, group in groups.items()}
-    return {**totals, "stopped": sum(found.values()) - sum(totals.values())}
 
 
 def now() -> datetime:

@@ -73,3 +73,19 @@ def test_a_store_that_does_not_answer_while_a_file_is_promoted_is_named(submitte
     monkeypatch.setattr(storage, "_s3", lambda: storage._client("http://127.0.0.1:1"))
     with pytest.raises(storage.Unavailable):
         contributions.promote_files(submitted.pk)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_check_that_an_operator_cancels_stays_cancelled_until_one_starts_it_again(submitted, operator, begun):
+    run = claimed(submitted) if begun else validate.queue_check(submitted)
+    if begun:
+        contributions.begin_validation(submitted.pk, now=timezone.now())
+    services.cancel(run, by=operator, now=timezone.now(), reason="It uses up the disk.")
+    if begun:
+        lose(run)
+    tasks.sweep()
+    submitted.refresh_from_db()
+    assert list(Run.objects.values_list("status", flat=True)) == ["cancelled"]
+    assert (submitted.status, submitted.stalled_at is not None) == ("submitted", True)
+    services.retry(Run.objects.get(), reason="The disk is larger.", by=operator, now=timezone.now())
+    assert contributions.begin_validation(submitted.pk, now=timezone.now()).stalled_at is None
