@@ -12,6 +12,7 @@ from PIL import Image
 from jobs.kit import cli, generator, pngs, scan, shards, statements, synthetic
 from jobs.kit.checks.dossier import Dossier
 from jobs.kit.checks.drawn import load_reference
+from jobs.kit.checks.provenance import check_provenance
 from jobs.kit.checks.repeats import check_repeats
 from jobs.kit.checks.shard import check_shards
 from jobs.kit.checks.synthetic import run_synthetic_checks
@@ -227,6 +228,20 @@ def test_images_of_other_seeds_than_they_claim_are_found_out(drawn, weights, tmp
     assert checked([path], tmp_path, dossier=dossier)[0][4] == "warn"  # nobody holds the generator
 
 
+@pytest.mark.slow
+def test_images_of_one_name_hide_none_of_those_that_are_drawn_again(weights, tmp_path):
+    """Seven pictures from elsewhere and, drawn again last, one that is what it says."""
+    shared = {"generator_sha256": scan.sha256_of(weights)}
+    rows = [synthesising.row(number, file="000000.png", **shared) for number in range(8)]
+    last = int(np.random.default_rng(list(b"redrawn abc")).permutation(8)[-1])
+    pictures = PICTURES[:8]
+    pictures[last] = synthetic.redrawn(generator.load(BASE, weights), BASE, [rows[last]["class"]], 100 + last)[0]
+    path = synthesising.shard(tmp_path, pictures, rows=rows, **shared)
+    _, seen = check_shards([path], BASE, salt="abc")
+    result = check_provenance(seen, BASE, {shared["generator_sha256"]: weights}, salt="abc")
+    assert (result.verdict, result.evidence["code"]) == ("fail", "name_twice")
+
+
 PICTURES = [picture(seed) for seed in range(12)]
 
 
@@ -237,9 +252,12 @@ PICTURES = [picture(seed) for seed in range(12)]
         ({3: {"date": "2026-11-26"}}, {}, "tags_differ"),
         ({3: {"synthetic": "false"}}, {}, "tags_differ"),
         ({3: {"seed": 102}}, {}, "seed_twice"),
+        ({3: {"file": "000002.png"}}, {}, "name_twice"),
         ({3: {"class": 6}}, {}, "unknown_class"),
         ({}, {"base": {"slug": "fundus-64", "sha256": "0" * 64}}, "other_base"),
         ({}, {"steps": 50}, "other_sampling"),
+        ({}, {"generator_sha256": BASE.sha256}, "is_the_base"),
+        ({}, {"drawn": 11}, "too_few_drawn"),
     ],
 )
 def test_check_4_fails_alone(tmp_path, changed, facts, code):

@@ -23,7 +23,8 @@ def check_provenance(
     seen: Seen, base: Base, generators: Mapping[str, Path] | None = None, *, salt: str = ""
 ) -> CheckResult:
     """
-    Check 4: one generator of this base; every image's own tags agree with the manifest; no seed twice.
+    Check 4: one generator of this base and not the base itself; every image's own tags agree with the manifest; no name
+    and no seed twice; no more images than were drawn.
 
     Where the generator is held, redrawn_images of them are drawn again from their seeds; where it is not, it warns. The
     same machine gives the same pixels, another one nearly: the mean difference is at most max_redrawn_difference (of
@@ -71,6 +72,12 @@ def _untrue(seen: Seen, base: Base) -> tuple[str, str] | None:
         return "other_base", f"The images were drawn from a generator of another base than {base.slug}."
     if first.steps != int(base.config["sampling_steps"]):
         return "other_sampling", f"The images were drawn in {first.steps} steps; {base.slug} takes another number."
+    if first.generator_sha256 == base.sha256:
+        return "is_the_base", f"The images name {base.slug} itself as their generator: nothing was learnt."
+    if first.drawn < len(seen.rows):
+        return "too_few_drawn", f"{len(seen.rows):,} images came, and only {first.drawn:,} were drawn, by the manifest."
+    if len({row.file for row in seen.rows}) < len(seen.rows):
+        return "name_twice", "Two images have the same name."
     if len({row.seed for row in seen.rows}) < len(seen.rows):
         return "seed_twice", "Two images claim the same seed."
     for row, tags in zip(seen.rows, seen.tags, strict=True):
