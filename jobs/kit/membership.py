@@ -73,16 +73,26 @@ def attack(members: Losses, others: Losses, groups: NDArray[Any]) -> dict[str, A
     Args:
         members: (n,). others: (m,). groups: (n + m,), the patient of each photograph, members first.
     Returns:
-        auc with its 95 % interval over resampled patients, and the share of members found while at most FALSE_ALARMS of
-        the others are taken for members.
+        auc with its 95 % interval over resampled patients, 0 to 1 where a side has a single patient and there is none
+        to resample; and the share of members found while at most FALSE_ALARMS of the others are taken for members.
     """
     scores = -np.concatenate([members, others])
     labels = np.repeat([1, 0], [len(members), len(others)])
-    found = metrics.bootstrap_auroc(labels, scores, groups, minimum=1)
-    limit = np.quantile(scores[labels == 0], 1 - FALSE_ALARMS, method="higher")
+    low, high = _interval(labels, scores, groups)
+    allowed = int(round(FALSE_ALARMS * len(others), 9))  # 1 of 100, none of 99
+    limit = np.sort(scores[labels == 0])[-1 - allowed]
     return {
         "auc": round(metrics.auroc(labels, scores), 4),
-        "low": round(found.low or 0.0, 4),
-        "high": round(found.high or 1.0, 4),
+        "low": round(low, 4),
+        "high": round(high, 4),
         "tpr_at_1_percent_fpr": round(float((scores[labels == 1] > limit).mean()), 4),
     }
+
+
+def _interval(labels: NDArray[np.int_], scores: Losses, groups: NDArray[Any]) -> tuple[float, float]:
+    if min(len(np.unique(groups[labels == side])) for side in (0, 1)) < 2:
+        return 0.0, 1.0
+    found = metrics.bootstrap_auroc(labels, scores, groups, minimum=1)
+    assert found.low is not None
+    assert found.high is not None
+    return found.low, found.high

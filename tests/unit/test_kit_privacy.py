@@ -111,6 +111,24 @@ def test_an_attack_is_an_area_with_its_interval_and_the_share_found():
     assert (all_found["auc"], all_found["tpr_at_1_percent_fpr"]) == (1.0, 1.0)
 
 
+@pytest.mark.parametrize(("others", "allowed"), [(20, 0), (99, 0), (100, 1), (101, 1), (200, 2), (500, 5)])
+def test_one_false_alarm_is_allowed_of_each_hundred(others, allowed):
+    def found(above: int) -> float:
+        """Members that so many of the others score as well as."""
+        losses = np.full(50, above - 0.5)
+        return membership.attack(losses, np.arange(others, dtype=float), np.arange(50 + others))["tpr_at_1_percent_fpr"]
+
+    assert (found(allowed), found(allowed + 1)) == (1.0, 0.0)
+
+
+def test_an_interval_is_none_of_nothing():
+    ramp = np.arange(50, dtype=float)
+    below_chance = membership.attack(ramp + 100, ramp, np.arange(100))
+    assert (below_chance["auc"], below_chance["low"], below_chance["high"]) == (0.0, 0.0, 0.0)
+    of_one_patient = membership.attack(ramp, ramp + 3, np.repeat([0, 1], 50))
+    assert (of_one_patient["low"], of_one_patient["high"]) == (0.0, 1.0)
+
+
 def test_the_losses_repeat(tmp_path):
     model = generator.load(BASE)
     rows = ORDER[:3]
