@@ -6,7 +6,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from jobs.kit import generator, keys, statements
+from jobs.kit import encoder, generator, keys, statements
 
 BASE = generator.load_base(Path(generator.__file__).parent / "base" / "fundus-64")
 
@@ -27,7 +27,7 @@ def report(
     """Return a report as the kit's privacy.report() writes it, with the figures that decide."""
     spread = dict.fromkeys(("q05", "q25", "q50", "q75", "q95"), 0.5)
     nearest = {
-        "threshold": 0.7, "threshold_quantile": 0.95, "copies": round(64 * copy_share), "copy_share": copy_share,
+        "threshold": 0.5, "threshold_quantile": 0.95, "copies": round(100 * copy_share), "copy_share": copy_share,
         "nearer_to_train": 0.5, "generated_to_train": spread, "generated_to_held_out": spread,
         "held_out_to_train": spread,
     }  # fmt: skip
@@ -35,15 +35,15 @@ def report(
     return {
         "base": {"slug": BASE.slug, "sha256": BASE.sha256},
         "weights_sha256": weights_sha256,
-        "images": {"train": 200, "held_out": 50, "generated": 64},
+        "images": {"train": 200, "held_out": 50, "generated": 100},
         "copies": {"features": nearest, "perceptual_hash": nearest},
         "membership": {"loss": {"auc": auc, **attack}, "loss_less_base": {"auc": calibrated, **attack}},
         "dp": {"used": False},
         "method": {
             "kit_version": "0.2.0", "seed": 0, "sampling_seed": 20260, "sampling_steps": 20,
-            "features": {"encoder": "efficientnet-lite0-imagenet", "sha256": "0" * 64},
+            "features": {"encoder": "efficientnet-lite0-imagenet", "sha256": encoder.LITE0_SHA256},
             "perceptual_hash": "pHash, 64 bits, mirrored or not",
-            "loss": {"noise_steps": [200, 300], "draws": 3, "seed": 0}, "device": "cpu",
+            "loss": {"noise_steps": [200, 300, 400, 500, 600], "draws": 3, "seed": 0}, "device": "cpu",
         },
     }  # fmt: skip
 

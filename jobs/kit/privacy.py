@@ -18,7 +18,7 @@ from .encoder import LITE0_SHA256
 from .errors import KitError
 from .fit_card import DP_FACTS
 
-SAMPLES = 64
+SAMPLES, FEWEST_SAMPLES = 64, 16  # fewer only where fewer images are sent
 MINIMUM_IMAGES = 20  # on either side: fewer tell nothing, and a cell this small could point at people
 MOST_IMAGES = 500  # on either side, drawn by seed: more narrow the interval little, and cost minutes on a CPU
 DP_NUMBERS = ("epsilon", "noise_multiplier", "sample_rate", "delta", "clip_norm")

@@ -190,6 +190,25 @@ def test_check_9_by_its_thresholds():
         ((), {"base": {"slug": "other", "sha256": BASE.sha256}}, "it was measured against another base generator"),
         ((), {"weights_sha256": "1" * 64}, "it measured other weights"),
         ((), {"copies": 7}, "copies is no table"),
+        (("copies", "features"), {"threshold_quantile": 1.0}, "copies.features.threshold_quantile is not what"),
+        (
+            ("copies", "features"),
+            {"threshold": 0.9},
+            "copies.features.threshold is not what the held-out",
+        ),
+        (("copies", "features"), {"copies": 64}, "copies.features.copy_share is not that of its copies among the"),
+        (("copies", "features"), {"copy_share": 0.01}, "copies.features.copy_share is not that of its copies among"),
+        (
+            ("copies", "features", "generated_to_train"),
+            {"q05": 0.6},
+            "copies.features.generated_to_train does not rise",
+        ),
+        (("membership", "loss"), {"low": 0.7}, "membership.loss has an interval that ends before it begins"),
+        (("method",), {"sampling_steps": 1}, "its images were drawn in another number of steps than fundus-64 takes"),
+        (("method", "features"), {"encoder": "another"}, "method.features.encoder is not what it must be"),
+        (("method", "loss"), {"noise_steps": [999]}, "method.loss.noise_steps is not what it must be"),
+        (("method", "loss"), {"noise_steps": []}, "method.loss.noise_steps is not what it must be"),
+        (("method", "loss"), {"draws": True}, "method.loss.draws is not what it must be"),
     ],
 )
 def test_a_report_holds_figures_alone(place, value, problem):
@@ -236,6 +255,28 @@ def test_check_9_believes_only_a_signed_report_of_this_file(reference, weights, 
     sha256 = hashlib.sha256(CONTENT).hexdigest()
     of_other = statements.sign(statements.PRIVACY, "w.safetensors", sha256, REPORT, KEY)
     assert outcome(complete(privacy=of_other)) == ("fail", "report_malformed")
+
+
+def test_check_9_holds_the_report_against_the_training_card_and_what_is_sent(reference, weights, tmp_path):
+    rows, kept = halves(reference)
+    sha256, no = hashlib.sha256(CONTENT).hexdigest(), {"used": False}
+
+    def outcome(card, dp=no, *, looked_at=64, **of_images):
+        counts = {"train": 200, "held_out": 50, "generated": looked_at}
+        facts = attesting.report(weights_sha256=sha256, copy_share=0.0) | {"dp": dp, "images": counts}
+        dossier = complete(card=card, privacy=statements.sign(statements.PRIVACY, "w", sha256, facts, KEY))
+        result = check_privacy(weights, BASE, dossier, drawn_from(reference, rows[:6]), kept, tmp_path, **of_images)
+        return result.evidence.get("code", "")
+
+    against = "report_contradicted"
+    assert [outcome({"images": count, "dp": no}) for count in (200, 199, "<10")] == ["", against, against]
+    assert outcome({"images": 900, "dp": PRIVATE | {"library": "our own"}}, PRIVATE) == ""
+    assert outcome({"images": 900, "dp": PRIVATE}) == ""  # made without --card: it promises less
+    assert outcome({"images": 900, "dp": no}, PRIVATE) == against
+    assert outcome({"images": 900, "dp": PRIVATE}, PRIVATE | {"epsilon": 0.1}) == against
+    assert outcome(None, PRIVATE) == ""
+    assert [outcome(None, looked_at=count) for count in (16, 15)] == ["", against]
+    assert [outcome(None, looked_at=count, generator=sha256) for count in (6, 5)] == ["", against]  # six are sent
 
 
 def test_no_evidence_is_too_long_for_the_line_that_carries_it(tmp_path):

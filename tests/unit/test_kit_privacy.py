@@ -12,6 +12,7 @@ from jobs.kit.checks.declaration import check_declaration
 from jobs.kit.checks.dossier import Dossier
 from jobs.kit.checks.drawn import load_reference
 from jobs.kit.checks.privacy import judge as judge_report
+from jobs.kit.checks.report import problem_of
 from jobs.kit.phantom import write_sample
 
 BASE_DIR = Path(generator.__file__).parent / "base" / "fundus-64"
@@ -66,7 +67,7 @@ def test_a_generator_that_learnt_twenty_photographs_by_heart_fails(tmp_path):
 def test_a_generator_trained_as_advised_passes_and_tells_statistics_alone(tmp_path):
     weights = trained(tmp_path, REST, steps=30, learning_rate=1e-4)
     report, result = reported(tmp_path, REST, HELD_OUT, weights)
-    assert result.verdict == "pass"
+    assert (result.verdict, problem_of(report, BASE, weights_sha256=report["weights_sha256"])) == ("pass", "")
     assert report["images"] == {"train": 25, "held_out": 30, "generated": 16}
     assert report["base"] == {"slug": "fundus-64", "sha256": BASE.sha256}
     assert set(report["copies"]) == {"features", "perceptual_hash"}

@@ -10,6 +10,8 @@ from PIL import Image
 
 from .. import copies, likeness, statements
 from ..generator import Base
+from ..privacy import FEWEST_SAMPLES, declared
+from .declaration import FOLLOWS_FROM
 from .dossier import Dossier
 from .drawn import Drawn, Reference
 from .report import problem_of
@@ -47,6 +49,9 @@ def check_privacy(
     if problem := problem_of(report, base, weights_sha256=generator or dossier.sha256(path)):
         sentence = f"The privacy report is not one of these weights, as the kit writes it: {problem}."
         return CheckResult(9, "privacy", "fail", sentence, MAKE, {"code": "report_malformed"})
+    least = min(FEWEST_SAMPLES, len(drawn.pixels)) if generator else FEWEST_SAMPLES
+    if problem := _against(dossier.card or {}, report, least):
+        return CheckResult(9, "privacy", "fail", problem, MAKE, {"code": "report_contradicted"})
     told = judge(report, base)
     if dossier.keys is None:
         told = replace(told, sentence=f"{told.sentence} Whether the report is signed by your key, the portal verifies.")
@@ -73,6 +78,21 @@ def _opened(path: Path, dossier: Dossier) -> tuple[dict[str, Any], CheckResult |
         sentence = f"The privacy report does not hold. {error.sentence}"
         return {}, CheckResult(9, "privacy", "fail", sentence, error.fix, {"code": error.code})
     return found.predicate, None
+
+
+def _against(card: dict[str, Any], report: dict[str, Any], least: int) -> str:
+    """Return what a report says against the training card, or of fewer images than it must; empty where nothing."""
+    trained, asked, drawn = card.get("images"), report["images"]["train"], report["images"]["generated"]
+    if drawn < least:
+        return f"The privacy report looked at {drawn} images of the generator; it takes {least}."
+    if trained == "<10" or (isinstance(trained, int) and asked > trained):
+        return f"The privacy report asked {asked} training photographs, and the training card tells of {trained}."
+    said, on_card = report["dp"], declared(card.get("dp"))
+    if card and said["used"] and any(said[name] != on_card.get(name) for name in ("epsilon", *FOLLOWS_FROM)):
+        return (
+            "The privacy report tells of another differential privacy than the training card, which check 6 verifies."
+        )
+    return ""
 
 
 def judge(report: dict[str, Any], base: Base) -> CheckResult:

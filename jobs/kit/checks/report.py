@@ -4,7 +4,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
+from .. import membership
 from ..container import METADATA
+from ..copies import QUANTILE
+from ..encoder import LITE0_SHA256
 from ..fit_card import DP_FACTS
 from ..generator import Base
 from ..privacy import MINIMUM_IMAGES
@@ -25,7 +28,24 @@ def problem_of(report: dict[str, Any], base: Base, *, weights_sha256: str = "") 
         return f"it was measured against another base generator than {base.slug}"
     if weights_sha256 not in {"", report["weights_sha256"]}:
         return "it measured other weights"
-    return ""
+    if report["method"]["sampling_steps"] != int(base.config["sampling_steps"]):
+        return f"its images were drawn in another number of steps than {base.slug} takes"
+    return next(_contradictions(report), "")
+
+
+def _contradictions(report: dict[str, Any]) -> Iterator[str]:
+    """Yield in which figures a report disagrees with itself; privacy.report() rounds after it has computed all."""
+    for name, found in report["copies"].items():
+        if found["copy_share"] != round(found["copies"] / report["images"]["generated"], 4):
+            yield f"copies.{name}.copy_share is not that of its copies among the images"
+        for spread in ("generated_to_train", "generated_to_held_out", "held_out_to_train"):
+            if (values := [found[spread][q] for q in _QUANTILES]) != sorted(values):
+                yield f"copies.{name}.{spread} does not rise"
+        if found["threshold"] != found["held_out_to_train"][f"q{QUANTILE * 100:.0f}"]:
+            yield f"copies.{name}.threshold is not what the held-out photographs show"
+    for name, found in report["membership"].items():
+        if found["low"] > found["high"]:
+            yield f"membership.{name} has an interval that ends before it begins"
 
 
 def problem_of_budget(declared: object) -> str:
@@ -60,6 +80,10 @@ def _count(low: int, high: int = 2**31) -> Callable[[object], bool]:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
+def _is(wanted: object) -> Callable[[object], bool]:
+    return lambda value: type(value) is type(wanted) and value == wanted
+
+
 def _text(pattern: str) -> Callable[[object], bool]:
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) is not None
 
@@ -72,9 +96,9 @@ def _differential_privacy(declared: object) -> Rule:
 
 
 _SHARE, _LIKENESS, _SHA256 = _number(0, 1), _number(-1, 1), _text(r"[0-9a-f]{64}")
-_QUANTILES: Rule = dict.fromkeys(("q05", "q25", "q50", "q75", "q95"), _LIKENESS)
+_QUANTILES: dict[str, Rule] = dict.fromkeys(("q05", "q25", "q50", "q75", "q95"), _LIKENESS)
 _NEAREST: Rule = {
-    "threshold": _LIKENESS, "threshold_quantile": _SHARE, "copies": _count(0), "copy_share": _SHARE,
+    "threshold": _LIKENESS, "threshold_quantile": _is(QUANTILE), "copies": _count(0), "copy_share": _SHARE,
     "nearer_to_train": _SHARE, "generated_to_train": _QUANTILES, "generated_to_held_out": _QUANTILES,
     "held_out_to_train": _QUANTILES,
 }  # fmt: skip
@@ -87,13 +111,14 @@ _PRIVATE: dict[str, Rule] = {
 _OF_THE_KIT: dict[str, Rule] = {
     "clip_norm": _number(0, 1e9), **{name: _text(re.escape(text)) for name, text in DP_FACTS.items()}
 }  # fmt: skip
+# Figures mean what the thresholds were set for only where they were measured so.
 _METHOD: Rule = {
     "kit_version": _text(METADATA["kit_version"]), "seed": _count(0, 2**63), "sampling_seed": _count(0, 2**63),
-    "sampling_steps": _count(1), "features": {"encoder": _text(r"[a-z0-9-]{1,40}"), "sha256": _SHA256},
-    "perceptual_hash": _text(r"pHash, 64 bits, mirrored or not"),
+    "sampling_steps": _count(1),
+    "features": {"encoder": _is("efficientnet-lite0-imagenet"), "sha256": _is(LITE0_SHA256)},
+    "perceptual_hash": _is("pHash, 64 bits, mirrored or not"),
     "loss": {
-        "noise_steps": lambda value: isinstance(value, list) and len(value) <= 20 and all(map(_count(0, 1000), value)),
-        "draws": _count(1, 100), "seed": _count(0, 2**63),
+        "noise_steps": _is(list(membership.STEPS)), "draws": _is(membership.DRAWS), "seed": _is(membership.SEED),
     },
     "device": _text(r"cpu|cuda|mps"),
 }  # fmt: skip
