@@ -35,12 +35,12 @@ def report(
     return {
         "base": {"slug": BASE.slug, "sha256": BASE.sha256},
         "weights_sha256": weights_sha256,
-        "images": {"train": 200, "held_out": 50, "generated": 100},
+        "images": {"train": 520, "held_out": 50, "generated": 100},
         "copies": {"features": nearest, "perceptual_hash": nearest},
         "membership": {"loss": {"auc": auc, **attack}, "loss_less_base": {"auc": calibrated, **attack}},
         "dp": {"used": False},
         "method": {
-            "kit_version": "0.2.0", "seed": 0, "sampling_seed": 20260, "sampling_steps": 20,
+            "kit_version": "0.2.0", "seed": 0, "most": 500, "sampling_seed": 20260, "sampling_steps": 20,
             "features": {"encoder": "efficientnet-lite0-imagenet", "sha256": encoder.LITE0_SHA256},
             "perceptual_hash": "pHash, 64 bits, mirrored or not",
             "loss": {"noise_steps": [200, 300, 400, 500, 600], "draws": 3, "seed": 0}, "device": "cpu",

@@ -152,7 +152,13 @@ def _is_statement(envelope: object, kind: str) -> bool:
 @key_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--most", type=click.IntRange(20), default=500, show_default=True, help="Photographs of either side.")
+@click.option(
+    "--most",
+    type=click.IntRange(20),
+    default=500,
+    show_default=True,
+    help="Photographs of either side that the attack asks.",
+)
 @click.option(
     "--samples", type=click.IntRange(16), default=64, show_default=True, help="Images drawn from the weights."
 )

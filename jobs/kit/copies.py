@@ -98,12 +98,18 @@ def _network() -> encoder.Encoder:
 
 def by_hash(ours: Pixels, theirs: Pixels) -> Similarity:
     """Return the share of equal hash bits of every pair, (N, M): training mirrors, so a copy may be mirrored."""
+    return by_bits(ours, perceptual_hash(theirs))
+
+
+def by_bits(ours: Pixels, theirs: NDArray[np.bool_]) -> Similarity:
+    """Return what by_hash() does, of pictures whose hashes (M, 64) are known."""
     b = _signs(theirs)
-    return np.maximum(*(_signs(side) @ b.T / b.shape[1] for side in (ours, ours[:, :, ::-1]))) / 2 + 0.5
+    both = (_signs(perceptual_hash(side)) for side in (ours, ours[:, :, ::-1]))
+    return np.maximum(*(a @ b.T / b.shape[1] for a in both)) / 2 + 0.5
 
 
-def _signs(images: Pixels) -> NDArray[np.float64]:
-    return np.where(perceptual_hash(images), 1.0, -1.0)
+def _signs(bits: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return np.where(bits, 1.0, -1.0)
 
 
 def by_features(ours: NDArray[np.float32], theirs: NDArray[np.float32], centre: NDArray[np.float32]) -> Similarity:

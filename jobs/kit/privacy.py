@@ -20,7 +20,10 @@ from .fit_card import DP_FACTS
 
 SAMPLES, FEWEST_SAMPLES = 64, 16  # fewer only where fewer images are sent
 MINIMUM_IMAGES = 20  # on either side: fewer tell nothing, and a cell this small could point at people
-MOST_IMAGES = 500  # on either side, drawn by seed: more narrow the interval little, and cost minutes on a CPU
+# On either side, drawn by seed, for the attack and the threshold: more narrow the interval little, and cost minutes on
+# a CPU. Copies are looked for among all that were trained on: of half of them, half of the copies would be found.
+MOST_IMAGES = 500
+AT_ONCE = 64
 DP_NUMBERS = ("epsilon", "noise_multiplier", "sample_rate", "delta", "clip_norm")
 ATTACKS = {"loss": "the loss alone", "loss_less_base": "the loss less the base generator's"}
 
@@ -35,11 +38,17 @@ class PrivacyError(KitError):
 
 @dataclass(frozen=True)
 class Side:
-    """Photographs of one side, training or held out: squares (N, S, S, 3), classes (N,), patients (N,)."""
+    """
+    Photographs of one side, training or held out, that are asked for: squares (N, S, S, 3), classes and patients (N,).
+
+    features (M, D), bits (M, 64): of all that an image is compared with; of the training side, of every photograph.
+    """
 
     squares: NDArray[np.uint8]
     classes: NDArray[np.int64]
     patients: NDArray[Any]
+    features: NDArray[np.float32]
+    bits: NDArray[np.bool_]
 
 
 def report(
@@ -60,7 +69,7 @@ def report(
 
     Args:
         dp: the training card's entry; see declared().
-        most: photographs of either side that are asked for, drawn by seed.
+        most: photographs of either side that the attack asks for, drawn by seed.
         samples: images drawn from the weights.
         sent: the images (N, S, S, 3) that are to be sent, instead of drawing some.
     Returns:
@@ -69,18 +78,18 @@ def report(
         PrivacyError: fewer than MINIMUM_IMAGES on a side, or a patient on both.
     """
     base = generator.load_base(base_dir)
-    train, held_out = sides(folder, base, seed=seed, most=most, on_progress=on_progress)
+    train, held_out = sides(folder, base, seed=seed, most=most, device=device, on_progress=on_progress)
     model = generator.load(base, weights).to(device)
     first = generator.load(base).to(device)
     drawn = _drawn_from(model, base, samples, on_progress) if sent is None else sent
     return {
         "base": {"slug": base.slug, "sha256": base.sha256},
         "weights_sha256": scan.sha256_of(weights),
-        "images": {"train": len(train.squares), "held_out": len(held_out.squares), "generated": len(drawn)},
+        "images": {"train": len(train.bits), "held_out": len(held_out.squares), "generated": len(drawn)},
         "copies": _copies(drawn, train, held_out, seed=seed, device=device),
         "membership": _membership(model, first, base.config["scheduler"], train, held_out, on_progress),
         "dp": declared(dp),
-        "method": _method(base, seed=seed, device=device),
+        "method": _method(base, seed=seed, most=most, device=device),
     }
 
 
@@ -110,14 +119,16 @@ def sides(
     *,
     seed: int = 0,
     most: int = MOST_IMAGES,
+    device: str = "cpu",
     on_progress: Progress | None = None,
 ) -> tuple[Side, Side]:
-    """Read the training and the held-out photographs of a folder, at most `most` of each."""
+    """Read the training and the held-out photographs of a folder; at most `most` of each are asked for."""
     train, held_out = images.sides(images.without_duplicates(images.read_folder(folder)))
     _require_apart(train, held_out)
+    others = _drawn(held_out, most, seed)
     return (
-        _side(_drawn(train, most, seed), base, on_progress),
-        _side(_drawn(held_out, most, seed), base, on_progress),
+        _side(train, _drawn(train, most, seed), base, device, on_progress),
+        _side(others, others, base, device, on_progress),
     )
 
 
@@ -146,27 +157,41 @@ def _drawn(rows: list[images.Photograph], most: int, seed: int) -> list[images.P
     return [rows[index] for index in np.sort(chosen)]
 
 
-def _side(rows: list[images.Photograph], base: generator.Base, on_progress: Progress | None) -> Side:
+def _side(
+    rows: list[images.Photograph],
+    asked: list[images.Photograph],
+    base: generator.Base,
+    device: str,
+    on_progress: Progress | None,
+) -> Side:
+    """Read `rows`, few of them in memory, and keep the pixels of those among them that are asked for."""
+    wanted, kept, features, bits = {row.path for row in asked}, [], [], []
+    for start in range(0, len(rows), AT_ONCE):
+        some = rows[start : start + AT_ONCE]
+        squares = images.load_squares(some, base.image_size)
+        features.append(copies.features(squares, device))
+        bits.append(copies.perceptual_hash(squares))
+        kept.append(squares[[row.path in wanted for row in some]])
+        if on_progress is not None:
+            on_progress(start + len(some), len(rows), "Reading photographs")
     # A photograph without a pseudonym is a patient of its own.
-    patients = np.array([row.patient or f"\0{index}" for index, row in enumerate(rows)])
-    classes = images.classes_of(rows, base.config["classes"])
-    return Side(images.load_squares(rows, base.image_size, on_progress), classes, patients)
+    patients = np.array([row.patient or f"\0{index}" for index, row in enumerate(asked)])
+    classes = images.classes_of(asked, base.config["classes"])
+    return Side(np.concatenate(kept), classes, patients, np.concatenate(features), np.concatenate(bits))
 
 
 def _copies(drawn: NDArray[np.uint8], train: Side, held_out: Side, *, seed: int, device: str) -> dict[str, Any]:
-    sets = (drawn, train.squares, held_out.squares)
-    ours, theirs, others = (copies.features(rows, device) for rows in sets)
-    centre = theirs.mean(axis=0)
+    ours, centre = copies.features(drawn, device), train.features.mean(axis=0)
     by_features = copies.nearest(
-        copies.by_features(ours, theirs, centre),
-        copies.by_features(others, theirs, centre),
-        copies.by_features(ours, others, centre),
+        copies.by_features(ours, train.features, centre),
+        copies.by_features(held_out.features, train.features, centre),
+        copies.by_features(ours, held_out.features, centre),
         seed=seed,
     )
     by_hash = copies.nearest(
-        copies.by_hash(drawn, train.squares),
-        copies.by_hash(held_out.squares, train.squares),
-        copies.by_hash(drawn, held_out.squares),
+        copies.by_bits(drawn, train.bits),
+        copies.by_bits(held_out.squares, train.bits),
+        copies.by_bits(drawn, held_out.bits),
         seed=seed,
     )
     return {"features": by_features.facts(), "perceptual_hash": by_hash.facts()}
@@ -186,10 +211,11 @@ def _membership(
     }
 
 
-def _method(base: generator.Base, *, seed: int, device: str) -> dict[str, Any]:
+def _method(base: generator.Base, *, seed: int, most: int, device: str) -> dict[str, Any]:
     return {
         "kit_version": __version__,
         "seed": seed,
+        "most": most,
         "sampling_seed": int(base.thresholds["seed"]),
         "sampling_steps": int(base.config["sampling_steps"]),
         "features": {"encoder": "efficientnet-lite0-imagenet", "sha256": LITE0_SHA256},

@@ -208,6 +208,7 @@ def test_check_9_by_its_thresholds():
         (("method", "features"), {"encoder": "another"}, "method.features.encoder is not what it must be"),
         (("method", "loss"), {"noise_steps": [999]}, "method.loss.noise_steps is not what it must be"),
         (("method", "loss"), {"noise_steps": []}, "method.loss.noise_steps is not what it must be"),
+        (("method",), {"most": 19}, "method.most is not what it must be"),
         (("method", "loss"), {"draws": True}, "method.loss.draws is not what it must be"),
     ],
 )
@@ -270,10 +271,11 @@ def test_check_9_holds_the_report_against_the_training_card_and_what_is_sent(ref
 
     against = "report_contradicted"
     assert [outcome({"images": count, "dp": no}) for count in (200, 199, "<10")] == ["", against, against]
-    assert outcome({"images": 900, "dp": PRIVATE | {"library": "our own"}}, PRIVATE) == ""
-    assert outcome({"images": 900, "dp": PRIVATE}) == ""  # made without --card: it promises less
-    assert outcome({"images": 900, "dp": no}, PRIVATE) == against
-    assert outcome({"images": 900, "dp": PRIVATE}, PRIVATE | {"epsilon": 0.1}) == against
+    assert outcome({"images": 201, "dp": no}) == "not_all_asked"
+    assert outcome({"images": 200, "dp": PRIVATE | {"library": "our own"}}, PRIVATE) == ""
+    assert outcome({"images": 200, "dp": PRIVATE}) == ""  # made without --card: it promises less
+    assert outcome({"images": 200, "dp": no}, PRIVATE) == against
+    assert outcome({"images": 200, "dp": PRIVATE}, PRIVATE | {"epsilon": 0.1}) == against
     assert outcome(None, PRIVATE) == ""
     assert [outcome(None, looked_at=count) for count in (16, 15)] == ["", against]
     assert [outcome(None, looked_at=count, generator=sha256) for count in (6, 5)] == ["", against]  # six are sent

@@ -103,6 +103,15 @@ def test_a_patient_on_both_sides_makes_no_report(tmp_path):
     assert caught.value.code == "patient_on_both_sides"
 
 
+def test_copies_are_looked_for_among_all_that_was_trained_on(tmp_path):
+    """However few the attack asks for: images that are training photographs, each of them, are candidate copies."""
+    folder = site(tmp_path / "site", ORDER[:45], ORDER[45:65])
+    train, held_out = privacy.sides(folder, BASE, most=20)
+    assert (len(train.squares), len(train.bits), len(held_out.squares), len(held_out.bits)) == (20, 45, 20, 20)
+    found = privacy._copies(PUBLIC.pixels[ORDER[:45]], train, held_out, seed=0, device="cpu")
+    assert [measure["copy_share"] for measure in found.values()] == [1.0, 1.0]
+
+
 def test_an_attack_is_an_area_with_its_interval_and_the_share_found():
     rng = np.random.default_rng(0)
     groups = np.arange(200)

@@ -52,7 +52,7 @@ def check_privacy(
     least = min(FEWEST_SAMPLES, len(drawn.pixels)) if generator else FEWEST_SAMPLES
     if problem := _against(dossier.card or {}, report, least):
         return CheckResult(9, "privacy", "fail", problem, MAKE, {"code": "report_contradicted"})
-    told = judge(report, base)
+    told = _of_all(judge(report, base), report, (dossier.card or {}).get("images"))
     if dossier.keys is None:
         told = replace(told, sentence=f"{told.sentence} Whether the report is signed by your key, the portal verifies.")
     if reference is None:
@@ -93,6 +93,19 @@ def _against(card: dict[str, Any], report: dict[str, Any], least: int) -> str:
             "The privacy report tells of another differential privacy than the training card, which check 6 verifies."
         )
     return ""
+
+
+def _of_all(told: CheckResult, report: dict[str, Any], trained: object) -> CheckResult:
+    """Return the result with a remark where copies were not looked for among all photographs that the card tells of."""
+    asked = report["images"]["train"]
+    if told.verdict == "fail" or not isinstance(trained, int) or asked >= trained:
+        return told
+    sentence = (
+        f"{told.sentence} Copies were looked for among {asked} of {trained} training photographs: of the others none "
+        "would have been found."
+    )
+    evidence = {"code": "not_all_asked", **told.evidence}
+    return replace(told, verdict="warn", sentence=sentence, fix=told.fix or MAKE, evidence=evidence)
 
 
 def judge(report: dict[str, Any], base: Base) -> CheckResult:

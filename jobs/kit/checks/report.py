@@ -22,7 +22,8 @@ def problem_of(report: dict[str, Any], base: Base, *, weights_sha256: str = "") 
     Args:
         weights_sha256: of the weights that it must have measured, where they are known.
     """
-    if problem := next(_differences(report, {**_REPORT, "dp": _differential_privacy(report.get("dp"))}, ""), ""):
+    rule = {**_REPORT, "dp": _differential_privacy(report.get("dp")), "method": _method(report.get("method"))}
+    if problem := next(_differences(report, rule, ""), ""):
         return problem
     if report["base"] != {"slug": base.slug, "sha256": base.sha256}:
         return f"it was measured against another base generator than {base.slug}"
@@ -95,6 +96,11 @@ def _differential_privacy(declared: object) -> Rule:
     return _PRIVATE | {name: rule for name, rule in _OF_THE_KIT.items() if name in declared}
 
 
+def _method(told: object) -> Rule:
+    """Return the rule of how it was measured; kits up to 0.5.0 did not write how many were asked."""
+    return _METHOD | ({"most": _count(MINIMUM_IMAGES)} if isinstance(told, dict) and "most" in told else {})
+
+
 _SHARE, _LIKENESS, _SHA256 = _number(0, 1), _number(-1, 1), _text(r"[0-9a-f]{64}")
 _QUANTILES: dict[str, Rule] = dict.fromkeys(("q05", "q25", "q50", "q75", "q95"), _LIKENESS)
 _NEAREST: Rule = {
@@ -112,7 +118,7 @@ _OF_THE_KIT: dict[str, Rule] = {
     "clip_norm": _number(0, 1e9), **{name: _text(re.escape(text)) for name, text in DP_FACTS.items()}
 }  # fmt: skip
 # Figures mean what the thresholds were set for only where they were measured so.
-_METHOD: Rule = {
+_METHOD: dict[str, Rule] = {
     "kit_version": _text(METADATA["kit_version"]), "seed": _count(0, 2**63), "sampling_seed": _count(0, 2**63),
     "sampling_steps": _count(1),
     "features": {"encoder": _is("efficientnet-lite0-imagenet"), "sha256": _is(LITE0_SHA256)},
@@ -128,5 +134,4 @@ _REPORT: dict[str, Rule] = {
     "images": {"train": _count(MINIMUM_IMAGES), "held_out": _count(MINIMUM_IMAGES), "generated": _count(1)},
     "copies": {"features": _NEAREST, "perceptual_hash": _NEAREST},
     "membership": {"loss": _ATTACK, "loss_less_base": _ATTACK},
-    "method": _METHOD,
 }
