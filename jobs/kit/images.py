@@ -160,16 +160,16 @@ def _image_files(image_dir: Path) -> list[Path]:
 
 def _labelled(image_dir: Path, labels_path: Path) -> list[Photograph]:
     """Join labels.csv with the files; images without a row stay, unlabelled."""
-    files = {path.name: path for path in _image_files(image_dir)}
+    files = [(labels.one_form(path.name), path) for path in _image_files(image_dir)]
     rows = labels.read(labels_path)
-    missing = sorted(set(rows) - set(files))
+    missing = sorted(set(rows) - {name for name, _ in files})
     if missing:
         raise ImagesError(
             f"{labels_path} names {len(missing)} images that are not there, the first is {missing[0]}.",
             code="labels_without_image",
             fix="Copy the images, or remove the lines.",
         )
-    return [Photograph(path, rows.get(name, {})) for name, path in sorted(files.items())]
+    return [Photograph(path, rows.get(name, {})) for name, path in files]
 
 
 def without_duplicates(photographs: Iterable[Photograph]) -> list[Photograph]:

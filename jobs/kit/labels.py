@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,8 @@ def are_grades(names: Sequence[str]) -> bool:
 
 def read(path: Path) -> dict[str, dict[str, str]]:
     """
-    Return the rows of a labels.csv by their file: names of columns in small letters, no blanks around any value.
+    Return the rows of a labels.csv by their file: names of columns in small letters, no blanks around any value, every
+    value as one_form() writes it.
 
     Raises:
         ImagesError: code labels_invalid; its sentence names the row, counted as a spreadsheet counts.
@@ -39,7 +41,7 @@ def read(path: Path) -> dict[str, dict[str, str]]:
     prepared = {"split", "quality"} <= set(names)
     rows: dict[str, dict[str, str]] = {}
     for number, line in enumerate(lines, start=2):
-        cells = [cell.strip() for cell in line]
+        cells = [one_form(cell.strip()) for cell in line]
         if not any(cells):
             continue
         row = {**dict.fromkeys(filter(None, names), ""), **dict(zip(names, cells, strict=False))}
@@ -55,6 +57,11 @@ def read(path: Path) -> dict[str, dict[str, str]]:
         rows[row["file"]] = row
     _require_plain_pseudonyms(path, [row.get("patient_group", "") for row in rows.values()])
     return rows
+
+
+def one_form(text: str) -> str:
+    """Return a text in one way of writing its accents: a spreadsheet and a disk, or two of them, may have two (NFC)."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _lines(path: Path) -> list[list[str]]:

@@ -1,5 +1,7 @@
 """Folders of photographs: labels, crops and what cannot be used."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,6 +55,7 @@ def test_a_folder_with_labels_and_splits(tmp_path):
         (b"file,patient_group,Patient_Group\na.png,1,2\n", "{} names a column twice."),
         (b"name\na.png\n", "{} has no column named file."),
         (b"", "{} has no column named file."),
+        ("file\na\u0308.png\n\u00e4.png\n".encode(), "Row 3 of {} names \u00e4.png a second time."),
         (
             b"file,patient_group\na.png,P1\nb.png,p1\n",
             "{} has the pseudonyms P1 and p1, which differ in capitals alone.",
@@ -95,6 +98,16 @@ def test_what_spreadsheets_write_is_read(tmp_path, content):
     photograph(tmp_path / "a.png")
     (tmp_path / "labels.csv").write_bytes(content)
     assert [(p.patient, p.dr_grade) for p in read_folder(tmp_path)] == [("p1", 2)]
+
+
+@pytest.mark.parametrize(("on_disk", "in_csv"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_an_accent_is_read_alike_whichever_way_a_disk_or_a_spreadsheet_writes_it(tmp_path, on_disk, in_csv):
+    photograph(tmp_path / unicodedata.normalize(on_disk, "Zoë-1.png"))
+    photograph(tmp_path / "b.png")
+    lines = f"file,patient_group\n{unicodedata.normalize(in_csv, 'Zoë-1.png,Zoë')}\n"
+    lines += f"b.png,{unicodedata.normalize(on_disk, 'Zoë')}\n"
+    (tmp_path / "labels.csv").write_text(lines, encoding="utf-8")
+    assert {photo.patient for photo in read_folder(tmp_path)} == {unicodedata.normalize("NFC", "Zoë")}
 
 
 @pytest.mark.parametrize("content", ["file\nM\xfcller.png\n".encode("latin-1"), "file\na.png\n".encode("utf-16"),
