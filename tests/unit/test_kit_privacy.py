@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.kit import dp, fit, generator, membership, privacy
+from jobs.kit import copies, dp, fit, generator, membership, privacy
 from jobs.kit.checks.declaration import check_declaration
 from jobs.kit.checks.dossier import Dossier
 from jobs.kit.checks.drawn import load_reference
@@ -110,6 +110,15 @@ def test_copies_are_looked_for_among_all_that_was_trained_on(tmp_path):
     assert (len(train.squares), len(train.bits), len(held_out.squares), len(held_out.bits)) == (20, 45, 20, 20)
     found = privacy._copies(PUBLIC.pixels[ORDER[:45]], train, held_out, seed=0, device="cpu")
     assert [measure["copy_share"] for measure in found.values()] == [1.0, 1.0]
+
+
+def test_what_is_as_far_from_either_side_is_nearer_to_neither():
+    """Three in ten hashes are: counted against the training side, independent photographs would show 0.35."""
+    drawn, both = PUBLIC.pixels[FIRST[:25]], PUBLIC.pixels[FIRST[25:50]]
+    found = copies.nearest(*[copies.by_hash(ours, both) for ours in (drawn, both, drawn)], seed=0)
+    assert found.facts()["nearer_to_train"] == 0.5
+    nearer = copies.nearest(*[copies.by_hash(drawn, theirs) for theirs in (drawn, both, both)], seed=0)
+    assert nearer.facts()["nearer_to_train"] == 1.0
 
 
 def test_an_attack_is_an_area_with_its_interval_and_the_share_found():
