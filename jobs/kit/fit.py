@@ -95,7 +95,7 @@ def fit(
     if len(photographs) < 2:
         raise ImagesError("Fine-tuning needs at least 2 different photographs.", code="too_few_images")
     classes = images.classes_of(photographs, base.config["classes"])
-    squares = images.load_squares(photographs, base.image_size, on_progress)
+    squares = images.squares_on_disk(photographs, base.image_size, out_dir, on_progress)
     model = generator.load(base)
     state = train(
         model,
@@ -322,8 +322,11 @@ def _fast_bfloat16(device: str) -> bool:
 
 def _run_identity(config: FitConfig, squares: np.ndarray, classes: np.ndarray, base_sha256: str) -> dict[str, Any]:
     """Name what must be equal for a stopped run to go on: settings, base, images and classes."""
-    digest = hashlib.sha256(squares.tobytes() + classes.tobytes()).hexdigest()
-    return asdict(config) | {"base_sha256": base_sha256, "images_sha256": digest}
+    digest = hashlib.sha256()
+    for square in squares:
+        digest.update(square.tobytes())
+    digest.update(classes.tobytes())
+    return asdict(config) | {"base_sha256": base_sha256, "images_sha256": digest.hexdigest()}
 
 
 def _fresh_state(model: "Network", config: FitConfig) -> TrainingState:

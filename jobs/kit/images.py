@@ -3,9 +3,11 @@
 import hashlib
 import os
 import struct
+import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from .errors import ImagesError
 LABELS = "labels.csv"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 MAX_PIXELS = 100_000_000  # the largest fundus cameras give about 50 megapixels; more is a decompression bomb
+AT_ONCE = 64  # photographs in memory
 FIELD_LEVEL = 24  # of 255: camera black stays below, the darkest retina above (red is never 0 in living tissue)
 
 
@@ -279,13 +282,45 @@ def load_square(path: Path | str, size: int) -> np.ndarray:
     return np.asarray(square.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=3.0))
 
 
-def load_squares(
-    photographs: list[Photograph], size: int, on_progress: Callable[[int, int, str], None] | None = None
-) -> np.ndarray:
+def read_squares(
+    photographs: Sequence[Photograph], size: int, on_progress: Callable[[int, int, str], None] | None = None
+) -> Iterator[np.ndarray]:
+    """Yield each photograph cropped to its field, (size, size, 3) uint8, in order; few of them are in memory."""
+    with ThreadPoolExecutor() as threads:  # Pillow decodes without the interpreter's lock
+        for start in range(0, len(photographs), AT_ONCE):
+            some = photographs[start : start + AT_ONCE]
+            squares = threads.map(lambda row: load_square(row.path, size), some)
+            for done, square in enumerate(squares, start=start + 1):
+                yield square
+                if on_progress is not None:
+                    on_progress(done, len(photographs), "Reading photographs")
+
+
+def load_squares(photographs: Sequence[Photograph], size: int) -> np.ndarray:
     """Return all photographs cropped to their fields: (N, size, size, 3) uint8."""
     squares = np.empty((len(photographs), size, size, 3), dtype=np.uint8)
-    for index, photograph in enumerate(photographs):
-        squares[index] = load_square(photograph.path, size)
-        if on_progress is not None:
-            on_progress(index + 1, len(photographs), "Reading photographs")
+    for index, square in enumerate(read_squares(photographs, size)):
+        squares[index] = square
     return squares
+
+
+def squares_on_disk(
+    photographs: Sequence[Photograph],
+    size: int,
+    folder: Path,
+    on_progress: Callable[[int, int, str], None] | None = None,
+) -> np.ndarray:
+    """
+    Return what load_squares() does, mapped from a file without a name in `folder`, which goes with the array.
+
+    100,000 photographs of 512 pixels are 79 GB, more than a site's memory.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            for square in read_squares(photographs, size, on_progress):
+                file.write(square.tobytes())  # written, not mapped: a full disk is an error then, not the end of us
+            file.flush()
+            return np.memmap(file, np.uint8, "r", shape=(len(photographs), size, size, 3))
+    except OSError as error:
+        error.filename = error.filename or str(folder)  # a write to a full disk names no file
+        raise

@@ -25,7 +25,6 @@ from .errors import ImagesError
 SIDE = 512  # pixels: a derivative that every encoder here can be fed from (BENCHMARKS.md section 4)
 GRADED_AT = 256  # pixels at which the quality is measured
 NEAR_BITS = 4  # of 64: hashes closer than this show the same picture
-AT_ONCE = 64  # photographs in memory
 HELD_OUT = "held_out"
 SIDES = {"train": "train", HELD_OUT: HELD_OUT, "val": HELD_OUT, "test": HELD_OUT}  # of a split that labels.csv has
 COLUMNS = ["file", "split", "quality", "patient_group", "class_name", "dr_grade", "camera", "sha256"]
@@ -37,12 +36,12 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Prepared:
-    """One photograph after reading: its file's hash, `square` (SIDE, SIDE, 3), `bits` of its perceptual hash (64,)."""
+    """One photograph after reading: its file's hash, `square` (SIDE, SIDE, 3), 64 `bits` of its perceptual hash."""
 
     source: images.Photograph
     sha256: str
     square: NDArray[np.uint8]
-    bits: NDArray[np.bool_]
+    bits: np.uint64
     quality: str
 
 
@@ -185,7 +184,7 @@ def _write_all(
     on_progress: Progress | None,
 ) -> dict[str, Any]:
     """Write the prepared folder, each photograph as it is read; return the counts."""
-    bits = np.zeros((len(photographs), copies.HASH_SIDE**2), dtype=bool)  # of those kept, in the first rows
+    bits = np.zeros(len(photographs), dtype=np.uint64)  # of those kept, in the first rows
     digests: set[str] = set()
     rows: list[dict[str, str]] = []
     left_out: list[dict[str, str]] = []
@@ -195,7 +194,7 @@ def _write_all(
         original = str(photograph.path)
         if isinstance(found, ImagesError):
             left_out.append({"file": found.code, "original": original})
-        elif found.sha256 in digests or ((bits[: len(rows)] != found.bits).sum(axis=1) < NEAR_BITS).any():
+        elif found.sha256 in digests or (np.bitwise_count(bits[: len(rows)] ^ found.bits) < NEAR_BITS).any():
             left_out.append({"file": "copy", "original": original})
         else:
             bits[len(rows)] = found.bits
@@ -233,8 +232,8 @@ def _write_all(
 def _read_all(photographs: list[images.Photograph]) -> Iterator[tuple[images.Photograph, Prepared | ImagesError]]:
     """Yield each photograph with what reading it gave, in order, few of them in memory."""
     with ThreadPoolExecutor() as threads:  # Pillow decodes without the interpreter's lock
-        for start in range(0, len(photographs), AT_ONCE):
-            some = photographs[start : start + AT_ONCE]
+        for start in range(0, len(photographs), images.AT_ONCE):
+            some = photographs[start : start + images.AT_ONCE]
             yield from zip(some, threads.map(_read, some), strict=True)
 
 
@@ -244,7 +243,8 @@ def _read(photograph: images.Photograph) -> Prepared | ImagesError:
     except ImagesError as error:
         return error
     digest = hashlib.sha256(photograph.path.read_bytes()).hexdigest()
-    return Prepared(photograph, digest, square, copies.perceptual_hash(square[None])[0], quality(square))
+    bits = np.packbits(copies.perceptual_hash(square[None])).view(np.uint64)[0]
+    return Prepared(photograph, digest, square, bits, quality(square))
 
 
 def quality(square: NDArray[np.uint8]) -> str:

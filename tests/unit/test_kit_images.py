@@ -1,5 +1,6 @@
 """Folders of photographs: labels, crops and what cannot be used."""
 
+import resource
 import unicodedata
 
 import numpy as np
@@ -14,6 +15,7 @@ from jobs.kit.images import (
     open_image,
     read_folder,
     sides,
+    squares_on_disk,
     without_duplicates,
 )
 
@@ -228,8 +230,27 @@ def test_the_field_is_centred_in_a_square(tmp_path):
     assert (pixels[45:] == 0).all()
 
 
-def test_squares_have_the_promised_shape(tmp_path):
+def test_squares_come_in_order_and_are_the_same_mapped_from_disk(tmp_path):
+    for number in range(3):
+        photograph(tmp_path / f"{number}.png", value=100 + 50 * number)
+    (tmp_path / "run").mkdir()
+    rows, seen = read_folder(tmp_path), []
+    squares = load_squares(rows, 32)
+    assert (squares.shape, squares.dtype) == ((3, 32, 32, 3), np.dtype(np.uint8))
+    assert squares[:, 16, 16, 0].tolist() == [100, 150, 200]
+    mapped = squares_on_disk(rows, 32, tmp_path / "run", lambda done, total, text: seen.append((done, total)))
+    assert (type(mapped), seen) == (np.memmap, [(1, 3), (2, 3), (3, 3)])
+    assert np.array_equal(mapped, squares)
+    assert list((tmp_path / "run").iterdir()) == []  # no photograph is left where the weights lie
+
+
+def test_a_full_disk_is_told_with_its_folder(tmp_path):
     photograph(tmp_path / "a.png")
-    seen = []
-    squares = load_squares(read_folder(tmp_path), 32, lambda done, total, text: seen.append((done, total)))
-    assert (squares.shape, squares.dtype, seen) == ((1, 32, 32, 3), np.dtype(np.uint8), [(1, 1)])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as refused:
+            squares_on_disk(read_folder(tmp_path), 32, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert refused.value.filename == str(tmp_path)
