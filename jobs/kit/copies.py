@@ -8,6 +8,7 @@ similarities between each validation image and the training image nearest to it.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,11 @@ from . import encoder
 HASH_SIDE, HASH_REDUCED = 8, 32  # bits a side; pixels a side before the transform
 QUANTILE = 0.95  # of the held-out photographs' similarities: so 5 % of harmless images lie above, too
 
+AT_ONCE = 8192  # photographs that all of ours are compared with
+
 Pixels = NDArray[np.uint8]
 Similarity = NDArray[np.float64]
+Measure = Callable[[NDArray[Any]], Similarity]  # (M, ...) of theirs to (N, M), of ours to theirs
 
 
 @dataclass(frozen=True)
@@ -105,13 +109,12 @@ def _network() -> encoder.Encoder:
     return encoder.efficientnet_lite0()
 
 
-def by_hash(ours: Pixels, theirs: Pixels) -> Similarity:
-    """Return the share of equal hash bits of every pair, (N, M): training mirrors, so a copy may be mirrored."""
-    return by_bits(ours, perceptual_hash(theirs))
+def by_hash(ours: Pixels, theirs: NDArray[np.bool_]) -> Similarity:
+    """
+    Return the share of equal hash bits of each image (N, S, S, 3) and each hash (M, 64): (N, M).
 
-
-def by_bits(ours: Pixels, theirs: NDArray[np.bool_]) -> Similarity:
-    """Return what by_hash() does, of pictures whose hashes (M, 64) are known."""
+    Training mirrors, so a copy may be mirrored.
+    """
     b = _signs(theirs)
     both = (_signs(perceptual_hash(side)) for side in (ours, ours[:, :, ::-1]))
     return np.maximum(*(a @ b.T / b.shape[1] for a in both)) / 2 + 0.5
@@ -131,19 +134,35 @@ def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
-def nearest(generated: Similarity, held_out: Similarity, to_held_out: Similarity, *, seed: int) -> Nearest:
+def best(measure: Measure, theirs: NDArray[Any]) -> tuple[Similarity, NDArray[np.intp]]:
     """
-    Compare similarities to the training set with what harmless images show.
+    Return how near each of ours comes to any of `theirs`, and which of them that is.
+
+    In blocks: a site may hold half a million photographs, and all pairs at once would take gigabytes.
+    """
+    value, where = np.empty(0), np.empty(0, dtype=np.intp)
+    for start in range(0, len(theirs), AT_ONCE):
+        found = measure(theirs[start : start + AT_ONCE])
+        most, place = found.max(axis=1), found.argmax(axis=1) + start
+        if start == 0:
+            value, where = most, place
+        else:
+            value, where = np.maximum(value, most), np.where(most > value, place, where)
+    return value, where
+
+
+def nearest(drawn: Measure, others: Measure, train: NDArray[Any], held_out: NDArray[Any], *, seed: int) -> Nearest:
+    """
+    Compare how near generated images come to the training set with how near harmless ones do.
 
     Args:
-        generated: (k, n), generated images to training photographs. held_out: (m, n), held-out photographs to them.
-        to_held_out: (k, m), generated images to held-out photographs.
+        drawn, others: measure the generated images, and the held-out photographs, against any of the next two.
+        train, held_out: features or hashes of the photographs of either side.
         seed: of the draw that makes both sets equally large for `nearer_to_train`; a larger set has nearer neighbours.
     """
-    expected = held_out.max(axis=1)
+    expected, _ = best(others, train)
     threshold = float(np.quantile(expected, QUANTILE))
-    rng, size = np.random.default_rng(seed), min(generated.shape[1], to_held_out.shape[1])
-    rows = (generated, to_held_out)
-    equal = [row[:, np.sort(rng.permutation(row.shape[1])[:size])].max(axis=1) for row in rows]
-    best = generated.max(axis=1)
-    return Nearest(threshold, expected, equal[0], equal[1], best > threshold, generated.argmax(axis=1))
+    rng, size = np.random.default_rng(seed), min(len(train), len(held_out))
+    equal = [best(drawn, side[np.sort(rng.permutation(len(side))[:size])])[0] for side in (train, held_out)]
+    alike, where = best(drawn, train)
+    return Nearest(threshold, expected, equal[0], equal[1], alike > threshold, where)

@@ -91,7 +91,7 @@ def fit(
     out_dir.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     listed, _ = images.sides(images.read_folder(folder))
-    photographs = images.without_duplicates(listed)
+    photographs = images.without_duplicates(listed, on_progress)
     if len(photographs) < 2:
         raise ImagesError("Fine-tuning needs at least 2 different photographs.", code="too_few_images")
     classes = images.classes_of(photographs, base.config["classes"])

@@ -175,15 +175,19 @@ def _labelled(image_dir: Path, labels_path: Path) -> list[Photograph]:
     return [Photograph(path, rows.get(name, {})) for name, path in files]
 
 
-def without_duplicates(photographs: Iterable[Photograph]) -> list[Photograph]:
+def without_duplicates(
+    photographs: Sequence[Photograph], on_progress: Callable[[int, int, str], None] | None = None
+) -> list[Photograph]:
     """Keep the first of every group of byte-identical files (SHA-256)."""
     seen: set[str] = set()
     kept = []
-    for photograph in photographs:
+    for done, photograph in enumerate(photographs, start=1):
         digest = hashlib.sha256(photograph.path.read_bytes()).hexdigest()
         if digest not in seen:
             seen.add(digest)
             kept.append(photograph)
+        if on_progress is not None:
+            on_progress(done, len(photographs), "Looking for equal files")
     return kept
 
 

@@ -23,7 +23,6 @@ MINIMUM_IMAGES = 20  # on either side: fewer tell nothing, and a cell this small
 # On either side, drawn by seed, for the attack and the threshold: more narrow the interval little, and cost minutes on
 # a CPU. Copies are looked for among all that were trained on: of half of them, half of the copies would be found.
 MOST_IMAGES = 500
-AT_ONCE = 64
 DP_NUMBERS = ("epsilon", "noise_multiplier", "sample_rate", "delta", "clip_norm")
 ATTACKS = {"loss": "the loss alone", "loss_less_base": "the loss less the base generator's"}
 
@@ -123,7 +122,7 @@ def sides(
     on_progress: Progress | None = None,
 ) -> tuple[Side, Side]:
     """Read the training and the held-out photographs of a folder; at most `most` of each are asked for."""
-    train, held_out = images.sides(images.without_duplicates(images.read_folder(folder)))
+    train, held_out = images.sides(images.without_duplicates(images.read_folder(folder), on_progress))
     _require_apart(train, held_out)
     others = _drawn(held_out, most, seed)
     return (
@@ -166,8 +165,8 @@ def _side(
 ) -> Side:
     """Read `rows`, few of them in memory, and keep the pixels of those among them that are asked for."""
     wanted, kept, features, bits = {row.path for row in asked}, [], [], []
-    for start in range(0, len(rows), AT_ONCE):
-        some = rows[start : start + AT_ONCE]
+    for start in range(0, len(rows), images.AT_ONCE):
+        some = rows[start : start + images.AT_ONCE]
         squares = images.load_squares(some, base.image_size)
         features.append(copies.features(squares, device))
         bits.append(copies.perceptual_hash(squares))
@@ -183,15 +182,17 @@ def _side(
 def _copies(drawn: NDArray[np.uint8], train: Side, held_out: Side, *, seed: int, device: str) -> dict[str, Any]:
     ours, centre = copies.features(drawn, device), train.features.mean(axis=0)
     by_features = copies.nearest(
-        copies.by_features(ours, train.features, centre),
-        copies.by_features(held_out.features, train.features, centre),
-        copies.by_features(ours, held_out.features, centre),
+        lambda theirs: copies.by_features(ours, theirs, centre),
+        lambda theirs: copies.by_features(held_out.features, theirs, centre),
+        train.features,
+        held_out.features,
         seed=seed,
     )
     by_hash = copies.nearest(
-        copies.by_bits(drawn, train.bits),
-        copies.by_bits(held_out.squares, train.bits),
-        copies.by_bits(drawn, held_out.bits),
+        lambda theirs: copies.by_hash(drawn, theirs),
+        lambda theirs: copies.by_hash(held_out.squares, theirs),
+        train.bits,
+        held_out.bits,
         seed=seed,
     )
     return {"features": by_features.facts(), "perceptual_hash": by_hash.facts()}

@@ -374,6 +374,6 @@ def test_phantoms_are_no_candidate_copies_of_each_other():
     from jobs.kit import copies
 
     drawn = np.stack([phantom(seed, seed % 5, size=64) for seed in range(12)])
-    same = copies.by_hash(drawn, drawn)
+    same, mirrored = (copies.by_hash(drawn, copies.perceptual_hash(of)) for of in (drawn, drawn[:, :, ::-1]))
     assert np.diag(same).tolist() == [1.0] * 12
-    assert (copies.by_hash(drawn, drawn[:, :, ::-1]).diagonal() > 0.9).all()  # mirrored or not
+    assert (mirrored.diagonal() > 0.9).all()  # mirrored or not

@@ -1,6 +1,7 @@
 """The privacy report: a generator that learnt its photographs by heart fails, one that did not passes."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -115,10 +116,21 @@ def test_copies_are_looked_for_among_all_that_was_trained_on(tmp_path):
 def test_what_is_as_far_from_either_side_is_nearer_to_neither():
     """Three in ten hashes are: counted against the training side, independent photographs would show 0.35."""
     drawn, both = PUBLIC.pixels[FIRST[:25]], PUBLIC.pixels[FIRST[25:50]]
-    found = copies.nearest(*[copies.by_hash(ours, both) for ours in (drawn, both, drawn)], seed=0)
-    assert found.facts()["nearer_to_train"] == 0.5
-    nearer = copies.nearest(*[copies.by_hash(drawn, theirs) for theirs in (drawn, both, both)], seed=0)
-    assert nearer.facts()["nearer_to_train"] == 1.0
+    ours, theirs = (partial(copies.by_hash, side) for side in (drawn, both))
+    train, held_out = (copies.perceptual_hash(side) for side in (drawn, both))
+    assert copies.nearest(ours, theirs, held_out, held_out, seed=0).facts()["nearer_to_train"] == 0.5
+    assert copies.nearest(ours, theirs, train, held_out, seed=0).facts()["nearer_to_train"] == 1.0
+
+
+def test_photographs_are_compared_in_blocks_as_all_at_once(monkeypatch):
+    """The first of those that are as near is named, whichever block it is in."""
+    ours = PUBLIC.pixels[FIRST[:25]]
+    theirs = np.concatenate([copies.perceptual_hash(PUBLIC.pixels[ORDER[:60]])] * 2)
+    whole = copies.by_hash(ours, theirs)
+    monkeypatch.setattr(copies, "AT_ONCE", 7)
+    value, where = copies.best(partial(copies.by_hash, ours), theirs)
+    assert np.array_equal(value, whole.max(axis=1))
+    assert np.array_equal(where, whole.argmax(axis=1))
 
 
 def test_an_attack_is_an_area_with_its_interval_and_the_share_found():
