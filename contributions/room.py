@@ -309,10 +309,10 @@ def end_of_merged(*, now: datetime) -> None:
 def _end_of_merged(request: RoomRequest, *, now: datetime) -> None:
     request = _still_waiting(request)
     institution = request.institution
-    merged = audit.of(institution).filter(verb="institution.merged").first()
-    assert merged is not None  # written where merged_into is
+    merged = audit.of(institution).filter(verb="institution.merged", actor_id__isnull=False).latest("pk")
+    by = User.objects.get(pk=merged.actor_id or 0)  # an operator: merging.py
     reply = f"{institution} is now part of {institution.merged_into}, which has room of its own: ask there."
-    _end(request, RoomStatus.DECLINED, by=User.objects.get(pk=merged.actor_id), now=now, reply=reply)
+    _end(request, RoomStatus.DECLINED, by=by, now=now, reply=reply)
     _tell(request, "gets no more room", "It was merged before its request was answered.")
 
 

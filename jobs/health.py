@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Count, Exists, Min, OuterRef
+from django.db.models import Count, Exists, Min, OuterRef, Q
 from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from contributions import deletion, holds, incidents, room
+from contributions.models import Contribution
 from jobs import estimates, fixity, workers
 from jobs.lifecycle import ACTIVE, Status
 from jobs.models import Beat, Run, Worker
@@ -176,9 +177,12 @@ def _stuck(*, now: datetime) -> Iterator[Finding]:
 
 
 def parked() -> int:
-    """Return how many subjects wait for a person: their last run ended by faults of ours, and no other has begun."""
+    """Return how many subjects wait for a person, since a fault or an operator ended their last run."""
     later = Run.objects.filter(kind=OuterRef("kind"), subject_id=OuterRef("subject_id"), pk__gt=OuterRef("pk"))
-    return Run.objects.filter(~Exists(later), status__in=[Status.FAILED_PLATFORM, Status.TIMED_OUT]).count()
+    waiting = Contribution.objects.filter(stalled_at__isnull=False).values("pk")
+    cancelled = Q(status=Status.CANCELLED, kind=Run.Kind.VALIDATE, subject_id__in=waiting)
+    ended = Q(status__in=[Status.FAILED_PLATFORM, Status.TIMED_OUT]) | cancelled
+    return Run.objects.filter(ended, ~Exists(later)).count()
 
 
 def _parked(*, now: datetime) -> Iterator[Finding]:
@@ -186,9 +190,9 @@ def _parked(*, now: datetime) -> Iterator[Finding]:
         yield Finding(
             "runs_parked",
             "warn",
-            _("%(count)s runs stopped by faults of the platform and wait for a person.") % {"count": count},
+            _("%(count)s runs, stopped by faults of the platform or cancelled, wait for a person.") % {"count": count},
             _("Read why, mend it, and start them again. No site is to blame, and none is asked for anything."),
-            reverse("jobs:list") + "?status=failed_platform",
+            reverse("jobs:list"),
         )
 
 

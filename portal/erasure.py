@@ -91,10 +91,10 @@ def erase(user: User, *, by: User, now: datetime) -> User:
     Raises:
         CannotErase: something needs the person first; the message is the first reason.
     """
+    _lock_what_needs_somebody(user)  # before the person: a merger holds an institution and asks for its people
     user = User.objects.select_for_update().get(pk=user.pk)
     if user.erased_at is not None:
         return user
-    _lock_what_needs_somebody(user)
     for hold in holds(user):
         raise CannotErase(hold.reason, next_url=hold.url)
     addresses = {user.email, *EmailAddress.objects.filter(user=user).values_list("email", flat=True)}

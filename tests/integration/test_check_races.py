@@ -5,7 +5,7 @@ from django.utils import timezone
 
 from contributions import services as contributions
 from contributions.models import Contribution
-from jobs import engine, services, tasks, validate
+from jobs import engine, health, services, tasks, validate
 from jobs.lifecycle import Code, Status
 from jobs.models import Run
 from portal import storage
@@ -86,6 +86,7 @@ def test_a_check_that_an_operator_cancels_stays_cancelled_until_one_starts_it_ag
     tasks.sweep()
     submitted.refresh_from_db()
     assert list(Run.objects.values_list("status", flat=True)) == ["cancelled"]
-    assert (submitted.status, submitted.stalled_at is not None) == ("submitted", True)
+    assert (submitted.status, submitted.stalled_at is not None, health.parked()) == ("submitted", True, 1)
     services.retry(Run.objects.get(), reason="The disk is larger.", by=operator, now=timezone.now())
     assert contributions.begin_validation(submitted.pk, now=timezone.now()).stalled_at is None
+    assert health.parked() == 0
