@@ -132,6 +132,8 @@ def _remove(attempt: Attempt, leftover: Leftover) -> bool:
     """Remove a leftover; return whether it is gone. A copy stays where the vault's own is not sound."""
     if leftover.kind not in REMOVED or leftover.kind == "copy" and not _is_in_vault(attempt, leftover.key):
         return False
+    if leftover.kind != "upload" and _kinds(leftover.bucket, [leftover.key])[leftover.key] != leftover.kind:
+        return False  # somebody needs it, since it was listed
     attempt.log(f"Removing {leftover.bucket}/{leftover.key}.")
     if leftover.kind == "upload":
         storage.abort_multipart(leftover.key, leftover.upload_id)

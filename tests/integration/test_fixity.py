@@ -17,6 +17,7 @@ from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
 from portal.institutions import documents
 from tests import contributing, factories
+from tests.races import then
 
 HELD = b"weights that the board has seen" * 100
 pytestmark = pytest.mark.services
@@ -276,6 +277,13 @@ def test_a_held_file_stays_in_quarantine_too(file, later, operator):
     assert storage.get(storage.QUARANTINE, file.storage_key) == HELD
     holds.release(hold, reason="The court has ruled.", by=operator, now=timezone.now())
     assert look(verify=False, clear=True).leftovers["copy"]["removed"] == 1
+
+
+def test_a_file_that_is_held_while_its_copy_is_read_stays_in_quarantine_too(file, later, operator, monkeypatch):
+    held = {"reason": "A court asks for it.", "by": operator, "now": timezone.now()}
+    then(monkeypatch, leftovers, "_is_in_vault", lambda: holds.place(file.contribution, **held))
+    assert look(verify=False, clear=True).leftovers["copy"]["removed"] == 0
+    assert storage.get(storage.QUARANTINE, file.storage_key) == HELD
 
 
 def test_what_an_earlier_attempt_removed_is_counted_too(file, later, monkeypatch):
