@@ -331,6 +331,16 @@ def tidy(*, now: datetime) -> None:
     rows = ContributionFile.objects.filter(state=State.UPLOADING, contribution__status=Status.DRAFT)
     for file in rows.filter(added_at__lte=now - REMIND_AFTER).select_related("contribution__institution"):
         attempt(_look_after, file, now=now)  # one bad row stops no other
+    attempt(_abort_forgotten, now=now)
+
+
+def _abort_forgotten(*, now: datetime) -> None:
+    """Abort uploads that no row continues: a process may have died between the row that went and the store."""
+    going_on = set(ContributionFile.objects.filter(state=State.UPLOADING).values_list("storage_key", "upload_id"))
+    for upload in storage.open_uploads("contributions/"):
+        is_stale = now - upload.begun_at >= timedelta(days=storage.ABORT_AFTER_DAYS)
+        if is_stale and (upload.key, upload.upload_id) not in going_on:
+            storage.abort_multipart(upload.key, upload.upload_id)
 
 
 def _look_after(file: ContributionFile, *, now: datetime) -> None:

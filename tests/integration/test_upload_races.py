@@ -69,6 +69,24 @@ def test_what_a_crash_left_whole_in_the_store_goes_with_its_row(
     assert (draft.files.count(), lies_there(joined)) == (0, False)
 
 
+def test_parts_of_a_row_that_is_gone_are_forgotten_within_days(draft, steward):
+    """The process died after the row had gone, before the store was told."""
+    gone = announce(draft, CONTENT, by=steward)
+    other = contributing.draft(draft.institution, draft.base_model, by=steward, title="Second")
+    services.withdraw(draft, by=steward, reason="Wrong file.", now=timezone.now())  # nothing follows its commit here
+    uploads.tidy(now=timezone.now() + timedelta(days=6))
+    assert gone.upload_id in under_way()
+    now = timezone.now() + timedelta(days=8)
+    goes_on = announce(other, CONTENT, by=steward)
+    ContributionFile.objects.filter(pk=goes_on.pk).update(added_at=now)
+    uploads.tidy(now=now)
+    assert under_way() & {gone.upload_id, goes_on.upload_id} == {goes_on.upload_id}
+
+
+def under_way() -> set[str]:
+    return {upload.upload_id for upload in storage.open_uploads("contributions/")}
+
+
 # Two at once
 
 
