@@ -1,8 +1,10 @@
 """The doorbell: tasks take ids by keyword, guard on status, call one service."""
 
 import logging
+from datetime import datetime
 
 from celery import shared_task
+from django.db import transaction
 
 from contributions import deletion, embargo, isolation, room, uploads
 from contributions.lifecycle import Status as ContributionStatus
@@ -113,7 +115,7 @@ def sweep() -> None:
     now = services.now()
     attempt(health.note_beat, "sweep", now=now)
     for run in services.overdue(now=now):
-        attempt(services.give_back, run, note="Its worker went silent.", code=Code.WORKER_LOST, now=now, at_once=True)
+        attempt(_take_away, run, now=now)
     attempt(services.ring_waiting, now=now)
     attempt(services.end_hopeless, now=now)
     for pk in _unchecked():
@@ -125,6 +127,13 @@ def sweep() -> None:
     attempt(agreements.sweep, now=now)
     attempt(reviews.remind, now=now)
     attempt(board.sweep, now=now)
+
+
+@transaction.atomic
+def _take_away(run: Run, *, now: datetime) -> None:
+    """Put a run back in the queue, unless its worker has shown a sign of life since it was looked at."""
+    if Run.objects.select_for_update().filter(pk=run.pk, lease_expires_at__lt=now).first() is not None:
+        services.give_back(run, note="Its worker went silent.", code=Code.WORKER_LOST, now=now, at_once=True)
 
 
 def _unchecked() -> list[int]:

@@ -1,5 +1,7 @@
 """Checks whose worker stops for a while at the wrong statement, and what comes late or twice."""
 
+from datetime import timedelta
+
 import pytest
 from django.utils import timezone
 
@@ -10,7 +12,7 @@ from jobs.lifecycle import Code, Status
 from jobs.models import Run
 from portal import storage
 from tests import factories
-from tests.races import while_locked
+from tests.races import then, while_locked
 
 pytestmark = pytest.mark.services
 
@@ -58,6 +60,19 @@ def test_a_run_is_given_back_though_its_contribution_is_withdrawn_at_the_same_in
     assert while_locked(lambda: contributions.withdraw(submitted, **withdrawn), lambda: lose(run)) is None
     run.refresh_from_db()
     assert (status_of(submitted), run.status) == ("withdrawn", status)
+
+
+def test_a_worker_that_shows_a_sign_of_life_at_the_last_instant_keeps_its_run(submitted, monkeypatch):
+    run = claimed(submitted)
+    Run.objects.filter(pk=run.pk).update(lease_expires_at=timezone.now() - timedelta(seconds=1))
+    then(monkeypatch, services, "overdue", lambda: services.renew(run, now=timezone.now()))
+    tasks.sweep()
+    run.refresh_from_db()
+    assert (run.status, run.faults) == ("running", 0)
+    Run.objects.filter(pk=run.pk).update(lease_expires_at=timezone.now() - timedelta(seconds=1))
+    tasks.sweep()
+    run.refresh_from_db()
+    assert (run.status, run.faults) == ("queued", 1)
 
 
 def test_a_late_message_starts_no_check_that_waits_for_an_operator(submitted):
