@@ -335,6 +335,16 @@ def test_photographs_that_are_called_synthetic_are_found_out(tmp_path):
         assert results[-1].evidence["public"]["photographs_themselves"] == 24
 
 
+def test_photographs_that_were_cropped_turned_and_mirrored_are_found_out(tmp_path):
+    photographs = load_reference(BASE.folder / "reference.safetensors").pixels[::10]
+    changed = [Image.fromarray(one[:, ::-1]).rotate(8).crop((5, 5, 59, 59)).resize((64, 64)) for one in photographs]
+    darker = [(np.asarray(one) * 0.8).astype(np.uint8) for one in changed]
+    verdicts, code, results = checked([synthesising.shard(tmp_path, darker)], tmp_path)
+    found = results[-1].evidence["public"]
+    assert (verdicts[7], verdicts[9], code) == ("pass", "fail", "public_copies")
+    assert (found["cropped_or_turned"], found["photographs_themselves"]) == (len(darker), 0)
+
+
 def test_few_images_are_told_and_no_fault(tmp_path):
     for number, count in enumerate((1, 2)):
         verdicts, _, results = checked([synthesising.shard(tmp_path, PICTURES[12 - count :], number=number)], tmp_path)

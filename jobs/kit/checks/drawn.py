@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from .. import copies
+from ..views import Views
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,17 @@ class Reference:
     features: NDArray[np.float32]
     classes: NDArray[np.int_]
     patients: NDArray[np.int_]
+
+    @cached_property
+    def views(self) -> Views:
+        """The photographs cropped and turned; made once for all images."""
+        return Views(self.pixels)
+
+    @cached_property
+    def most_alike(self) -> float:
+        """The nearest that any view of a photograph comes to one of another patient."""
+        among = self.views.similarity(self.pixels)
+        return float(among[self.patients[:, None] != self.patients[None, :]].max())
 
     def facts(self) -> dict[str, Any]:
         return {"photographs": len(self.pixels), "patients": len(np.unique(self.patients))}

@@ -146,19 +146,22 @@ def _among_public(drawn: Drawn, reference: Reference, base: Base, out_dir: Path)
     Compare the images with every public photograph that the centre holds, and draw the nearest pairs.
 
     A candidate copy is nearer than 95 % of those photographs are to one of another patient (Dar et al., see copies.py),
-    or the same picture after reduction (duplicate_distance); of 256 images drawn from fundus-64, none is. It fails
-    above max_copy_share, and on any image that is a photograph itself: within a third of that distance.
+    or the same picture after reduction (duplicate_distance), or nearer to one that was cropped or turned than any of
+    them is to another patient's (views.py); of 256 images drawn from fundus-64, none is. It fails above max_copy_share,
+    and on any image that is a photograph itself: within a third of that distance.
     """
     limit = base.thresholds["duplicate_distance"]
     centre = reference.features.mean(axis=0)
     similarity = copies.by_features(drawn.features, reference.features, centre)
     alike, usual = similarity.max(axis=1), _to_other_patients(reference, centre)
     apart = likeness.distances(drawn.pixels, reference.pixels)
-    by_pixels = apart.min(axis=1)
-    copied = (alike > np.quantile(usual, copies.QUANTILE)) | (by_pixels < limit)
+    by_pixels, views = apart.min(axis=1), reference.views.similarity(drawn.pixels)
+    same, changed = by_pixels < limit, views.max(axis=1) > reference.most_alike
+    copied = (alike > np.quantile(usual, copies.QUANTILE)) | same | changed
     itself = int((by_pixels < limit / 3).sum())
-    nearest = np.where(by_pixels < limit, apart.argmin(axis=1), similarity.argmax(axis=1))
-    shown = np.lexsort((-alike, by_pixels >= limit))[:SHOWN]
+    other = np.where(changed, views.argmax(axis=1), similarity.argmax(axis=1))
+    nearest = np.where(same, apart.argmin(axis=1), other)
+    shown = np.lexsort((-alike, ~(same | changed)))[:SHOWN]
     pairs = [image for row in shown for image in (drawn.pixels[row], _fitted(reference.pixels[nearest[row]], drawn))]
     out_dir.mkdir(parents=True, exist_ok=True)
     likeness.save_sheet(np.stack(pairs), out_dir / NEIGHBOURS)
@@ -168,6 +171,7 @@ def _among_public(drawn: Drawn, reference: Reference, base: Base, out_dir: Path)
         "nearest_largest": round(float(alike.max()), 4),
         "photographs_to_each_other_median": round(float(np.median(usual)), 4),
         "candidate_copies": int(copied.sum()),
+        "cropped_or_turned": int(changed.sum()),
         "photographs_themselves": itself,
         "picture": NEIGHBOURS,
     }
