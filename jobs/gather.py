@@ -80,6 +80,19 @@ def _others(contribution: Contribution, scratch: Path) -> Path:
     return folder
 
 
+def _elsewhere(contribution: Contribution) -> list[str]:
+    """Return the SHA-256 of other institutions' checked weights of the same base; see _others()."""
+    own = institutions.acting_for(contribution.institution)
+    held = ContributionFile.objects.filter(
+        state=ContributionFile.State.VERIFIED,
+        contribution__status__in=LIVE,
+        contribution__kind=Contribution.Kind.WEIGHTS,
+        contribution__base_model=contribution.base_model,
+    ).select_related("contribution__institution__merged_into")
+    others = (file for file in held if institutions.acting_for(file.contribution.institution) != own)
+    return sorted({file.sha256 for file in others})
+
+
 def _dossier(contribution: Contribution, files: list[ContributionFile], scratch: Path) -> Path:
     """Write what came beside the files and what they are held against, as the kit's checks read it."""
     assert contribution.base_model is not None  # as above
@@ -88,6 +101,7 @@ def _dossier(contribution: Contribution, files: list[ContributionFile], scratch:
     facts = {
         "sha256": files[0].sha256 if is_weights else contribution.manifest_sha256,  # as check 0 found it
         "salt": secrets.token_hex(8),
+        "elsewhere": [] if is_weights else _elsewhere(contribution),
         "card": contribution.training_card,
         "signature": signed.get("signature"),
         "privacy": signed.get("privacy"),

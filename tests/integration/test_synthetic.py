@@ -133,6 +133,14 @@ def test_no_embargo_comes_of_a_generator_of_others_or_of_one_that_is_out(institu
     assert (images.status, images.embargo_until) == ("review", None)
 
 
+def test_a_generator_of_another_institution_is_called_so(institution, outsider, two_shards, steward):
+    other, programme = outsider.memberships.get().institution, Programme.objects.earliest("pk")
+    base = programme.base_models.first() or factories.base_model(programme)
+    contributing.at_status("review", other, base, by=factories.person_of(other, "steward"), content=b"a generator")
+    found = check(submitted(institution, two_shards)).check_results.get(number=4)
+    assert (found.verdict, found.evidence["code"]) == ("warn", "anothers_generator")
+
+
 def test_the_generator_that_the_report_names_is_at_hand_whatever_else_was_sent(
     institution, tmp_path, monkeypatch, steward
 ):

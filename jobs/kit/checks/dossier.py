@@ -21,6 +21,7 @@ class Dossier:
     (a site checks offline).
     peers: see numerics.check_numerics().
     known_sha256: of the file, where somebody trusted has hashed it already; of shards, that of their SHA256SUMS.
+    elsewhere: SHA-256 of other institutions' checked weights, which are no generator of this one's; none at a site.
     others: images of other sites' accepted contributions, for checks 7 and 10; none at a site.
     salt: of what is chosen at random; the centre's is drawn for each run, so that nobody can choose by it.
     is_complete: what is missing is missing for good (the centre), and not merely not given here (a site).
@@ -34,6 +35,7 @@ class Dossier:
     is_complete: bool = False
     known_sha256: str = ""
     salt: str = ""
+    elsewhere: frozenset[str] = frozenset()
     others: Others = field(default=Others())
 
     def sha256(self, path: Path | str) -> str:
@@ -54,5 +56,6 @@ def load_dossier(path: Path, others: Path | None = None) -> Dossier:
         is_complete=True,
         known_sha256=given["sha256"],
         salt=given["salt"],
+        elsewhere=frozenset(given["elsewhere"]),
         others=load_others(others) if others else Others(),
     )

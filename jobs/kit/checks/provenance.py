@@ -1,6 +1,6 @@
 """Check 4 of synthetic images: each says where it comes from, and where the generator is held, it does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,20 @@ SEND_IT = (
     "Where the weights may leave too, contribute them first: images are then drawn again from them. Where they may "
     "not, the board decides by the rest of the report."
 )
+OWN = (
+    "Draw the images from the generator that learnt from your own patients. Where two institutions made one together, "
+    "say so to the board: the one that contributed it may send its images too."
+)
 AGAIN = "Draw the images with `consortium sample`, and send them as it wrote them."
 
 
 def check_provenance(
-    seen: Seen, base: Base, generators: Mapping[str, Path] | None = None, *, salt: str = ""
+    seen: Seen,
+    base: Base,
+    generators: Mapping[str, Path] | None = None,
+    *,
+    salt: str = "",
+    elsewhere: Set[str] = frozenset(),
 ) -> CheckResult:
     """
     Check 4: one generator of this base and not the base itself; every image's own tags agree with the manifest; no name
@@ -32,6 +41,7 @@ def check_provenance(
 
     Args:
         generators: SHA-256 to file, of generators that passed their own checks.
+        elsewhere: SHA-256 of generators that other institutions gave.
     """
     first = seen.manifests[0]
     evidence: dict[str, Any] = {
@@ -46,6 +56,10 @@ def check_provenance(
         return CheckResult(4, "provenance", "fail", sentence, AGAIN, {"code": code, **evidence})
     told = f"All images name the generator {first.generator_sha256[:16]}…, their class and their seed."
     held = (generators or {}).get(first.generator_sha256)
+    if held is None and first.generator_sha256 in elsewhere:
+        sentence = f"{told} It is the generator that another institution contributed, so none was drawn again."
+        evidence |= {"code": "anothers_generator", "redrawn": 0}
+        return CheckResult(4, "provenance", "warn", sentence, OWN, evidence)
     if held is None:
         sentence = f"{told} It is not held here, so none was drawn again: nothing shows that it made them."
         evidence |= {"code": "not_redrawn_here", "redrawn": 0}

@@ -69,7 +69,7 @@ class _Run:
         every: list[tuple[int, Callable[[], CheckResult]]] = [
             (1, self._shards),
             (2, lambda: check_signature("", self.dossier, kind=statements.SYNTHETIC)),
-            (4, lambda: check_provenance(self.seen, self.base, self.generators, salt=self.dossier.salt)),
+            (4, self._provenance),
             (5, lambda: check_repeats(self.seen, self.base)),
             (6, lambda: check_declaration(self.base, self.dossier)),
             (7, self._quality),
@@ -87,6 +87,10 @@ class _Run:
         if seen is not None:
             self.seen = seen
         return result
+
+    def _provenance(self) -> CheckResult:
+        salt, elsewhere = self.dossier.salt, self.dossier.elsewhere
+        return check_provenance(self.seen, self.base, self.generators, salt=salt, elsewhere=elsewhere)
 
     def _quality(self) -> CheckResult:
         self.reference = load_reference(self.base.folder / "reference.safetensors")
