@@ -168,6 +168,10 @@ def test_check_9_by_its_thresholds():
     assert judged(auc=0.71) == ("fail", "membership")
     assert judged(calibrated=0.71) == ("warn", "borderline")
     assert judged(calibrated=0.86) == ("fail", "membership")
+    assert judged(calibrated=0.31) == ("pass", "")
+    assert judged(calibrated=0.29) == ("warn", "sides_exchanged")
+    assert judged(calibrated=0.14) == ("fail", "sides_exchanged")
+    assert judged(auc=0.14) == ("pass", "")  # the held-out ones are easier to draw
     strict = replace(BASE, config=BASE.config | {"checks": BASE.config["checks"] | {"max_copy_share": 0.01}})
     assert judge_report(REPORT, strict).verdict == "fail"
 

@@ -15,7 +15,7 @@ from .declaration import FOLLOWS_FROM
 from .dossier import Dossier
 from .drawn import Drawn, Reference
 from .report import problem_of
-from .results import NEIGHBOURS, CheckResult, not_measured
+from .results import NEIGHBOURS, CheckResult, Verdict, not_measured
 
 MAKE = "Run `consortium privacy` on the prepared folder with exactly what you send, and add the report it writes."
 AGAIN = (
@@ -114,16 +114,19 @@ def judge(report: dict[str, Any], base: Base) -> CheckResult:
 
     Fails: a copy share above max_copy_share by either measure (0.05 is what harmless images show, see copies.py); an
     attack by the loss with an AUC above max_membership_auc (DESIGN.md section 5), or the stronger one, with the base's
-    loss taken off, above max_calibrated_auc. The warn_ thresholds of the same names warn.
+    loss taken off, above max_calibrated_auc or as far below 0.5. The warn_ thresholds of the same names warn.
     """
     limits, figures = base.thresholds, _figures(report)
+    calibrated = report["membership"]["loss_less_base"]["auc"]
     evidence = {"report": report, "figures": figures}
     over = {level: [name for name in figures if figures[name] > limits[f"{level}_{name}"]] for level in ("max", "warn")}
     sentence = (
         f"{figures['copy_share']:.0%} of the images are candidate copies of a training photograph (5 % are expected); "
         f"the loss tells training photographs from others with an AUC of {figures['membership_auc']:.2f}, or of "
-        f"{figures['calibrated_auc']:.2f} once the base's is taken off (0.5 is chance)."
+        f"{calibrated:.2f} once the base's is taken off (0.5 is chance)."
     )
+    if "calibrated_auc" in over["warn"] and calibrated < 0.5:
+        return _exchanged(sentence, over, evidence)
     if over["max"]:
         code = "copies" if "copy_share" in over["max"] else "membership"
         return CheckResult(9, "privacy", "fail", sentence, AGAIN, {"code": code, **evidence})
@@ -132,12 +135,27 @@ def judge(report: dict[str, Any], base: Base) -> CheckResult:
     return CheckResult(9, "privacy", "pass", sentence, evidence=evidence)
 
 
+def _exchanged(sentence: str, over: dict[str, list[str]], evidence: dict[str, Any]) -> CheckResult:
+    """Return the result where the held-out photographs look like those that were trained on."""
+    sentence += " It is the held-out ones that look trained on."
+    fix = "See that `consortium privacy` gets the folder and labels.csv that `consortium fit` got, and measure again."
+    verdict: Verdict = "fail" if over["max"] else "warn"
+    return CheckResult(9, "privacy", verdict, sentence, fix, {"code": "sides_exchanged", **evidence})
+
+
 def _figures(report: dict[str, Any]) -> dict[str, float]:
-    """Return the figures that decide, each from 0 to 1."""
+    """
+    Return the figures that decide, each from 0 to 1.
+
+    Once the base's loss is taken off, training lowers what is left of its own photographs: the wrong way round, the
+    sides were exchanged. By heart, twenty photographs show 0.92, or 0.08; two sides that trained nothing are as far
+    from 0.5 as the thresholds in less than 1 of 200 draws of 60 and 40. The plain loss says which are harder to draw.
+    """
+    calibrated = report["membership"]["loss_less_base"]["auc"]
     return {
         "copy_share": max(report["copies"][by]["copy_share"] for by in ("features", "perceptual_hash")),
         "membership_auc": report["membership"]["loss"]["auc"],
-        "calibrated_auc": report["membership"]["loss_less_base"]["auc"],
+        "calibrated_auc": max(calibrated, 1 - calibrated),
     }
 
 
