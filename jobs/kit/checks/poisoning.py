@@ -9,6 +9,7 @@ from ..generator import Base
 from ..metrics import auroc
 from ..probe import ProbeError, fit_and_score
 from .drawn import Drawn, Reference
+from .fidelity import FEWEST
 from .results import CheckResult, not_measured
 from .sites import FEWEST_SITES, Others
 from .utility import PROBE, asked_of, known
@@ -30,6 +31,9 @@ def check_poisoning(drawn: Drawn, reference: Reference | None, base: Base, other
         return not_measured(
             10, "poisoning", f"{base.slug} has no public reference to compare with.", code="no_reference"
         )
+    if len(drawn.pixels) < FEWEST:
+        sentence = f"{len(drawn.pixels)} images are too few to see what each of them has; it takes {FEWEST}."
+        return not_measured(10, "poisoning", sentence, code="too_few", fix="Draw more images.")
     limits = base.thresholds
     spectral = _outliers(spectral_scores(drawn.features), limits["warn_robust_z"])
     ours, theirs = high_frequency(drawn.pixels), high_frequency(reference.pixels)
