@@ -176,6 +176,17 @@ def test_check_9_by_its_thresholds():
     assert judge_report(REPORT, strict).verdict == "fail"
 
 
+def test_a_measure_that_could_show_no_copy_is_no_pass():
+    for measure, words in (("perceptual_hash", "By perceptual hash nothing"), ("features", "By features nothing")):
+        report = copy.deepcopy(REPORT)
+        report["copies"] = {name: dict(found) for name, found in REPORT["copies"].items()}
+        report["copies"][measure]["threshold"] = 1.0
+        result = judge_report(report, BASE)
+        assert (result.verdict, result.evidence["code"], words in result.sentence) == ("warn", "sides_overlap", True)
+        report["membership"]["loss"]["auc"] = 0.9
+        assert judge_report(report, BASE).evidence["code"] == "membership"
+
+
 @pytest.mark.parametrize(
     ("place", "value", "problem"),
     [
