@@ -14,23 +14,18 @@ from contributions import kinds, room
 from contributions.lifecycle import Status
 from contributions.models import Contribution, ContributionFile
 from contributions.readiness import may_contribute
-from contributions.rules import STEWARDS, require_steward
+from contributions.rules import require_steward
 from portal import storage
 from portal.accounts.models import User
 from portal.agreements.services import AgreementRequired
 from portal.audit import services as audit
-from portal.audit.people import plain
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import services as institutions
 from portal.institutions.lifecycle import Status as InstitutionStatus
 from portal.institutions.models import Institution
 from portal.live import announce
-from portal.notifications.services import notify
-from portal.notifications.types import Type
-from portal.queue import attempt
 
 MAX_PARTS_SIGNED = 20
-REMIND_AFTER = timedelta(days=5)  # since the last part arrived
 State = ContributionFile.State
 
 
@@ -156,7 +151,7 @@ def _announce(contribution_id: int, file: ContributionFile, *, by: User) -> Cont
         raise FileRefused(f"Another {file.name} is there already. Remove it first, or rename this one.")
     file.contribution = contribution
     file.save(force_insert=True)
-    audit.record("contribution.file_added", contribution, by=by, **_facts(file))
+    audit.record("contribution.file_added", contribution, by=by, **facts(file))
     announce(f"contribution-{contribution.pk}")
     return file
 
@@ -172,7 +167,7 @@ def _reopen_if_stale(file: ContributionFile, *, now: datetime) -> ContributionFi
     if file.state != State.UPLOADING or not stale or parts_uploaded(file):
         return file
     upload_id = storage.begin_multipart(file.storage_key)
-    if not _as_read(file).update(upload_id=upload_id, added_at=now, reminded_at=None):
+    if not as_read(file).update(upload_id=upload_id, added_at=now, reminded_at=None):
         storage.abort_multipart(file.storage_key, upload_id)
     found = ContributionFile.objects.filter(pk=file.pk).first()
     if found is None:
@@ -180,7 +175,7 @@ def _reopen_if_stale(file: ContributionFile, *, now: datetime) -> ContributionFi
     return found
 
 
-def _as_read(file: ContributionFile) -> QuerySet[ContributionFile]:
+def as_read(file: ContributionFile) -> QuerySet[ContributionFile]:
     """Return the file, for a query, where its upload is still the one that was looked at, and under way."""
     return ContributionFile.objects.filter(pk=file.pk, upload_id=file.upload_id, state=State.UPLOADING)
 
@@ -225,7 +220,7 @@ def sign_parts(file: ContributionFile, parts: list[tuple[int, str]], *, by: User
     ]
 
 
-def _facts(file: ContributionFile) -> dict[str, Any]:
+def facts(file: ContributionFile) -> dict[str, Any]:
     """Return what the audit log says of a file: its SHA-256 from the moment on when it is whole."""
     known = {"sha256": file.sha256} if file.sha256 else {"parts_sha256": file.parts_sha256}
     return {**known, "size_bytes": file.size_bytes}
@@ -284,7 +279,7 @@ def _uploaded(file: ContributionFile, *, sha256: str, by: User, now: datetime) -
     if found.state == State.UPLOADING:
         found.state, found.sha256, found.uploaded_at = State.UPLOADED, sha256, now
         found.save(update_fields=["state", "sha256", "uploaded_at"])
-        audit.record("contribution.file_uploaded", contribution, by=by, **_facts(found))
+        audit.record("contribution.file_uploaded", contribution, by=by, **facts(found))
         announce(f"contribution-{contribution.pk}")
     return found
 
@@ -300,12 +295,12 @@ def remove_file(file: ContributionFile, *, by: User) -> None:
         _require_draft(contribution, by)
         if not contribution.files.filter(pk=file.pk).delete()[0]:
             return  # another window was first
-        audit.record("contribution.file_removed", contribution, by=by, **_facts(file))
+        audit.record("contribution.file_removed", contribution, by=by, **facts(file))
         announce(f"contribution-{contribution.pk}")
-    _forget(file)
+    forget(file)
 
 
-def _forget(file: ContributionFile) -> None:
+def forget(file: ContributionFile) -> None:
     """Take the bytes of a file without a row out of quarantine: its parts, or all of it."""
     storage.abort_multipart(file.storage_key, file.upload_id)
     storage.delete(storage.QUARANTINE, file.storage_key)
@@ -316,72 +311,8 @@ def drop_unfinished(contribution: Contribution) -> None:
     unfinished = list(contribution.files.filter(state=State.UPLOADING))
     contribution.files.filter(pk__in=[file.pk for file in unfinished]).delete()
 
-    def forget() -> None:
+    def forget_all() -> None:
         for file in unfinished:
-            _forget(file)
+            forget(file)
 
-    transaction.on_commit(forget, robust=True)
-
-
-# For workers
-
-
-def tidy(*, now: datetime) -> None:
-    """Announce the uploads that stand still, and two days later give them up; what is given up is told, too."""
-    rows = ContributionFile.objects.filter(state=State.UPLOADING, contribution__status=Status.DRAFT)
-    for file in rows.filter(added_at__lte=now - REMIND_AFTER).select_related("contribution__institution"):
-        attempt(_look_after, file, now=now)  # one bad row stops no other
-    attempt(_abort_forgotten, now=now)
-
-
-def _abort_forgotten(*, now: datetime) -> None:
-    """Abort uploads that no row continues: a process may have died between the row that went and the store."""
-    going_on = set(ContributionFile.objects.filter(state=State.UPLOADING).values_list("storage_key", "upload_id"))
-    for upload in storage.open_uploads("contributions/"):
-        is_stale = now - upload.begun_at >= timedelta(days=storage.ABORT_AFTER_DAYS)
-        if is_stale and (upload.key, upload.upload_id) not in going_on:
-            storage.abort_multipart(upload.key, upload.upload_id)
-
-
-def _look_after(file: ContributionFile, *, now: datetime) -> None:
-    parts = storage.list_parts(file.storage_key, file.upload_id)
-    still = now - max([file.added_at, *(part.arrived_at for part in parts)])
-    if still >= timedelta(days=storage.ABORT_AFTER_DAYS):
-        _give_up(file)
-    elif still >= REMIND_AFTER and (file.reminded_at is None or file.reminded_at < now - still):  # it went on since
-        _remind(file, arrived=len(parts), now=now)
-
-
-@transaction.atomic
-def _remind(file: ContributionFile, *, arrived: int, now: datetime) -> None:
-    if not _as_read(file).update(reminded_at=now):
-        return  # it arrived, or went, meanwhile
-    left = storage.ABORT_AFTER_DAYS - REMIND_AFTER.days
-    _tell(
-        file,
-        f"The upload of {plain(file.name)} stands still",
-        f"{arrived:,} of {file.part_count:,} parts have arrived. Go on within {left} days, in the browser or with the "
-        "kit; after that the parts are removed, and the draft stays.",
-    )
-
-
-def _give_up(file: ContributionFile) -> None:
-    with transaction.atomic():
-        contribution = Contribution.objects.select_for_update().get(pk=file.contribution_id)
-        if not _as_read(file).delete()[0]:
-            return
-        audit.record("contribution.upload_given_up", contribution, by=None, **_facts(file))
-        announce(f"contribution-{contribution.pk}")
-        _tell(
-            file,
-            f"The upload of {plain(file.name)} was given up",
-            f"No part of it arrived for {storage.ABORT_AFTER_DAYS} days, so its parts are removed. The draft is kept: "
-            "choose the file again to send it.",
-        )
-    _forget(file)
-
-
-def _tell(file: ContributionFile, subject: str, text: str) -> None:
-    contribution = file.contribution
-    people = institutions.people_acting_for(contribution.institution, *STEWARDS)
-    notify(people, type=Type.CONTRIBUTION, subject=subject, text=text, path=contribution.get_absolute_url())
+    transaction.on_commit(forget_all, robust=True)

@@ -6,7 +6,7 @@ from datetime import datetime
 from celery import shared_task
 from django.db import transaction
 
-from contributions import deletion, embargo, isolation, room, uploads
+from contributions import deletion, embargo, isolation, room, standstill
 from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution
 from governance.board import services as board
@@ -82,7 +82,7 @@ def tidy_outbox() -> None:
 @shared_task(name="jobs.tidy_uploads")
 def tidy_uploads() -> None:
     """Announce uploads that stand still, and give them up. Safe to deliver twice."""
-    uploads.tidy(now=services.now())
+    standstill.tidy(now=services.now())
 
 
 @shared_task(name="jobs.delete_due_files")

@@ -221,7 +221,7 @@ def upright(image: Image.Image, name: str) -> Image.Image:
     Return an open image as RGB of 8 bits, turned as its EXIF says; 16 bits are divided by 257 and rounded.
 
     Raises:
-        ImagesError: code image_range_unknown.
+        ImagesError: code image_range_unknown; also of 16 bits that use 12, as cameras of 12 bits write them.
     """
     image.load()
     try:
@@ -236,6 +236,12 @@ def upright(image: Image.Image, name: str) -> Image.Image:
             f"{name} holds numbers whose black and white nobody knows (mode {image.mode}).",
             code="image_range_unknown",
             fix="Export it again with 8 or 16 bits for each colour.",
+        )
+    if values.max() < 2**12:
+        raise ImagesError(
+            f"{name} has 16 bits and no number above {values.max():,}: as it stands it is black.",
+            code="image_range_unknown",
+            fix="Its camera has fewer bits. Export it again so that white is 65,535, or with 8 bits.",
         )
     # Pillow's own convert() cuts off what is above 255. 65,535 / 257 is 255.
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")

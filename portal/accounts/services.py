@@ -74,8 +74,9 @@ def appoint(
 @transaction.atomic
 def end_role(role: ConsortiumRole, *, by: User | None, now: datetime) -> ConsortiumRole:
     """End a role in the consortium; open pages of the person ask again what they may show."""
-    role = ConsortiumRole.objects.select_for_update().get(pk=role.pk)
     operators = ConsortiumRole.objects.current().filter(role=ConsortiumRole.Role.OPERATOR)
+    list(operators.select_for_update().order_by("pk"))  # of two who end each other's role, the second waits here
+    role = ConsortiumRole.objects.select_for_update().get(pk=role.pk)
     if role.role == ConsortiumRole.Role.OPERATOR and not operators.exclude(pk=role.pk).exists():
         raise LastOperator(f"{role.user} is the only operator. Appoint another first: else nobody could.")
     if role.ended_at is None:

@@ -11,6 +11,7 @@ from portal.accounts import devices, scopes, services
 from portal.accounts.models import ApiToken, ConsortiumRole
 from portal.audit.models import AuditEvent
 from tests import factories
+from tests.races import while_locked
 
 PEOPLE, APPOINT = reverse("people"), reverse("people_appoint")
 CODES = reverse("notifications:authenticator")
@@ -149,6 +150,17 @@ def test_the_last_operator_stays(sign_in, operator):
     page = sign_in(operator).post(reverse("people_end_role", args=[role.pk]), follow=True)
     assert "the only operator" in page.text
     assert ConsortiumRole.objects.current().filter(pk=role.pk).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_operators_who_end_each_others_role_at_once_one_stays():
+    roles = [factories.consortium_person(f"Operator {n}", "operator").consortium_roles.get() for n in range(2)]
+    first, second = [
+        lambda role=role, by=by: services.end_role(role, by=by.user, now=timezone.now())
+        for role, by in zip(roles, reversed(roles), strict=True)
+    ]
+    assert isinstance(while_locked(first, second), services.LastOperator)
+    assert ConsortiumRole.objects.current().get().user == roles[1].user
 
 
 def test_accounts_that_look_alike_are_shown(sign_in, operator):

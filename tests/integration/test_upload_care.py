@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from contributions import promotion, room, services, uploads
+from contributions import promotion, room, services, standstill, uploads
 from contributions.models import Contribution, ContributionFile
 from jobs import tasks
 from portal import storage
@@ -92,14 +92,29 @@ def subjects(person) -> list[str]:
     return list(Notification.objects.filter(recipient=person).order_by("pk").values_list("subject", flat=True))
 
 
+def test_a_draft_whose_files_have_arrived_is_told_of_once_after_two_weeks(draft, steward, member):
+    contributing.upload(draft, b"weights", by=steward)
+    submitted = contributing.draft(draft.institution, draft.base_model, by=steward, title="Second")
+    contributing.upload(submitted, b"others", by=steward)
+    services.submit(submitted, by=steward, now=timezone.now())
+    arrived, seen = timezone.now(), len(subjects(steward))
+    standstill.tidy(now=arrived + timedelta(days=13, hours=23))
+    assert len(subjects(steward)) == seen
+    for hours in (1, 2):
+        standstill.tidy(now=arrived + timedelta(days=14, hours=hours))
+    assert (subjects(steward)[seen:], subjects(member)) == ([f"Your draft {draft.title} waits"], [])
+    text = Notification.objects.get(recipient=steward, subject__startswith="Your draft").text
+    assert "Its files have arrived and take up room, and it was not submitted." in text
+
+
 def test_an_upload_that_stands_still_is_announced_once_and_given_up_two_days_later(half, draft, steward, member):
     began = timezone.now()
-    uploads.tidy(now=began + timedelta(days=4, hours=23))
+    standstill.tidy(now=began + timedelta(days=4, hours=23))
     assert (draft.files.count(), subjects(steward)) == (1, [])
-    uploads.tidy(now=began + timedelta(days=5, hours=1))
-    uploads.tidy(now=began + timedelta(days=5, hours=2))
+    standstill.tidy(now=began + timedelta(days=5, hours=1))
+    standstill.tidy(now=began + timedelta(days=5, hours=2))
     assert subjects(steward) == ["The upload of weights.safetensors stands still"]
-    uploads.tidy(now=began + timedelta(days=7, hours=1))
+    standstill.tidy(now=began + timedelta(days=7, hours=1))
     assert subjects(steward)[1:] == ["The upload of weights.safetensors was given up"]
     assert (draft.files.count(), storage.list_parts(half.storage_key, half.upload_id), subjects(member)) == (0, [], [])
     assert Contribution.objects.get(pk=draft.pk).status == "draft"
@@ -111,10 +126,10 @@ def test_an_upload_that_went_on_and_stands_still_again_is_announced_again(half, 
     half.added_at -= timedelta(days=30)  # its part arrives now, after it was announced
     half.reminded_at = timezone.now() - timedelta(days=20)
     half.save()
-    uploads.tidy(now=timezone.now() + timedelta(days=4, hours=23))
+    standstill.tidy(now=timezone.now() + timedelta(days=4, hours=23))
     assert subjects(steward) == []
     for hours in (1, 2):
-        uploads.tidy(now=timezone.now() + timedelta(days=5, hours=hours))
+        standstill.tidy(now=timezone.now() + timedelta(days=5, hours=hours))
     assert subjects(steward) == ["The upload of weights.safetensors stands still"]
 
 
@@ -146,14 +161,14 @@ def test_one_upload_that_cannot_be_looked_after_stops_no_other(half, draft, stew
         return real(key, upload_id)
 
     monkeypatch.setattr(storage, "list_parts", failing)
-    uploads.tidy(now=timezone.now() + timedelta(days=8))
+    standstill.tidy(now=timezone.now() + timedelta(days=8))
     assert (draft.files.count(), second.files.count()) == (1, 0)
 
 
 def test_a_part_that_arrives_keeps_an_upload(half, draft):
     half.added_at -= timedelta(days=30)
     half.save()
-    uploads.tidy(now=timezone.now() + timedelta(days=4))  # the part came now
+    standstill.tidy(now=timezone.now() + timedelta(days=4))  # the part came now
     assert draft.files.count() == 1
 
 

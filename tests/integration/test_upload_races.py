@@ -7,7 +7,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
-from contributions import services, uploads
+from contributions import services, standstill, uploads
 from contributions.models import Contribution, ContributionFile
 from portal import storage
 from portal.audit.models import AuditEvent
@@ -65,7 +65,7 @@ def test_what_a_crash_left_whole_in_the_store_goes_with_its_row(
         if end == "withdrawn":
             services.withdraw(draft, by=steward, reason="Wrong file.", now=timezone.now())
         else:
-            uploads.tidy(now=timezone.now() + timedelta(days=8))
+            standstill.tidy(now=timezone.now() + timedelta(days=8))
     assert (draft.files.count(), lies_there(joined)) == (0, False)
 
 
@@ -74,12 +74,12 @@ def test_parts_of_a_row_that_is_gone_are_forgotten_within_days(draft, steward):
     gone = announce(draft, CONTENT, by=steward)
     other = contributing.draft(draft.institution, draft.base_model, by=steward, title="Second")
     services.withdraw(draft, by=steward, reason="Wrong file.", now=timezone.now())  # nothing follows its commit here
-    uploads.tidy(now=timezone.now() + timedelta(days=6))
+    standstill.tidy(now=timezone.now() + timedelta(days=6))
     assert gone.upload_id in under_way()
     now = timezone.now() + timedelta(days=8)
     goes_on = announce(other, CONTENT, by=steward)
     ContributionFile.objects.filter(pk=goes_on.pk).update(added_at=now)
-    uploads.tidy(now=now)
+    standstill.tidy(now=now)
     assert under_way() & {gone.upload_id, goes_on.upload_id} == {goes_on.upload_id}
 
 
@@ -135,7 +135,7 @@ def test_an_upload_that_is_begun_anew_is_not_given_up_at_the_same_instant(draft,
     file, now = announce(draft, CONTENT, by=steward), timezone.now() + timedelta(days=8)
     announced = {"name": file.name, "size_bytes": len(CONTENT), "parts_sha256": file.parts_sha256}
     then(monkeypatch, storage, "list_parts", lambda: services.add_file(draft, **announced, by=steward, now=now))
-    uploads.tidy(now=now)
+    standstill.tidy(now=now)
     again = draft.files.get()
     assert (again.pk, again.added_at, send(again, CONTENT, by=steward)) == (file.pk, now, [200])
     assert not Notification.objects.filter(subject__contains="given up").exists()
@@ -144,7 +144,7 @@ def test_an_upload_that_is_begun_anew_is_not_given_up_at_the_same_instant(draft,
 def test_an_upload_that_is_given_up_while_it_is_begun_anew_is_told_as_gone(draft, steward, monkeypatch):
     file, now = announce(draft, CONTENT, by=steward), timezone.now() + timedelta(days=8)
     announced = {"name": file.name, "size_bytes": len(CONTENT), "parts_sha256": file.parts_sha256}
-    then(monkeypatch, storage, "begin_multipart", lambda: uploads.tidy(now=now))
+    then(monkeypatch, storage, "begin_multipart", lambda: standstill.tidy(now=now))
     with pytest.raises(uploads.FileGone):
         services.add_file(draft, **announced, by=steward, now=now)
     left = [upload.key for upload in storage.open_uploads(f"contributions/{draft.pk}/")]
@@ -171,6 +171,6 @@ def test_a_file_that_two_windows_remove_at_once_is_removed_once(arrived, draft, 
 
 def test_nobody_is_reminded_of_a_file_that_arrives_at_the_same_instant(arrived, steward, monkeypatch):
     then(monkeypatch, storage, "list_parts", lambda: complete(arrived, steward))
-    uploads.tidy(now=timezone.now() + timedelta(days=6))
+    standstill.tidy(now=timezone.now() + timedelta(days=6))
     assert AuditEvent.objects.filter(verb="contribution.file_uploaded").count() == 1
     assert not Notification.objects.filter(subject__contains="stands still").exists()

@@ -179,6 +179,15 @@ def test_a_range_that_nobody_knows_is_refused(tmp_path, values):
     assert caught.value.sentence.startswith("odd.tif holds numbers whose black and white nobody knows")
 
 
+def test_twelve_bits_in_sixteen_are_refused_before_they_are_black(tmp_path):
+    for most in (4095, 4096):
+        Image.fromarray(np.array([[0, most]], np.uint16)).save(tmp_path / f"{most}.png")
+    with pytest.raises(ImagesError, match="4095.png has 16 bits and no number above 4,095") as caught:
+        open_image(tmp_path / "4095.png")
+    assert caught.value.code == "image_range_unknown"
+    assert np.asarray(open_image(tmp_path / "4096.png")).max() == 16
+
+
 @pytest.mark.parametrize(
     ("suffix", "dtype", "shape"),
     [
