@@ -7,9 +7,8 @@ from PIL import Image
 from . import likeness
 
 # A photograph is looked at in each of these ways, and an image that lies between two of them is near to both.
-ZOOMS = tuple(
-    1 - 0.03 * step for step in range(8)
-)  # of its side that is left: check 7 knows a closer crop by its corners
+# ZOOMS: share of its side that is left; check 7 knows a closer crop by its corners.
+ZOOMS = tuple(1 - 0.03 * step for step in range(8))
 TURNS = (0, -6, 6, -12, 12)  # degrees
 SIDE, CELLS = 64, 16  # pixels a side of a view, and of what is compared
 FIELD = 0.9  # of the radius: the edge of the field, which all photographs have, is left out

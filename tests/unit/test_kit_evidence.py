@@ -172,6 +172,10 @@ def test_check_9_by_its_thresholds():
     assert judged(calibrated=0.29) == ("warn", "sides_exchanged")
     assert judged(calibrated=0.14) == ("fail", "sides_exchanged")
     assert judged(auc=0.14) == ("pass", "")  # the held-out ones are easier to draw
+    for low, by_chance in ((0.6, True), (0.61, False)):
+        report = attesting.report(weights_sha256="0" * 64, auc=0.75)
+        report["membership"]["loss"] |= {"low": low, "high": 0.9}
+        assert ("one side may be easier to draw by chance" in judge_report(report, BASE).fix) is by_chance
     strict = replace(BASE, config=BASE.config | {"checks": BASE.config["checks"] | {"max_copy_share": 0.01}})
     assert judge_report(REPORT, strict).verdict == "fail"
 

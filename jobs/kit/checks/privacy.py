@@ -26,6 +26,7 @@ APART = (
     "Prepare the folder with `consortium prepare`, which leaves out photographs that are there twice, with a pseudonym "
     "for each patient; train and measure again."
 )
+AGREE = "Correct the card where it is wrong; else run `consortium privacy` again, on the folder that was trained on."
 OWN = "Train on photographs of your own patients, and send what the generator draws: not photographs."
 SHOWN = 8  # pairs in the picture
 _RANK = {"pass": 0, "warn": 1, "fail": 2}
@@ -55,7 +56,7 @@ def check_privacy(
         return CheckResult(9, "privacy", "fail", sentence, MAKE, {"code": "report_malformed"})
     least = min(FEWEST_SAMPLES, len(drawn.pixels)) if generator else FEWEST_SAMPLES
     if problem := _against(dossier.card or {}, report, least):
-        return CheckResult(9, "privacy", "fail", problem, MAKE, {"code": "report_contradicted"})
+        return CheckResult(9, "privacy", "fail", problem, AGREE, {"code": "report_contradicted"})
     told = _of_all(judge(report, base), report, (dossier.card or {}).get("images"))
     if dossier.keys is None:
         told = replace(told, sentence=f"{told.sentence} Whether the report is signed by your key, the portal verifies.")
@@ -161,10 +162,26 @@ def _judged(report: dict[str, Any], base: Base) -> CheckResult:
         return _exchanged(sentence, over, evidence)
     if over["max"]:
         code = "copies" if "copy_share" in over["max"] else "membership"
-        return CheckResult(9, "privacy", "fail", sentence, AGAIN, {"code": code, **evidence})
+        return CheckResult(9, "privacy", "fail", sentence, _remedy(report, over, limits), {"code": code, **evidence})
     if over["warn"]:
-        return CheckResult(9, "privacy", "warn", sentence, AGAIN, {"code": "borderline", **evidence})
+        fix = _remedy(report, over, limits)
+        return CheckResult(9, "privacy", "warn", sentence, fix, {"code": "borderline", **evidence})
     return CheckResult(9, "privacy", "pass", sentence, evidence=evidence)
+
+
+def _remedy(report: dict[str, Any], over: dict[str, list[str]], limits: dict[str, float]) -> str:
+    """
+    Return what to do next; also that chance may have done it, where the plain loss alone says so and is not sure.
+
+    Two sides of 20 that trained nothing are above 0.70 in 7 of 100 draws, of 60 and 40 in 1: one is easier to draw.
+    """
+    low = report["membership"]["loss"]["low"]
+    if over["warn"] != ["membership_auc"] or low > limits["warn_membership_auc"]:
+        return AGAIN
+    return (
+        f"{AGAIN} With so few photographs one side may be easier to draw by chance (the interval begins at {low:.2f}): "
+        "more patients held out would show it."
+    )
 
 
 def _exchanged(sentence: str, over: dict[str, list[str]], evidence: dict[str, Any]) -> CheckResult:
