@@ -55,6 +55,26 @@ def other_window(monkeypatch, draft, steward):
     return _saves
 
 
+def test_the_card_of_a_second_window_does_not_overwrite_unawares(browser, draft):
+    url = here(draft, "card/")
+    opened = seen(browser.get(url))
+    browser.post(url, {"seen": opened, "images": "812", "unfinished": "1"})
+    answer = browser.post(url, {"seen": opened, "steps": "400", "unfinished": "1"})
+    text = contributing.text(answer)
+    assert ("saved in another window" in text, 'name="steps" value="400"' in answer.content.decode()) == (True, True)
+    draft.refresh_from_db()
+    assert draft.training_card == {"images": 812}
+    browser.post(url, {"seen": seen(answer), "steps": "400", "unfinished": "1"})
+    draft.refresh_from_db()
+    assert draft.training_card == {"steps": 400}
+
+
+def test_the_same_card_from_a_second_window_are_no_conflict(browser, draft):
+    url = here(draft, "card/")
+    given = {"seen": seen(browser.get(url)), "images": "812", "unfinished": "1"}
+    assert [browser.post(url, given).status_code for _ in range(2)] == [302, 302]
+
+
 def test_the_details_of_a_second_window_do_not_overwrite_unawares(browser, draft):
     """The first one put it under embargo; the second, opened before, would lift that with a new title."""
     url, before = here(draft, "details/"), draft.title
