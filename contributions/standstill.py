@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F, Max, Q
+from django.db.models import F, Max, Q, QuerySet
 
 from contributions import uploads
 from contributions.lifecycle import Status
@@ -44,11 +44,13 @@ def _abort_forgotten(*, now: datetime) -> None:
 
 def _look_after(file: ContributionFile, *, now: datetime) -> None:
     parts = storage.list_parts(file.storage_key, file.upload_id)
-    still = now - max([file.added_at, *(part.arrived_at for part in parts)])
+    # Joined, and the row does not say so: who was to write it may have died, and may come again.
+    joined = None if parts else storage.modified_at(storage.QUARANTINE, file.storage_key)
+    still = now - max([file.added_at, *(part.arrived_at for part in parts), *([joined] if joined else [])])
     if still >= timedelta(days=storage.ABORT_AFTER_DAYS):
         _give_up(file)
     elif still >= REMIND_AFTER and (file.reminded_at is None or file.reminded_at < now - still):  # it went on since
-        _remind(file, arrived=len(parts), now=now)
+        _remind(file, arrived=file.part_count if joined else len(parts), now=now)
 
 
 @transaction.atomic
@@ -80,19 +82,19 @@ def _give_up(file: ContributionFile) -> None:
     uploads.forget(file)
 
 
-def _waiting(*, now: datetime) -> list[Contribution]:
+def _waiting(*, now: datetime) -> QuerySet[Contribution]:
     """Return drafts whose files have all arrived, long ago, and whose people have not been told since."""
     drafts = Contribution.objects.filter(status=Status.DRAFT).exclude(files__state=State.UPLOADING)
     dated = drafts.annotate(arrived=Max("files__uploaded_at"), told=Max("files__reminded_at"))
     untold = Q(told__isnull=True) | Q(told__lt=F("arrived"))
-    return list(dated.filter(untold, arrived__lte=now - SUBMIT_AFTER).select_related("institution"))
+    return dated.filter(untold, arrived__lte=now - SUBMIT_AFTER)
 
 
 @transaction.atomic
 def _remind_of_draft(draft: Contribution, *, now: datetime) -> None:
     draft = Contribution.objects.select_for_update(of=["self"]).select_related("institution").get(pk=draft.pk)
-    if draft.status != Status.DRAFT:
-        return  # it was submitted meanwhile
+    if not _waiting(now=now).filter(pk=draft.pk).exists():
+        return  # it was submitted meanwhile, or another sweep told of it
     draft.files.update(reminded_at=now)
     _tell(
         draft,

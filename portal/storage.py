@@ -246,6 +246,16 @@ def size(bucket: str, key: str) -> int | None:
         raise
 
 
+def modified_at(bucket: str, key: str) -> datetime | None:
+    """Return when an object was written, or None where there is none."""
+    try:
+        return _call("head_object", Bucket=bucket_name(bucket), Key=key)["LastModified"]
+    except ClientError as exc:
+        if exc.response["ResponseMetadata"].get("HTTPStatusCode") == HTTPStatus.NOT_FOUND:
+            return None
+        raise
+
+
 def stream(bucket: str, key: str, *, version: str = "") -> Iterator[bytes]:
     """Yield the bytes of an object, or of one of its versions, in blocks of 4 MiB."""
     which = {"VersionId": version} if version else {}

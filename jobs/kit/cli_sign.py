@@ -205,7 +205,8 @@ def privacy(
 
         base = generator.load_base(base_dir)
         require_sound(weights, base)
-        dp = declared(read_json(card_file).get("dp") if card_file else None)
+        card = read_json(card_file) if card_file else {}
+        dp = declared(card.get("dp"))
         _require_taken(problem_of_budget(dp))
         name, subject, sent = _sent(images_dir, base, samples)
         report = measure(
@@ -224,7 +225,7 @@ def privacy(
     subject = subject or report["weights_sha256"]
     envelope = statements.sign(statements.PRIVACY, name or weights.name, subject, report, key)
     write(target, envelope, (statements.PRIVACY,), inputs)
-    return _told(judge(report, base), target, report, as_json=as_json)
+    return _told(judge(report, base, card), target, report, as_json=as_json)
 
 
 def _told(result: CheckResult, target: Path, report: dict[str, Any], *, as_json: bool) -> int:

@@ -223,13 +223,19 @@ def upright(image: Image.Image, name: str) -> Image.Image:
     Raises:
         ImagesError: code image_range_unknown; also of 16 bits that use 12, as cameras of 12 bits write them.
     """
+    is_deep = any(
+        ";16" in str(tile[3]) for tile in getattr(image, "tile", ())
+    )  # Pillow reads such colours as 8 bits, cutting the rest
     image.load()
     try:
         image = ImageOps.exif_transpose(image)
     except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
         pass  # nobody can read how that one was held, viewers show it as it is
     if image.mode != "F" and not image.mode.startswith("I"):
-        return image.convert("RGB")
+        colours = image.convert("RGB")
+        if is_deep and np.asarray(colours).max() < 2**4:
+            raise _too_dark(name)
+        return colours
     values = np.asarray(image)
     if image.mode == "F" or values.min() < 0 or values.max() > 65_535:
         raise ImagesError(
@@ -238,13 +244,17 @@ def upright(image: Image.Image, name: str) -> Image.Image:
             fix="Export it again with 8 or 16 bits for each colour.",
         )
     if values.max() < 2**12:
-        raise ImagesError(
-            f"{name} has 16 bits and no number above {values.max():,}: as it stands it is black.",
-            code="image_range_unknown",
-            fix="Its camera has fewer bits. Export it again so that white is 65,535, or with 8 bits.",
-        )
+        raise _too_dark(name)
     # Pillow's own convert() cuts off what is above 255. 65,535 / 257 is 255.
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _too_dark(name: str) -> ImagesError:
+    return ImagesError(
+        f"{name} has 16 bits and uses 12 of them at most: as it stands it is black.",
+        code="image_range_unknown",
+        fix="Its camera has fewer bits. Export it again so that white is 65,535, or with 8 bits.",
+    )
 
 
 def field_box(pixels: np.ndarray) -> tuple[int, int, int, int]:

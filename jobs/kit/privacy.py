@@ -122,7 +122,10 @@ def sides(
     on_progress: Progress | None = None,
 ) -> tuple[Side, Side]:
     """Read the training and the held-out photographs of a folder; at most `most` of each are asked for."""
-    train, held_out = images.sides(images.without_duplicates(images.read_folder(folder), on_progress))
+    train, held_out = images.sides(images.read_folder(folder))
+    # As `fit` does; what is on both sides was trained on.
+    kept = {row.path for row in images.without_duplicates([*train, *held_out], on_progress)}
+    train, held_out = ([row for row in side if row.path in kept] for side in (train, held_out))
     _require_apart(train, held_out)
     others = _drawn(held_out, most, seed)
     return (

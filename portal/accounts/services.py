@@ -75,8 +75,9 @@ def appoint(
 def end_role(role: ConsortiumRole, *, by: User | None, now: datetime) -> ConsortiumRole:
     """End a role in the consortium; open pages of the person ask again what they may show."""
     operators = ConsortiumRole.objects.current().filter(role=ConsortiumRole.Role.OPERATOR)
-    list(operators.select_for_update().order_by("pk"))  # of two who end each other's role, the second waits here
-    role = ConsortiumRole.objects.select_for_update().get(pk=role.pk)
+    # Of two who end each other's role the second waits here; all lock them by number, as an erasure does.
+    list(ConsortiumRole.objects.filter(Q(pk=role.pk) | Q(pk__in=operators)).select_for_update().order_by("pk"))
+    role = ConsortiumRole.objects.get(pk=role.pk)
     if role.role == ConsortiumRole.Role.OPERATOR and not operators.exclude(pk=role.pk).exists():
         raise LastOperator(f"{role.user} is the only operator. Appoint another first: else nobody could.")
     if role.ended_at is None:

@@ -111,7 +111,7 @@ def _held_by(prefix: str) -> Run | None:
 
 
 def cancelled(site: Site, world: load.World, *, times: int) -> None:
-    """Cancel runs at work; the check of a contribution is queued again by the sweep."""
+    """Cancel runs at work; the check of a contribution waits until an operator starts it again, who does."""
     operator = User.objects.get(consortium_roles__role="operator")
     waits = [waited for _ in range(times) if (waited := _cancelled_once(world, operator)) is not None]
     print(f"Cancelling a run at work, {times} times")
@@ -127,5 +127,7 @@ def _cancelled_once(world: load.World, operator: User) -> float | None:
     services.cancel(run, by=operator, now=asked, reason="The drill.")
     wait_until(lambda: Run.objects.get(pk=run.pk).finished_at, seconds=30, what="Its end")
     run.refresh_from_db()
+    if run.status == "cancelled":
+        services.retry(run, by=operator, now=timezone.now(), reason="The drill.")
     wait_until(lambda: load.settled([number]), seconds=60, what="The end of the check")
     return (run.finished_at - asked).total_seconds() if run.finished_at and run.status == "cancelled" else None

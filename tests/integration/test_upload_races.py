@@ -69,6 +69,15 @@ def test_what_a_crash_left_whole_in_the_store_goes_with_its_row(
     assert (draft.files.count(), lies_there(joined)) == (0, False)
 
 
+def test_a_slow_upload_that_a_crash_left_whole_is_not_given_up_at_once(joined, steward):
+    """It was announced ten days ago and joined now: the store lists no part any more, and holds the file."""
+    ContributionFile.objects.filter(pk=joined.pk).update(added_at=timezone.now() - timedelta(days=10))
+    standstill.tidy(now=timezone.now())
+    assert (joined.contribution.files.count(), lies_there(joined)) == (1, True)
+    standstill.tidy(now=timezone.now() + timedelta(days=6))
+    assert "1 of 1 parts have arrived." in Notification.objects.get(recipient=steward, subject__contains="stands").text
+
+
 def test_parts_of_a_row_that_is_gone_are_forgotten_within_days(draft, steward):
     """The process died after the row had gone, before the store was told."""
     gone = announce(draft, CONTENT, by=steward)

@@ -1,6 +1,7 @@
 """The privacy report: a generator that learnt its photographs by heart fails, one that did not passes."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -102,6 +103,16 @@ def test_a_patient_on_both_sides_makes_no_report(tmp_path):
     with pytest.raises(privacy.PrivacyError) as caught:
         privacy.sides(folder, BASE)
     assert caught.value.code == "patient_on_both_sides"
+
+
+def test_a_photograph_on_both_sides_was_trained_on(tmp_path):
+    """`fit` counts it, so the report asks as many as the card tells; the first by its name is the one held out."""
+    folder = site(tmp_path / "site", ORDER[:25], ORDER[25:50])
+    shutil.copy(folder / "images" / f"secret-{ORDER[0]}.png", folder / "images" / "again.png")
+    with (folder / "labels.csv").open("a") as labels:
+        labels.write("\nagain.png,held_out,,")
+    train, held_out = privacy.sides(folder, BASE)
+    assert (len(train.bits), len(held_out.bits)) == (25, 25)
 
 
 def test_copies_are_looked_for_among_all_that_was_trained_on(tmp_path):

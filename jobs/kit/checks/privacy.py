@@ -55,9 +55,9 @@ def check_privacy(
         sentence = f"The privacy report is not one of these weights, as the kit writes it: {problem}."
         return CheckResult(9, "privacy", "fail", sentence, MAKE, {"code": "report_malformed"})
     least = min(FEWEST_SAMPLES, len(drawn.pixels)) if generator else FEWEST_SAMPLES
-    if problem := _against(dossier.card or {}, report, least):
-        return CheckResult(9, "privacy", "fail", problem, AGREE, {"code": "report_contradicted"})
-    told = _of_all(judge(report, base), report, (dossier.card or {}).get("images"))
+    told = judge(report, base, dossier.card, least)
+    if told.evidence.get("code") == "report_contradicted":
+        return told
     if dossier.keys is None:
         told = replace(told, sentence=f"{told.sentence} Whether the report is signed by your key, the portal verifies.")
     if reference is None:
@@ -136,9 +136,16 @@ def _seeing(told: CheckResult, report: dict[str, Any]) -> CheckResult:
     return _remarked(told, remark, APART, "sides_overlap")
 
 
-def judge(report: dict[str, Any], base: Base) -> CheckResult:
-    """Judge the figures of a report by the base generator's thresholds, and whether they could show a copy."""
-    return _seeing(_judged(report, base), report)
+def judge(report: dict[str, Any], base: Base, card: dict[str, Any] | None = None, least: int = 0) -> CheckResult:
+    """
+    Judge a report by the base generator's thresholds, by whether its figures could show a copy, and by the card.
+
+    Args:
+        least: images of the generator that it must have looked at.
+    """
+    if problem := _against(card or {}, report, least):
+        return CheckResult(9, "privacy", "fail", problem, AGREE, {"code": "report_contradicted"})
+    return _of_all(_seeing(_judged(report, base), report), report, (card or {}).get("images"))
 
 
 def _judged(report: dict[str, Any], base: Base) -> CheckResult:
