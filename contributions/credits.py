@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.urls import reverse
 
+from contributions import holds
 from contributions.credit_models import Contributor, CreditRole
 from contributions.lifecycle import CLOSED
 from contributions.models import Contribution
@@ -53,14 +54,9 @@ class CreditFixed(DomainError):
     code = "credit_fixed"
 
 
-def _locked(contribution_id: int) -> Contribution:
-    """Return the contribution; nobody withdraws it, or changes its list, until the end of the transaction."""
-    return Contribution.objects.select_for_update().get(pk=contribution_id)
-
-
 def _standing(contributor: Contributor) -> Contributor:
     """Return the line as it is now, its contribution locked. Raises NotNamed."""
-    contribution = _locked(contributor.contribution_id)
+    contribution = holds.locked(contributor.contribution_id)
     row = contribution.contributors.select_related("person").filter(pk=contributor.pk).first()
     if row is None:
         raise NotNamed(f"{contributor.person} is not on the list of contributors any more.")
@@ -77,7 +73,7 @@ def _require_live(contribution: Contribution) -> None:
 def add(contribution: Contribution, person: User, *, by: User, now: datetime) -> Contributor:
     """Name a person of the institution; they are asked to confirm the line."""
     require_steward(by, contribution.institution)
-    contribution = _locked(contribution.pk)
+    contribution = holds.locked(contribution.pk)
     _require_live(contribution)
     if not institutions.people_acting_for(contribution.institution).filter(pk=person.pk).exists():
         raise NotTheirs(f"{person} does not belong to {contribution.institution}. Invite them there first.")

@@ -238,21 +238,21 @@ def sign_put(key: str, *, sha256: str, size_bytes: int, content_type: str) -> st
 
 def size(bucket: str, key: str) -> int | None:
     """Return the size of an object in bytes, or None where there is none."""
-    try:
-        return _call("head_object", Bucket=bucket_name(bucket), Key=key)["ContentLength"]
-    except ClientError as exc:
-        if exc.response["ResponseMetadata"].get("HTTPStatusCode") == 404:
-            return None
-        raise
+    return _head(bucket, key).get("ContentLength")
 
 
 def modified_at(bucket: str, key: str) -> datetime | None:
     """Return when an object was written, or None where there is none."""
+    return _head(bucket, key).get("LastModified")
+
+
+def _head(bucket: str, key: str) -> dict[str, Any]:
+    """Return what the store says of an object; nothing where there is none."""
     try:
-        return _call("head_object", Bucket=bucket_name(bucket), Key=key)["LastModified"]
+        return _call("head_object", Bucket=bucket_name(bucket), Key=key)
     except ClientError as exc:
         if exc.response["ResponseMetadata"].get("HTTPStatusCode") == HTTPStatus.NOT_FOUND:
-            return None
+            return {}
         raise
 
 

@@ -56,8 +56,6 @@ def check_privacy(
         return CheckResult(9, "privacy", "fail", sentence, MAKE, {"code": "report_malformed"})
     least = min(FEWEST_SAMPLES, len(drawn.pixels)) if generator else FEWEST_SAMPLES
     told = judge(report, base, dossier.card, least)
-    if told.evidence.get("code") == "report_contradicted":
-        return told
     if dossier.keys is None:
         told = replace(told, sentence=f"{told.sentence} Whether the report is signed by your key, the portal verifies.")
     if reference is None:
