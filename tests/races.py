@@ -49,12 +49,16 @@ def while_locked(first: Callable[[], object], second: Callable[[], object]) -> B
 
 
 def until_somebody_waits() -> None:
-    """Return once a connection to this database waits for a lock."""
+    """
+    Return once a connection waits for a lock of this one.
+
+    Not by `pg_stat_activity`: within a transaction its list of connections stays the one first seen.
+    """
     deadline, waiting = time.monotonic() + PATIENCE_SECONDS, 0
     while not waiting:
         assert time.monotonic() < deadline, "nobody waits for a lock"
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))"
             )
             [waiting] = cursor.fetchone()
