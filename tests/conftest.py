@@ -1,6 +1,7 @@
 """What every test shares: the services (tests/services.py), the clock, and the same few people."""
 
 import fcntl
+import gc
 import math
 import os
 from datetime import UTC, datetime
@@ -35,6 +36,8 @@ TOGETHER = {
     "test_kit_wheel",
     "test_upgrade",
 }
+# Python looks for cycles after each 700 new objects, among all that torch and Django made: a tenth of the time.
+gc.set_threshold(100_000, 20, 100)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
@@ -48,6 +51,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _is_together(item: pytest.Item) -> bool:
     return item.path.stem in TOGETHER
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector need not look at it again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
