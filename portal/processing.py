@@ -188,9 +188,10 @@ IMPERSONAL: dict[str, str] = {
     "institutions.RorOrganisation": "ror_id name local_name country city website key words",
     "institutions.Institution": "slug name local_name ror_id country subregion city website population_served "
     "care_settings cameras labels regulation_note ethics_reference unknown decision_reason",
+    "institutions.ProfileOption": "field code name",
     "institutions.Invitation": "digest code_hmac",
     "institutions.SigningKey": "public_key fingerprint",
-    "programmes.Programme": "slug name modality description public_description thresholds",
+    "programmes.Programme": "slug name modality headline description public_description thresholds",
     "programmes.BaseModel": "slug version config card sha256 storage_key licence",
     "agreements.Agreement": "slug title summary covers signing_order",
     "agreements.AgreementVersion": "text sha256 language change_note side_notes",

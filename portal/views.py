@@ -3,6 +3,7 @@
 import csv
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -62,6 +63,7 @@ def home(request: HttpRequest) -> HttpResponse:
     members = list(_members().values_list("country", "subregion", "image_count"))
     approved = Counter(_approved())
     regions = _regions(Counter(row[1] for row in members), approved)
+    programmes = list(Programme.objects.open())
     context = {
         "totals": {
             "institutions": len(members),
@@ -75,15 +77,15 @@ def home(request: HttpRequest) -> HttpResponse:
         "map_svg": maps.world_map({row["code"]: row["count"] for row in regions}),
         "releases": _releases()[:3],
         "activity": _activity(),
-        "open_kinds": _open_kinds(),
+        "open_kinds": _open_kinds(programmes),
+        "headline": programmes[0].headline if len(programmes) == 1 else "",  # of several, none speaks for all
     }
     return render(request, "portal/home.html", context)
 
 
-def _open_kinds() -> set[str]:
-    """Return the kinds of contribution that an open programme takes, and that can be sent."""
-    taken = Programme.objects.open().values_list("kinds", flat=True)
-    return {kind for row in taken for kind in row} & set(kinds.OPEN)
+def _open_kinds(programmes: Iterable[Programme]) -> set[str]:
+    """Return the kinds of contribution that one of these takes, and that can be sent."""
+    return {kind for row in programmes for kind in row.kinds} & set(kinds.OPEN)
 
 
 def _members() -> QuerySet[Institution]:
@@ -153,7 +155,9 @@ def join(request: HttpRequest) -> HttpResponse:
     """Say how to join, with the agreement to read before there is an account."""
     rows = AgreementVersion.objects.select_related("agreement__programme")
     agreement = rows.order_by("agreement__programme", "agreement", "-version").first()
-    return render(request, "portal/join.html", {"agreement": agreement, "open_kinds": _open_kinds()})
+    return render(
+        request, "portal/join.html", {"agreement": agreement, "open_kinds": _open_kinds(Programme.objects.open())}
+    )
 
 
 @require_GET

@@ -20,11 +20,17 @@ from tests import factories
 TOML = """
 slug = "chest-xray"
 name = "Chest X-ray"
+headline = "Hospitals train one model of the chest."
 modality = "frontal chest radiography"
 description = "One model of the chest radiograph."
 public_description = "about.md"
 kinds = ["weights"]
 purposes = ["Training open models of the chest radiograph"]
+
+[profile.care_settings]
+ward = "Hospital ward"
+[profile.labels]
+pneumothorax = "Pneumothorax"
 
 [checks]
 run = [0, 1, 4, 5]

@@ -3,6 +3,7 @@
 import itertools
 import os
 import time
+import tomllib
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ from portal.accounts.models import User
 from portal.agreements import rendering
 from portal.agreements import services as agreements
 from portal.agreements.models import Agreement, Party, Signature, SigningRequest
-from portal.institutions import memberships
+from portal.institutions import memberships, options
 from portal.institutions import services as institutions
 from portal.institutions.models import Institution, Membership
 from portal.notifications import outbox
@@ -43,6 +44,7 @@ Role = Membership.Role
 PASSWORD = "correct horse battery"
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"  # of every authenticator app in the tests
 BASE_FOLDER = Path(__file__).resolve().parent.parent / "jobs" / "kit" / "base" / "fundus-64"
+RETINA = Path(programmes.__file__).parent / "blueprints" / "retina" / "programme.toml"
 FULL_TEXT = (  # with variables
     "# Agreement\n\n{{ institution }}, {{ principal_investigator }}, {{ ethics_reference }}, {{ covered }}, "
     "{{ expires_on }}\n"
@@ -98,6 +100,8 @@ def programme(slug: str = "retina", *, checks: Sequence[int] = (0, 1, 4, 5, 7)) 
         now=timezone.now(),
     )
     agreement(row)
+    for field, names in tomllib.loads(RETINA.read_text(encoding="utf-8"))["profile"].items():
+        options.offer(field, names)
     return row
 
 

@@ -13,9 +13,12 @@ from portal.accounts.models import ConsortiumRole, User
 from portal.agreements import services as agreements
 from portal.agreements.models import Agreement
 from portal.agreements.rendering import normalised, text_sha256
+from portal.audit import services as audit
 from portal.blueprint import reading
 from portal.blueprint.reading import Blueprint
 from portal.blueprint.tables import BlueprintInvalid
+from portal.institutions import options
+from portal.institutions.vocabulary import OptionList
 from portal.programmes import services as programmes
 from portal.programmes.models import BaseModel, Programme
 
@@ -49,6 +52,7 @@ def apply(folder: Path, *, by: User | None, now: datetime) -> list[str]:
 def _in_database(blueprint: Blueprint, *, by: User | None, now: datetime) -> tuple[Programme, list[str]]:
     programme, done = _programme(blueprint, by=by, now=now)
     _refuse_other_weights(programme, blueprint)
+    done += [line for name, wanted in blueprint.profile.items() for line in _options(programme, name, wanted, by=by)]
     done += _agreements(programme, blueprint.agreements, by=by, now=now)
     done += [line for task in blueprint.tasks for line in _task(programme, task, by=by, now=now)]
     done += [line for seat in blueprint.seats for line in _seat(programme, seat, by=by, now=now)]
@@ -63,6 +67,15 @@ def _programme(blueprint: Blueprint, *, by: User | None, now: datetime) -> tuple
     changed = programmes.change(existing, **blueprint.fields, by=by)
     existing.refresh_from_db()
     return existing, [f"Changed {', '.join(changed)} of {existing}."] if changed else []
+
+
+def _options(programme: Programme, name: str, wanted: dict[str, str], *, by: User | None) -> list[str]:
+    """Let the profile offer what the specialty brings to one of its lists."""
+    offered = options.offer(name, wanted)
+    if not offered:
+        return []
+    audit.record("programme.changed", programme, by=by, fields=[f"profile.{name}"])
+    return [f"“{OptionList(name).label}” of the profile now offers {', '.join(offered)}."]
 
 
 def _refuse_other_weights(programme: Programme, blueprint: Blueprint) -> None:

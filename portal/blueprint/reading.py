@@ -1,6 +1,7 @@
 """Reading the folder that a programme is made of: programme.toml, its texts, its base models."""
 
 import json
+import re
 import tomllib
 from collections.abc import Container
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from jobs.kit import generator
 from jobs.kit.base import judge
 from portal.agreements.shipped import Entry, beside
 from portal.blueprint.tables import BlueprintInvalid, Table
+from portal.institutions.vocabulary import COMMON_OPTIONS
 from portal.programmes.models import CHECKS, KINDS, NECESSARY_CHECKS
 
 FILE = "programme.toml"
@@ -22,6 +24,7 @@ SEATS = ["board_member", "chair"]
 BASE_FILES = ["config.json", "model.safetensors", "card.md"]
 # Limits under which an untrusted file is opened at all; a programme cannot loosen them.
 FIXED_THRESHOLDS = {"max_header_bytes", "max_tensors"}
+CODE = re.compile(r"[a-z0-9_]{1,40}")
 OF_DRAWN = {8, 9, 10, 11}  # checks of the images that check 7 draws: without it they do not run
 
 
@@ -75,6 +78,7 @@ class Blueprint:
 
     slug: str
     fields: dict[str, Any]  # the columns of Programme beside the slug
+    profile: dict[str, dict[str, str]] = field(default_factory=dict)  # names by code, by list of the profile
     agreements: list[Agreement] = field(default_factory=list)
     base_models: list[BaseFolder] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
@@ -99,6 +103,7 @@ def read(folder: Path, *, registered: Container[tuple[str, str, str]] = ()) -> B
     blueprint = Blueprint(
         slug=slug,
         fields=fields | _checks(table.inner("checks"), folder, base_models),
+        profile=_profile(table.inner("profile")),
         agreements=agreements,
         base_models=base_models,
         tasks=[_task(row, position) for position, row in enumerate(table.tables("tasks"))],
@@ -125,12 +130,27 @@ def _fields(table: Table, folder: Path) -> dict[str, Any]:
     return {
         "name": table.text("name", max_length=120),
         "modality": table.text("modality", max_length=120),
+        "headline": table.text("headline", "", max_length=120),
         "description": table.text("description", max_length=600),
         "public_description": _text_file(table, "public_description", folder, default=""),
         "is_open": table.flag("is_open", True),
         "kinds": table.several("kinds", str, KINDS) or list(KINDS)[:1],
         "purposes": table.several("purposes", str, default=[]),
     }
+
+
+def _profile(table: Table) -> dict[str, dict[str, str]]:
+    """Return the answers that the specialty brings to the profile of an institution."""
+    offered = {}
+    for name, common in COMMON_OPTIONS.items():
+        options = table.inner(name)
+        for code in options.values:
+            options.text(code, max_length=80)
+            if not CODE.fullmatch(code) or code in dict(common):
+                options.complain(code, "is no code of its own: small letters, digits and underscores, at most 40.")
+        offered[name] = dict(options.values)
+    table.end()
+    return offered
 
 
 def _checks(table: Table, folder: Path, base_models: list[BaseFolder]) -> dict[str, Any]:

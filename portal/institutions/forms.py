@@ -12,7 +12,7 @@ from django.utils.functional import lazy
 
 from portal.accounts.models import User
 from portal.accounts.proofs import ProofForm
-from portal.institutions import countries, profile, ror, services
+from portal.institutions import countries, options, profile, ror, services
 from portal.institutions.lifecycle import DeclineCode, Status
 from portal.institutions.models import Institution, Membership
 from portal.institutions.vocabulary import UNKNOWABLE
@@ -57,7 +57,7 @@ class ProfileForm(forms.Form):
         field = self.fields[name]
         if name in profile.LISTS:
             field = self.fields[name] = forms.MultipleChoiceField(
-                label=field.label, choices=profile.LISTS[name], required=False, widget=forms.CheckboxSelectMultiple
+                label=field.label, choices=options.choices(name), required=False, widget=forms.CheckboxSelectMultiple
             )
         elif name in profile.COUNTS:
             field = self.fields[name] = forms.IntegerField(

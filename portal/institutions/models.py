@@ -19,6 +19,7 @@ from portal.institutions.case_models import (
 )
 from portal.institutions.key_models import SigningKey
 from portal.institutions.lifecycle import DeclineCode, Status
+from portal.institutions.option_models import ProfileOption
 from portal.institutions.vocabulary import LegalBasis, Pathway, Role
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "JoinRequest",
     "Membership",
     "PathwayChoice",
+    "ProfileOption",
     "Review",
     "RorOrganisation",
     "SigningKey",

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from portal.institutions import countries
+from portal.institutions import countries, options
 from portal.institutions.models import Institution
-from portal.institutions.vocabulary import CARE_SETTINGS, LABELS
+from portal.institutions.vocabulary import COMMON_OPTIONS
 
 # Anchor, heading, why we ask, fields: the sections of the profile, in order.
 SECTIONS = [
@@ -60,7 +60,7 @@ SECTIONS = [
 ]
 FIELDS = [name for *_, names in SECTIONS for name in names]
 COUNTS = ["image_count", "oct_count", "widefield_count", "other_count"]
-LISTS = {"care_settings": CARE_SETTINGS, "labels": LABELS}
+LISTS = list(COMMON_OPTIONS)
 # What a reviewer asks for before the first contribution; none of it stops an application.
 WANTED = [
     "city", "website", "population_served", "care_settings", "image_count", "cameras", "years_from", "years_to",
@@ -98,7 +98,7 @@ HINTS = {
     "years_to": ("Four digits.", "Cameras and habits change; the years show how far the images reach."),
     "labels": ("Tick what a clinician has graded.", "Labelled images can test a model; the others can train one."),
     "sex_recorded": ("", "Without it nobody can test whether a model serves women and men alike."),
-    "age_recorded": ("", "The retina ages; a model must be tested in every age."),
+    "age_recorded": ("", "Organs age; a model must be tested in every age."),
     "ethnicity_recorded": (
         "Only whether it is recorded; we never ask for it of a patient.",
         "Where it is lawful to record it, it lets us test for unfairness.",
@@ -149,7 +149,8 @@ def in_words(name: str, value: Any, *, unknown: list[str] = ()) -> str:  # type:
         country = countries.countries().get(value)
         return country.name if country else value
     if name in LISTS:
-        return ", ".join(dict(LISTS[name]).get(code, code) for code in value)
+        names = dict(options.choices(name))
+        return ", ".join(names.get(code, code) for code in value)
     if name in COUNTS:
         return f"{value:,}".replace(",", "\u202f")
     choices = _field(name).choices

@@ -1,6 +1,5 @@
 """Institutions and their cases as JSON."""
 
-from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
@@ -9,10 +8,10 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from portal.institutions import actions, advice, countries, onboarding, profile, reviews, ror
+from portal.institutions import actions, advice, countries, onboarding, options, profile, reviews, ror
 from portal.institutions.lifecycle import Status
 from portal.institutions.models import Institution, Membership
-from portal.institutions.vocabulary import CARE_SETTINGS, LABELS, UNKNOWABLE
+from portal.institutions.vocabulary import UNKNOWABLE
 from portal.openapi import ActionSerializer, offered
 
 PUBLIC = ["slug", "name", "local_name", "ror_id", "country", "subregion", "city", "website", "kind"]
@@ -34,10 +33,13 @@ OPERATIONS = {
 }
 
 
-def chosen_from(choices: Iterable[tuple[str, str]], help_text: str = "") -> serializers.ListField:
-    """Return a field that holds some of the choices, each once."""
+def codes() -> serializers.ListField:
+    """Return a field that holds some answers of a list of the profile, which programmes bring (options.py)."""
     return serializers.ListField(
-        child=serializers.ChoiceField(choices=list(choices)), required=False, max_length=30, help_text=help_text
+        child=serializers.CharField(max_length=40),
+        required=False,
+        max_length=60,
+        help_text="Codes of what the profile offers; a wrong one is answered with all of them.",
     )
 
 
@@ -48,9 +50,14 @@ class ProfileSerializer(serializers.ModelSerializer):
     ror_id = serializers.CharField(
         max_length=60, required=False, allow_blank=True, help_text="As in ror.org/04cpxjv19."
     )
-    care_settings = chosen_from(CARE_SETTINGS)
-    labels = chosen_from(LABELS)
-    unknown = chosen_from([(name, name) for name in UNKNOWABLE], "Fields answered with “not known yet”.")
+    care_settings = codes()
+    labels = codes()
+    unknown = serializers.ListField(
+        child=serializers.ChoiceField(choices=UNKNOWABLE),
+        required=False,
+        max_length=30,
+        help_text="Fields answered with “not known yet”.",
+    )
 
     class Meta:
         model = Institution
@@ -69,6 +76,18 @@ class ProfileSerializer(serializers.ModelSerializer):
         if ror_id and not ror.is_valid(ror_id):
             raise serializers.ValidationError("This is not a ROR id: its check digits do not fit.")
         return ror_id
+
+    def validate_care_settings(self, value: list[str]) -> list[str]:
+        return self._offered("care_settings", value)
+
+    def validate_labels(self, value: list[str]) -> list[str]:
+        return self._offered("labels", value)
+
+    def _offered(self, name: str, value: list[str]) -> list[str]:
+        known = [code for code, _ in options.choices(name)]
+        if wrong := [code for code in value if code not in known]:
+            raise serializers.ValidationError(f"“{wrong[0]}” is not one of {', '.join(known)}.")
+        return value
 
     def _year(self, value: int | None) -> int | None:
         this_year = timezone.now().year

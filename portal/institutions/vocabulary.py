@@ -23,6 +23,13 @@ class Pathway(models.TextChoices):
     IMAGES = "images", "De-identified photographs"
 
 
+class OptionList(models.TextChoices):
+    """Lists of the profile whose answers a specialty brings."""
+
+    CARE_SETTINGS = "care_settings", "Where the images are taken"
+    LABELS = "labels", "Diseases with labels"
+
+
 class LegalBasis(models.TextChoices):
     APPROVAL = "approval", "Approval of an ethics committee"
     WAIVER = "waiver", "Waiver of an ethics committee"
@@ -31,26 +38,11 @@ class LegalBasis(models.TextChoices):
     UNKNOWN = UNKNOWN_CHOICE
 
 
-CARE_SETTINGS = [
-    ("primary", "Primary care or optometry"),
-    ("screening", "Diabetic or general screening"),
-    ("clinic", "Eye clinic"),
-    ("referral", "Referral or university hospital"),
-    ("cohort", "Research cohort"),
-    UNKNOWN_CHOICE,
-]
-LABELS = [
-    ("dr", "Diabetic retinopathy"),
-    ("dme", "Diabetic macular oedema"),
-    ("glaucoma", "Glaucoma"),
-    ("amd", "Age-related macular degeneration"),
-    ("myopia", "Pathological myopia"),
-    ("rop", "Retinopathy of prematurity"),
-    ("rvo", "Retinal vein occlusion"),
-    ("other", "Others"),
-    ("none", "No labels"),
-    UNKNOWN_CHOICE,
-]
+# What every specialty answers; the answers of its own come with its programme (options.py).
+COMMON_OPTIONS = {
+    "care_settings": [UNKNOWN_CHOICE],
+    "labels": [("other", "Others"), ("none", "No labels"), UNKNOWN_CHOICE],
+}
 # Fields of the profile beside which "not known yet" can be ticked; choices carry it among their answers.
 UNKNOWABLE = [
     "population_served", "image_count", "oct_count", "widefield_count", "other_count", "cameras", "years_from",

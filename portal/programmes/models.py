@@ -46,6 +46,11 @@ class Programme(models.Model):
     slug = models.SlugField(unique=True)
     name = models.CharField(max_length=120)
     modality = models.CharField(max_length=120, help_text="For example: colour fundus photography.")
+    headline = models.CharField(
+        max_length=120,
+        blank=True,
+        help_text="A sentence at the head of the home page, while no other programme is open.",
+    )
     description = models.TextField(blank=True, help_text="One or two sentences.")
     public_description = models.TextField(blank=True, help_text="Markdown, for the programme's own page.")
     is_open = models.BooleanField(default=True, help_text="Closed: it takes no new contribution.")

@@ -10,6 +10,7 @@ from portal.agreements import services as agreements
 from portal.audit.models import AuditEvent
 from portal.blueprint import reading
 from portal.blueprint.tables import BlueprintInvalid
+from portal.institutions import options
 from portal.programmes import services
 from portal.programmes.models import BaseModel, Programme
 from tests import chest as chests
@@ -26,6 +27,8 @@ def test_a_folder_becomes_a_programme(chest_folder, db):
     done = chests.apply(chest_folder)
     assert done == [
         "Created the programme Chest X-ray.",
+        "“Where the images are taken” of the profile now offers Hospital ward.",
+        "“Diseases with labels” of the profile now offers Pneumothorax.",
         "Published Chest agreement, version 1.",
         "The task pneumothorax waits for the data set chest-images. Apply again once it is registered.",
         "chest@example.org is on the board of Chest X-ray.",
@@ -45,6 +48,8 @@ def test_a_folder_becomes_a_programme(chest_folder, db):
     verbs = list(AuditEvent.objects.order_by("pk").values_list("verb", flat=True))
     assert verbs == [
         "programme.created",
+        "programme.changed",
+        "programme.changed",
         "agreement.created",
         "agreement.published",
         "role.given",
@@ -77,8 +82,43 @@ def test_only_what_changed_is_changed(chest_folder, db):
     programme = Programme.objects.get()
     newest = agreements.current(programme)
     assert (newest.version, newest.text) == (2, "# Chest agreement\n\nNo radiograph leaves.\n")
-    assert AuditEvent.objects.get(verb="programme.changed").facts == {"fields": ["name", "thresholds"]}
+    assert AuditEvent.objects.filter(verb="programme.changed").latest("pk").facts == {"fields": ["name", "thresholds"]}
     assert BaseModel.objects.count() == 1
+
+
+def test_the_profile_offers_what_every_programme_brings(chest_folder, programme):
+    """`programme` is the retina's. What a folder no longer names stays; a name may change, a code may not."""
+    chests.apply(chest_folder)
+    chests.edit(chest_folder, 'ward = "Hospital ward"', 'ward = "Ward"\nclinic = "Clinic"')
+    chests.edit(chest_folder, 'pneumothorax = "Pneumothorax"', "")
+    assert chests.apply(chest_folder)[0] == "“Where the images are taken” of the profile now offers Ward, Clinic."
+    assert AuditEvent.objects.filter(verb="programme.changed").latest("pk").facts == {
+        "fields": ["profile.care_settings"]
+    }
+    assert options.choices("care_settings") == [
+        ("primary", "Primary care or optometry"),
+        ("screening", "Diabetic or general screening"),
+        ("clinic", "Clinic"),
+        ("referral", "Referral or university hospital"),
+        ("cohort", "Research cohort"),
+        ("ward", "Ward"),
+        ("unknown", "Not known yet"),
+    ]
+    assert [code for code, _ in options.choices("labels")][-4:] == ["pneumothorax", "other", "none", "unknown"]
+
+
+def test_answers_of_the_profile_that_do_not_fit_are_named(chest_folder, db):
+    chests.edit(chest_folder, 'ward = "Hospital ward"', 'ward = " "\nunknown = "Not sure"\n"X-ray room" = "X-ray room"')
+    chests.edit(chest_folder, "[profile.labels]", "[profile.diseases]")
+    with pytest.raises(BlueprintInvalid) as refused:
+        reading.read(chest_folder)
+    own = "is no code of its own: small letters, digits and underscores, at most 40."
+    assert refused.value.problems == [
+        "programme.toml: profile.care_settings.ward: is empty.",
+        f"programme.toml: profile.care_settings.unknown: {own}",
+        f"programme.toml: profile.care_settings.X-ray room: {own}",
+        "programme.toml: profile.diseases: is not a key of this table. It has: care_settings, labels.",
+    ]
 
 
 def test_a_task_is_registered_once_its_data_set_is_there(chest_folder, db):

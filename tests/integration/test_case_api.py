@@ -23,7 +23,7 @@ def here(institution: Institution, step: str = "") -> str:
 # The profile
 
 
-def test_every_field_of_the_profile_can_be_changed(db):
+def test_every_field_of_the_profile_can_be_changed(programme):
     draft = factories.draft_institution("Lake Hospital")
     api = Kit(factories.person_of(draft))
     profile = {"cameras": "Topcon", "labels": ["dr", "amd"], "care_settings": ["clinic"], "years_from": 2015}
@@ -33,6 +33,13 @@ def test_every_field_of_the_profile_can_be_changed(db):
     assert changed["file"]["unknown"] == ["oct_count"]  # an answer wins over a tick
     assert api.call("PATCH", here(draft), {"city": "Kisumu"})[1]["file"]["unknown"] == ["oct_count"]
     assert api.call("PATCH", here(draft), {"unknown": []})[1]["file"]["unknown"] == []
+
+
+def test_an_answer_that_no_programme_brought_is_told_which_there_are(programme):
+    draft = factories.draft_institution("Lake Hospital")
+    status, problem = Kit(factories.person_of(draft)).call("PATCH", here(draft), {"care_settings": ["clinic", "ward"]})
+    offered = "primary, screening, clinic, referral, cohort, unknown"
+    assert (status, problem["errors"]) == (400, {"care_settings": [f"“ward” is not one of {offered}."]})
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 from django.urls import reverse
 
 from portal.markdown import to_html
+from tests import chest as chests
 from tests import factories
 
 
@@ -62,6 +63,15 @@ def test_which_kinds_are_not_open_yet_is_said(client, programme, page, kinds, is
     programme.save(update_fields=["kinds", "is_open"])
     response = client.get(reverse(page))
     assert (response.context["open_kinds"], response.text.count("Not open yet")) == (open_kinds, not_open)
+
+
+def test_the_home_page_is_headed_by_the_one_open_programme(client, chest_folder, db):
+    chests.apply(chest_folder)
+    assert "<h1>Hospitals train one model of the chest.</h1>" in client.get(reverse("home")).text
+    factories.programme()
+    several = client.get(reverse("home")).text
+    assert "<h1>Hospitals of the world train foundation models together, and govern them together.</h1>" in several
+    assert "of the chest." not in several
 
 
 def test_home_works_on_an_empty_portal(client, db):

@@ -15,7 +15,7 @@ from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
 from portal.institutions import documents, onboarding, pathways, profile, services
 from portal.institutions.forms import ProfileForm
-from portal.institutions.models import Document, Institution, Membership, PathwayChoice
+from portal.institutions.models import Document, Institution, Membership, PathwayChoice, ProfileOption
 from tests import factories
 
 Role = Membership.Role
@@ -81,6 +81,20 @@ def test_a_wrong_field_says_why_and_changes_nothing(sign_in, draft, lead, field,
     assert says in answer.text
     draft.refresh_from_db()
     assert getattr(draft, field) == before
+
+
+@pytest.mark.parametrize(
+    ("option", "constraint"),
+    [
+        ({"field": "labels", "code": "dr"}, "profile_option_once"),
+        ({"field": "cameras", "code": "topcon"}, "profile_option_field_known"),
+        ({"field": "labels", "code": "Late AMD"}, "profile_option_code_own"),
+        ({"field": "labels", "code": "none"}, "profile_option_code_own"),
+    ],
+)
+def test_the_database_holds_what_the_profile_offers_to_its_rules(programme, option, constraint):
+    with pytest.raises(IntegrityError, match=constraint), transaction.atomic():
+        ProfileOption.objects.create(**option, name="New")
 
 
 def test_years_are_held_in_order_across_fields(sign_in, draft, lead):

@@ -262,3 +262,9 @@ def test_files_of_before_are_known_by_their_own_hash(upgraded):
             "SELECT parts_sha256 = sha256, state FROM contributions_contributionfile ORDER BY id"
         ).fetchall()
     assert rows == [(True, "uploading"), (True, "uploaded")]
+
+
+def test_a_profile_in_use_goes_on_offering_what_it_did(upgraded):
+    with psycopg.connect(upgraded) as connection:
+        rows = connection.execute("SELECT field, count(*) FROM institutions_profileoption GROUP BY 1 ORDER BY 1")
+        assert rows.fetchall() == [("care_settings", 5), ("labels", 7)]
