@@ -210,9 +210,11 @@ def status(request: SignedInRequest, pk: int) -> HttpResponse:
 
 @require_GET
 def of_contribution(request: SignedInRequest, pk: int) -> HttpResponse:
-    """Answer the fragment of the newest check run of a contribution."""
+    """Answer the fragment of the newest check run of a contribution; lead to the run's page without JavaScript."""
     contribution = get_object_or_404(Contribution.objects.visible_to(request.user), pk=pk)
     run = Run.objects.visible_to(request.user).filter(kind=Run.Kind.VALIDATE, subject_id=contribution.pk).first()
+    if not request.htmx:
+        return redirect(run or contribution)
     refresh_url = reverse("jobs:of_contribution", args=[contribution.pk])
     if run is None:
         context = {"contribution": contribution, "refresh_url": refresh_url, "is_live": contribution.status in WAITING}

@@ -155,7 +155,7 @@ def test_the_board_reads_that_it_is_isolated_and_no_more(motion, board, outsider
     assert (colleague.get(evidence).status_code, colleague.get(run.get_absolute_url()).status_code) == (200, 200)
 
     row = isolate(contribution)
-    found = {path: colleague.get(path) for path in shown}
+    found = {path: colleague.get(path, HTTP_HX_REQUEST="true") for path in shown}
     for path, answer in found.items():
         content = answer.content.decode()
         assert [word for word in ("Wanjiru", "weights.safetensors", "evidence/") if word in content] == [], path

@@ -74,7 +74,8 @@ def test_who_sees_the_list(check, person, status, sign_in, request):
 @pytest.mark.parametrize("page", ["show", "status", "of_contribution"])
 def test_who_sees_the_check_of_a_contribution(check, person, status, page, sign_in, request):
     pk = check.subject_id if page == "of_contribution" else check.pk
-    assert sign_in(request.getfixturevalue(person)).get(reverse(f"jobs:{page}", args=[pk])).status_code == status
+    answer = sign_in(request.getfixturevalue(person)).get(reverse(f"jobs:{page}", args=[pk]), **HTMX)
+    assert answer.status_code == status
 
 
 def test_a_site_does_not_see_other_runs(check, steward, sign_in):
@@ -124,11 +125,17 @@ def test_on_the_contributions_page_it_fetches_the_newest_check(check, steward, s
     assert sign_in(steward).get(page, **HTMX).context["run"] == newer
 
 
+def test_without_javascript_it_leads_to_the_runs_own_page(check, contribution, steward, sign_in):
+    draft = factories.draft_contribution(contribution.institution, title="Another")
+    found = [sign_in(steward).get(f"/runs/of-contribution/{pk}/").url for pk in (check.subject_id, draft.pk)]
+    assert found == [check.get_absolute_url(), draft.get_absolute_url()]
+
+
 def test_a_contribution_without_a_run_waits_or_says_so(contribution, steward, sign_in):
     page = f"/runs/of-contribution/{contribution.pk}/"
-    assert f'data-live="contribution-{contribution.pk}"' in sign_in(steward).get(page).content.decode()
+    assert f'data-live="contribution-{contribution.pk}"' in sign_in(steward).get(page, **HTMX).content.decode()
     draft = factories.draft_contribution(contribution.institution, title="Another")
-    text = sign_in(steward).get(f"/runs/of-contribution/{draft.pk}/").content.decode()
+    text = sign_in(steward).get(f"/runs/of-contribution/{draft.pk}/", **HTMX).content.decode()
     assert ("hx-get" in text, "No machine has worked on it yet." in text) == (False, True)
 
 
