@@ -8,14 +8,13 @@ from django.db.models import F, Max, Q, QuerySet
 from contributions import isolation
 from governance.board import conditions
 from governance.board.conflicts import sync_recusals
-from governance.board.counting import chairs, count, electorate
+from governance.board.counting import chairs, count, electorate, is_secretary
 from governance.board.effects import EFFECTS
 from governance.board.errors import NotPossibleNow, VoteRefused
 from governance.board.lifecycle import Status
 from governance.board.models import CastingVote, Kind, Motion
 from governance.board.moves import locked, move
 from governance.board.tally import Result
-from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import NotAllowed
@@ -151,11 +150,6 @@ def decide_tie(motion: Motion, *, choice: str, reason: str, by: User, now: datet
 
 
 # Taking back, returning, asking again
-
-
-def is_secretary(user: User, motion: Motion) -> bool:
-    """Test if the person runs the board's business: the chair, or an operator."""
-    return accounts.has_role(user, "operator") or chairs(motion).filter(pk=user.pk).exists()
 
 
 @transaction.atomic

@@ -5,10 +5,9 @@ from datetime import datetime, timedelta
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from governance.board.counting import chairs, last_votes
+from governance.board.counting import chairs, is_secretary, last_votes
 from governance.board.errors import NotPossibleNow, VoteRefused
 from governance.board.models import Condition, Motion, Vote
-from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.errors import NotAllowed
@@ -70,7 +69,7 @@ def report(condition: Condition, *, text: str, by: User, now: datetime) -> Condi
     condition.save(update_fields=["status", "report", "reported_at"])
     audit.record("condition.reported", condition, by=by)
     notify(
-        chairs(condition.motion),
+        chairs(condition.motion).exclude(pk__in=condition.motion.recusals.values("member")),
         type=Type.BALLOT,
         subject=f"A condition is reported as met: {condition.motion.audit_name}",
         text=condition.text,
@@ -79,12 +78,19 @@ def report(condition: Condition, *, text: str, by: User, now: datetime) -> Condi
     return condition
 
 
+def _belongs(user: User, condition: Condition) -> bool:
+    return institutions.people_acting_for(condition.institution).filter(pk=user.pk).exists()
+
+
 @transaction.atomic
 def settle(condition: Condition, *, status: str, note: str, by: User, now: datetime) -> Condition:
     """Say, for the board, that a condition is met or waived, or open again with what is missing."""
     condition = Condition.objects.select_for_update().get(pk=condition.pk)
-    if not (accounts.has_role(by, "operator") or chairs(condition.motion).filter(pk=by.pk).exists()):
-        raise NotAllowed("Only the chair or an operator settles a condition.")
+    if not is_secretary(by, condition.motion) or _belongs(by, condition):
+        raise NotAllowed(
+            "Only the chair or an operator settles a condition, and nobody who is recused from its motion or belongs "
+            "to the institution."
+        )
     if condition.status in {Status.MET, Status.WAIVED}:
         raise NotPossibleNow("This condition is settled.")
     if status not in {Status.MET, Status.WAIVED, Status.OPEN}:

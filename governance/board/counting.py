@@ -10,7 +10,7 @@ from django.utils import timezone
 from governance.board.models import Motion, Vote
 from governance.board.tally import Ballot, Member, Result, Rule, Tally, Threshold, tally
 from portal.accounts import services as accounts
-from portal.accounts.models import User
+from portal.accounts.models import ConsortiumRole, User
 from portal.institutions.models import Membership
 
 FAR = datetime.max.replace(tzinfo=timezone.get_fixed_timezone(0))  # a ballot that is not open does not close
@@ -28,10 +28,24 @@ def unrecused(motion: Motion) -> QuerySet[User]:
 
 
 def chairs(motion: Motion) -> QuerySet[User]:
-    """Return who breaks a tie: the chair of the programme's board where it has one, else the consortium's."""
-    seats = electorate(motion).filter(consortium_roles__role="chair", consortium_roles__ended_at=None)
-    own = seats.filter(consortium_roles__programme=motion.programme_id)
-    return own if motion.programme_id and own.exists() else seats
+    """
+    Return who breaks a tie: the chair of the programme's board where it votes and has one, else the consortium's.
+
+    Who chairs the board of another programme is here a member like any other.
+    """
+    seats, chairing = electorate(motion), ConsortiumRole.objects.current().filter(role=ConsortiumRole.Role.CHAIR)
+    if motion.electorate == Motion.Electorate.PROGRAMME:
+        own = seats.filter(consortium_roles__in=chairing.filter(programme=motion.programme_id))
+        if own.exists():
+            return own
+    return seats.filter(consortium_roles__in=chairing.everywhere())
+
+
+def is_secretary(user: User, motion: Motion) -> bool:
+    """Test if the person runs the board's business on a motion: the chair or an operator, unless recused from it."""
+    if motion.recusals.filter(member=user.pk).exists():
+        return False
+    return accounts.has_role(user, "operator") or chairs(motion).filter(pk=user.pk).exists()
 
 
 def rule_of(motion: Motion) -> Rule:

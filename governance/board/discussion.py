@@ -4,9 +4,8 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from governance.board.closing import is_secretary
 from governance.board.conflicts import is_seated, require_declared, require_voter
-from governance.board.counting import chairs, last_votes, unrecused
+from governance.board.counting import chairs, is_secretary, last_votes, unrecused
 from governance.board.errors import NotPossibleNow, VoteRefused
 from governance.board.lifecycle import Status
 from governance.board.models import Comment, Decision, Kind, MinorityOpinion, Motion

@@ -10,6 +10,7 @@ from contributions import services as contributions
 from contributions.models import Contribution
 from governance.benchmarks.models import Task
 from governance.board import closing, reviews
+from governance.board.counting import is_secretary
 from governance.board.effects import CONSEQUENCES
 from governance.board.errors import NotPossibleNow, ProposalInvalid
 from governance.board.lifecycle import Status
@@ -96,7 +97,7 @@ def refer_contribution(contribution_id: int, *, now: datetime) -> Motion:
 @transaction.atomic
 def put_again(motion: Motion, *, by: User, now: datetime) -> Motion:
     """Ask the question of a lapsed motion again."""
-    if not closing.is_secretary(by, motion):
+    if not is_secretary(by, motion):
         raise NotAllowed("Only the chair or an operator puts a motion again.")
     later = Motion.objects.filter(
         kind=motion.kind, pk__gt=motion.pk, **{f"{name}_id": getattr(motion, f"{name}_id") for name in SUBJECT_FIELDS}

@@ -8,9 +8,9 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
-from governance.board.closing import is_secretary, require_moving, resting, return_for_changes
+from governance.board.closing import require_moving, resting, return_for_changes
 from governance.board.conflicts import require_declared, require_voter, sync_recusals
-from governance.board.counting import unrecused
+from governance.board.counting import is_secretary, unrecused
 from governance.board.errors import NotPossibleNow, VoteRefused
 from governance.board.lifecycle import Status
 from governance.board.models import Motion, Recusal, Review

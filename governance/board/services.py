@@ -15,7 +15,6 @@ from governance.board.closing import (
     decide_tie,
     due,
     is_moot,
-    is_secretary,
     nudge,
     rests,
     return_for_changes,
@@ -35,7 +34,7 @@ from governance.board.conflicts import (
     require_voter,
     sync_recusals,
 )
-from governance.board.counting import arithmetic, chairs, count, counts, electorate, last_votes
+from governance.board.counting import arithmetic, chairs, count, counts, electorate, is_secretary, last_votes
 from governance.board.discussion import (
     answer_release,
     comment,

@@ -7,6 +7,7 @@ from django.utils import timezone
 
 from governance.board import services as boards
 from governance.board.models import CastingVote, Motion, Vote
+from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
@@ -162,6 +163,24 @@ def test_a_tie_that_the_chair_leaves_is_lost(tied):
     boards.sweep(now=tied.closes_at + 7 * DAY)
     tied.refresh_from_db()
     assert (tied.status, tied.arithmetic["result"]) == ("lost", "tie")
+
+
+def test_who_chairs_another_board_is_no_chair_of_this_one(institution, programme, board):
+    elsewhere = factories.user("Chair of Chest")
+    accounts.appoint(elsewhere, "chair", programme=factories.programme("chest"), by=None, now=timezone.now())
+    accounts.appoint(elsewhere, "board_member", programme=programme, by=None, now=timezone.now())
+    found = Motion.objects.get(contribution=factories.reviewed_contribution(institution))
+    assert list(boards.chairs(found)) == [board[0]]
+    assert (boards.is_secretary(board[0], found), boards.is_secretary(elsewhere, found)) == (True, False)
+
+
+def test_the_chair_of_the_consortium_leaves_a_tie_to_the_programmes_own(institution, programme, board):
+    own = factories.user("Chair of Retina")
+    accounts.appoint(own, "chair", programme=programme, by=None, now=timezone.now())
+    seat = accounts.appoint(board[0], "board_member", programme=programme, by=None, now=timezone.now())
+    accounts.end_role(seat, by=None, now=timezone.now())
+    found = Motion.objects.get(contribution=factories.reviewed_contribution(institution))
+    assert list(boards.chairs(found)) == [own]
 
 
 # Quorum and the clock

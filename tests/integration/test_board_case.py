@@ -5,9 +5,11 @@ import re
 import pytest
 from django.utils import timezone
 
+from governance.board import conditions
 from governance.board import services as boards
 from governance.board.models import Comment, Condition, Motion
 from governance.board.reviews import QUESTIONS
+from portal.errors import NotAllowed
 from portal.institutions.models import Membership
 from tests import factories
 
@@ -166,6 +168,16 @@ def test_others_do_not_touch_a_condition(motion, board_member, outsider, auditor
         assert client.post(f"/board/conditions/{row.pk}/report/", {"text": "Done."}).status_code == 403
         assert client.post(f"/board/conditions/{row.pk}/settle/", {"status": "met"}).status_code == 403
     assert "Name the camera." not in text_of(sign_in(outsider), "/board/conditions/")
+    row.refresh_from_db()
+    assert row.status == "open"
+
+
+def test_who_belongs_to_the_institution_settles_none_of_its_conditions(motion, chair, operator):
+    row = conditioned(motion)
+    for person in (chair, operator):
+        factories.join(motion.institution, person)
+        with pytest.raises(NotAllowed, match="nobody who is recused from its motion or belongs"):
+            conditions.settle(row, status="met", note="", by=person, now=timezone.now())
     row.refresh_from_db()
     assert row.status == "open"
 

@@ -32,6 +32,18 @@ def test_a_member_of_the_applicant_is_recused(motion, board_member):
     assert boards.count(motion, now=timezone.now()).eligible == 2
 
 
+def test_a_recused_chair_does_not_run_the_business_of_the_motion(institution, board, operator):
+    factories.join(institution, board[0])
+    motion = Motion.objects.get(contribution=factories.reviewed_contribution(institution))
+    assert bases(motion) == [(board[0].pk, "institution")]
+    assert (boards.is_secretary(board[0], motion), boards.is_secretary(operator, motion)) == (False, True)
+    reviewer = motion.reviews.earliest("pk")
+    with pytest.raises(NotAllowed):
+        boards.assign_reviewer(motion, board[1], instead_of=reviewer, by=board[0], now=timezone.now())
+    with pytest.raises(NotAllowed):
+        boards.return_for_changes(motion, note="Another title.", by=board[0], now=timezone.now())
+
+
 def test_who_left_the_institution_stays_recused_on_what_was_open(motion, board_member):
     membership = factories.join(motion.institution, board_member)
     bases(motion)
