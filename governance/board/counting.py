@@ -1,6 +1,6 @@
 """Who votes on a motion, and how it stands: the database's side of `tally`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ from governance.board.models import Motion, Vote
 from governance.board.tally import Ballot, Member, Result, Rule, Tally, Threshold, tally
 from portal.accounts import services as accounts
 from portal.accounts.models import ConsortiumRole, User
-from portal.institutions.models import Membership
+from portal.institutions.models import Institution, Membership
 
 FAR = datetime.max.replace(tzinfo=timezone.get_fixed_timezone(0))  # a ballot that is not open does not close
 
@@ -80,21 +80,27 @@ def counts(motions: Iterable[Motion], *, now: datetime) -> dict[int, Tally]:
     """
     Return the arithmetic of each motion as it stands, by id; a constant number of queries per board.
 
-    Prefetch `votes` and `recusals`. Who voted and lost the seat afterwards still counts.
+    Prefetch `votes` and `recusals`. Who voted and lost the seat afterwards still counts. What was merged since a vote
+    and what it was merged into have one vote together.
     """
     seats: dict[Any, list[Member]] = {}
+    motions = list(motions)
+    together = any(motion.per_institution for motion in motions)
+    aliases = Institution.objects.exclude(merged_into=None) if together else Institution.objects.none()
+    merged = dict(aliases.values_list("pk", "merged_into"))
     found = {}
     for motion in motions:
         key = (motion.electorate, motion.programme_id)
         if key not in seats:
             seats[key] = members(motion)
-        found[motion.pk] = _count(motion, seats[key], now)
+        found[motion.pk] = _count(motion, seats[key], merged, now)
     return found
 
 
-def _count(motion: Motion, seats: list[Member], now: datetime) -> Tally:
+def _count(motion: Motion, seats: list[Member], merged: Mapping[int, int | None], now: datetime) -> Tally:
     votes = list(motion.votes.all())
-    voted = {vote.voter_id: Member(vote.voter_id, vote.voter_institution_id) for vote in votes}
+    places = {vote.voter_id: vote.voter_institution_id for vote in votes}
+    voted = {voter: Member(voter, merged.get(place or 0, place)) for voter, place in places.items()}
     base = {member.id: member for member in seats} | voted
     recused = {row.member_id for row in motion.recusals.all()}
     ballots = [Ballot(vote.voter_id, vote.choice, vote.number) for vote in votes]

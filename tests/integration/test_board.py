@@ -11,6 +11,7 @@ from portal.accounts import services as accounts
 from portal.accounts.models import User
 from portal.audit.models import AuditEvent
 from portal.errors import NotAllowed
+from portal.institutions import merging
 from portal.institutions import services as institutions
 from tests import factories
 from tests.factories import cast
@@ -181,6 +182,24 @@ def test_the_chair_of_the_consortium_leaves_a_tie_to_the_programmes_own(institut
     accounts.end_role(seat, by=None, now=timezone.now())
     found = Motion.objects.get(contribution=factories.reviewed_contribution(institution))
     assert list(boards.chairs(found)) == [own]
+
+
+def test_the_vote_of_two_that_were_merged_is_one(programme, operator):
+    people = factories.board(4)
+    hosts = [factories.member_institution(name) for name in ("Big Hospital", "Old Hospital")]
+    for host, person in zip(hosts, people, strict=False):
+        factories.join(host, person)
+    boards.set_rule("admit_institution", None, per_institution=True, by=people[0], now=timezone.now())
+    motion = boards.refer_institution(factories.applied_institution("Lake Hospital").pk, now=timezone.now())
+    for person in people[:2]:
+        cast(motion, person)
+    assert (counted(motion).votes_for, counted(motion).eligible) == (2, 4)
+    merging.merge(hosts[1], hosts[0], by=operator, now=timezone.now())
+    assert (counted(motion).votes_for, counted(motion).eligible) == (1, 3)
+
+
+def counted(motion: Motion):
+    return boards.count(motion, now=timezone.now())
 
 
 # Quorum and the clock
