@@ -134,6 +134,7 @@ def answer(meeting: Meeting, *, answer: str, by: User, now: datetime) -> Attenda
 def keep_minutes(meeting: Meeting, *, text: str, by: User, now: datetime) -> Meeting:
     """Publish the minutes to the board once the meeting has begun; they are written once."""
     _require_caller(by)
+    meeting = Meeting.objects.select_for_update().get(pk=meeting.pk)  # another may keep them at this moment
     if meeting.cancelled_at is not None or now < meeting.starts_at or meeting.minuted_at is not None:
         raise NotPossibleNow("Minutes are kept once, of a meeting that has begun.")
     if not text.strip():

@@ -63,11 +63,12 @@ def refer_institution(institution_id: int, *, now: datetime) -> Motion | None:
     A ballot on an earlier round is taken back: who sent the application again changed it, or appeals. A round that
     lapsed is put again only by a person.
     """
-    institution = Institution.objects.select_for_update().get(pk=institution_id)
-    motions = Motion.objects.select_for_update(of=("self",)).filter(
-        institution=institution, kind=Kind.ADMIT_INSTITUTION
-    )
-    for motion in motions.undecided():
+    motions = Motion.objects.filter(institution=institution_id, kind=Kind.ADMIT_INSTITUTION)
+    # The motion first and then its subject, as a vote locks them: the other way round the two end each other. `no_key`
+    # keeps out who changes the application, and nobody whose row names the institution, as a ballot does.
+    undecided = list(motions.undecided().select_for_update(of=("self",)))
+    institution = Institution.objects.select_for_update(no_key=True).get(pk=institution_id)
+    for motion in undecided:
         if closing.is_moot(motion):
             move(motion, Status.WITHDRAWN, by=None, now=now)
     this_round = motions.filter(round=institution.round).exclude(status=Status.WITHDRAWN)

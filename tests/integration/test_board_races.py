@@ -1,17 +1,20 @@
 """Many at once: double votes, settling votes, decision numbers."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from threading import Barrier, Thread
 
 import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
+from governance.board import ballots, meetings
 from governance.board import services as boards
-from governance.board.models import Decision, Motion, Vote
+from governance.board.models import Decision, Meeting, Motion, Vote
 from portal.audit.models import AuditEvent
 from portal.errors import DomainError
 from tests import factories
+from tests.races import then, until_somebody_waits, while_locked
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -83,6 +86,47 @@ def test_the_votes_of_all_at_once_close_it_once(motion):
     assert (motion.status, Decision.objects.count()) == ("carried", 1)
     assert AuditEvent.objects.filter(verb="motion.carried").count() == 1
     assert Vote.objects.count() == 3  # the fourth and fifth came after it had closed
+
+
+def test_a_vote_and_the_sweep_do_not_lock_each_other_out(motion, monkeypatch):
+    """The sweep looks at the application while a ballot on it is cast."""
+    voter, now = boards.electorate(motion).earliest("pk"), timezone.now()
+    raised: list[BaseException] = []
+
+    def sweep() -> None:
+        try:
+            boards.refer_institution(motion.institution_id, now=now)
+        except Exception as exc:
+            raised.append(exc)
+        finally:
+            connection.close()
+
+    thread = Thread(target=sweep)
+
+    def begin_sweep() -> None:
+        thread.start()
+        until_somebody_waits()
+
+    then(monkeypatch, ballots, "sync_recusals", begin_sweep)
+    boards.cast_vote(motion, choice="for", by=voter, now=now)
+    thread.join()
+    assert (raised, Vote.objects.count(), Motion.objects.count()) == ([], 1, 1)
+
+
+def test_of_two_who_keep_the_minutes_at_once_the_first_does(motion):
+    chair, now = boards.electorate(motion).get(consortium_roles__role="chair"), timezone.now()
+    meeting = meetings.call(
+        title="December", starts_at=now + timedelta(days=1), ends_at=now + timedelta(days=2), place="Room 4",
+        motions=[], points=[], by=chair, now=now,
+    )  # fmt: skip
+
+    def keep(text: str) -> Callable[[], object]:
+        row = Meeting.objects.get(pk=meeting.pk)  # each has read it in a window of its own
+        return lambda: meetings.keep_minutes(row, text=text, by=chair, now=now + timedelta(days=1))
+
+    assert isinstance(while_locked(keep("Agreed."), keep("Rewritten.")), boards.NotPossibleNow)
+    meeting.refresh_from_db()
+    assert meeting.minutes == "Agreed."
 
 
 def test_twenty_decisions_at_once_have_twenty_numbers(motion):
