@@ -102,13 +102,14 @@ def _adopt(motion: Motion, now: datetime) -> None:
 
 
 def _seat(motion: Motion, now: datetime) -> None:
-    """Give the seat; a new chair takes over from the one before."""
+    """Give the seat; a new chair takes over from the one before, and the term that was decided from another."""
     role, ends_on = motion.proposal["role"], date.fromisoformat(motion.proposal["term_ends_on"])
-    if role == ConsortiumRole.Role.CHAIR:
-        before = ConsortiumRole.objects.current().filter(role=role, programme=motion.programme)
-        for seat in before:
-            accounts.end_role(seat, by=None, now=now)
     assert motion.person is not None
+    before = ConsortiumRole.objects.current().filter(role=role, programme=motion.programme)
+    if role != ConsortiumRole.Role.CHAIR:
+        before = before.filter(user=motion.person)
+    for seat in before:
+        accounts.end_role(seat, by=None, now=now)
     accounts.appoint(motion.person, role, programme=motion.programme, term_ends_on=ends_on, by=None, now=now)
 
 

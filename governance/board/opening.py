@@ -15,7 +15,7 @@ from governance.board.effects import CONSEQUENCES
 from governance.board.errors import NotPossibleNow, ProposalInvalid
 from governance.board.lifecycle import Status
 from governance.board.models import SUBJECT_FIELDS, Kind, Motion
-from governance.board.moves import move, open_ballot
+from governance.board.moves import locked, move, open_ballot
 from governance.board.rules import copied, rule_for
 from governance.releases import services as releases
 from governance.releases.models import Candidate, License, Release
@@ -100,7 +100,8 @@ def put_again(motion: Motion, *, by: User, now: datetime) -> Motion:
     """Ask the question of a lapsed motion again."""
     if not is_secretary(by, motion):
         raise NotAllowed("Only the chair or an operator puts a motion again.")
-    later = Motion.objects.filter(
+    motion = locked(motion)  # of two who press at once the second finds the motion of the first
+    later = Motion.objects.exclude(status=Status.WITHDRAWN).filter(  # what was taken back asks nothing any more
         kind=motion.kind, pk__gt=motion.pk, **{f"{name}_id": getattr(motion, f"{name}_id") for name in SUBJECT_FIELDS}
     )
     if motion.status != Status.LAPSED or closing.is_moot(motion) or later.exists():

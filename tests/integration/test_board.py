@@ -223,6 +223,17 @@ def test_without_a_quorum_it_is_extended_once_and_lapses(motion, chair, operator
         boards.put_again(motion, by=operator, now=end + 9 * DAY)
 
 
+def test_what_was_put_again_and_taken_back_can_be_put_again(motion, operator):
+    boards.sweep(now=motion.closes_at)
+    boards.sweep(now=motion.closes_at + 7 * DAY)
+    motion.refresh_from_db()
+    again = boards.put_again(motion, by=operator, now=timezone.now())
+    boards.take_back(again, reason="Half the board is away.", by=operator, now=timezone.now())
+    boards.sweep(now=timezone.now())
+    assert set(Motion.objects.values_list("status", flat=True)) == {"lapsed", "withdrawn"}
+    assert boards.put_again(motion, by=operator, now=timezone.now()).status == "open"
+
+
 def test_only_the_secretary_puts_it_again(motion, board_member):
     with pytest.raises(NotAllowed):
         boards.put_again(motion, by=board_member, now=timezone.now())

@@ -179,6 +179,21 @@ def test_a_seat_is_given_for_a_term_and_ends_after_it(programme, board, operator
         assert person.consortium_roles.current().exists() is held
 
 
+def test_a_seat_that_was_given_meanwhile_has_the_term_that_the_board_gave(programme, board, operator):
+    person, ends = factories.user("New Person"), now().date() + timedelta(days=100)
+    motion = boards.propose_seat(
+        person, role="board_member", programme=None, term_ends_on=ends, reason="Good.", by=operator, now=now()
+    )
+    before = accounts.appoint(person, "board_member", by=operator, now=now())  # on the page of roles
+    boards.set_rule("give_seat", None, quorum_floor=3, by=board[0], now=now())
+    for voter in board:
+        factories.cast(motion, voter)
+    motion.refresh_from_db()
+    before.refresh_from_db()
+    assert (motion.status, before.ended_at is None) == ("carried", False)
+    assert person.consortium_roles.get(ended_at=None).term_ends_on == ends
+
+
 def test_a_new_chair_takes_over_from_the_one_before(programme, board, operator):
     motion = boards.propose_seat(
         board[1], role="chair", programme=None, term_ends_on=FAR, reason="Her turn.", by=operator, now=now()
