@@ -39,10 +39,20 @@ WITHHELD = {
 
 
 def title_for(motion: Motion, *, insider: bool) -> str:
-    """Return what a motion is called in the register; only what was carried names who asked, outside the board."""
-    if not insider and motion.kind in WITHHELD and motion.status != Status.CARRIED:
+    """
+    Return what a motion is called in the register; only what was carried names who asked, outside the board.
+
+    Whose contribution it was is not told either where the institution asked that releases do not name it: they say of
+    which contributions a model learnt, so the two together would.
+    """
+    if not insider and motion.kind in WITHHELD and (motion.status != Status.CARRIED or _is_unnamed(motion)):
         return str(WITHHELD[Kind(motion.kind)])
     return f"{motion.title}: {motion.person}" if motion.person else motion.title
+
+
+def _is_unnamed(motion: Motion) -> bool:
+    institution = motion.institution if motion.kind == Kind.APPROVE_CONTRIBUTION else None
+    return institution is not None and not institution.is_named
 
 
 def _insiders(request: HttpRequest) -> QuerySet[Motion]:
@@ -57,7 +67,8 @@ def _chosen(request: HttpRequest) -> dict[str, str]:
 
 def _decisions(chosen: dict[str, str]) -> QuerySet[Decision]:
     """Return the decisions that match; unknown words narrow nothing."""
-    rows = Decision.objects.select_related("motion__programme", "motion__person").order_by("-pk")
+    related = ("motion__programme", "motion__person", "motion__institution__merged_into")
+    rows = Decision.objects.select_related(*related).order_by("-pk")
     if chosen["kind"] in Kind.values:
         rows = rows.filter(motion__kind=chosen["kind"])
     if chosen["outcome"] in {status.value for status in DECIDED}:
@@ -111,7 +122,7 @@ def _cells(request: HttpRequest) -> Iterator[list[Any]]:
 
 
 def _decision(year: int, number: int) -> Decision:
-    related = ("motion__programme", "motion__person", "motion__institution", "motion__contribution")
+    related = ("motion__programme", "motion__person", "motion__institution__merged_into", "motion__contribution")
     rows = Decision.objects.select_related(*related)
     return get_object_or_404(rows, year=year, number=number)
 

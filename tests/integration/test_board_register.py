@@ -10,6 +10,8 @@ from django.utils import timezone
 from governance.board import services as boards
 from governance.board.models import Interest, MinorityOpinion, Motion
 from portal.errors import NotAllowed
+from portal.institutions import services as institutions
+from portal.institutions.vocabulary import Role
 from tests import factories
 
 AGAINST = "Their approval is from another hospital."
@@ -46,6 +48,23 @@ def test_who_was_not_taken_is_not_named_to_the_public(motion, chair, client, sig
         body = (b"".join(answer.streaming_content) if answer.streaming else answer.content).decode()
         assert ("Lake Hospital" in body, "An application" in body) == (False, True)
     assert "Admit Lake Hospital" in text_of(sign_in(chair), motion.decision.get_absolute_url())
+
+
+def test_who_asked_not_to_be_named_is_not_in_the_title_of_what_was_approved(institution, board, client, sign_in):
+    found = Motion.objects.get(contribution=factories.reviewed_contribution(institution))
+    factories.vote_all(found)
+    found.refresh_from_db()
+    paths = ("/decisions/", found.decision.get_absolute_url(), "/decisions/register.csv")
+    assert [found.title in body_of(client, path) for path in paths] == [True] * 3
+    investigator = factories.person_of(institution, Role.PRINCIPAL_INVESTIGATOR)
+    institutions.change_profile(institution, by=investigator, naming="unnamed")
+    assert [str(institution) in body_of(client, path) for path in paths] == [False] * 3
+    assert [str(institution) in body_of(sign_in(board[0]), path) for path in paths] == [True] * 3
+
+
+def body_of(client: Client, path: str) -> str:
+    answer = client.get(path)
+    return (b"".join(answer.streaming_content) if answer.streaming else answer.content).decode()
 
 
 def test_the_register_as_a_table(carried, client):

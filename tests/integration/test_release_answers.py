@@ -315,3 +315,12 @@ def test_that_everybody_objected_is_left_out(release, motion, steward, volta_ste
     factories.vote_all(motion)
     release.refresh_from_db()
     assert answers.public_count(release) is None
+
+
+def test_that_all_but_one_objected_is_left_out(release, motion, steward, volta_steward):
+    """The one that did not knows its own answer, and would read those of the others."""
+    for person in (steward, volta_steward):
+        say(release, person, "objects", REASON)
+    factories.vote_all(motion)
+    release.refresh_from_db()
+    assert (release.status, answers.public_count(release)) == ("released", None)
