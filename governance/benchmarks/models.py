@@ -82,6 +82,15 @@ class Evaluation(models.Model):
         return {"value": self.task.name, "n": self.n, "auroc": self.auroc, "low": self.low, "high": self.high}
 
     @property
+    def why_no_figure(self) -> str:
+        """Why there is no AUROC, in words for a table; empty where there is one."""
+        if self.auroc is not None:
+            return ""
+        if self.report["status"] == "too_few_labelled":
+            return "too few labels"
+        return "too few to show" if self.report["overall"] else "no labelled data"
+
+    @property
     def groups(self) -> dict[str, list[dict[str, Any]]]:
         """The cells of the report by attribute: region, country, source, camera."""
         found: dict[str, list[dict[str, Any]]] = {}

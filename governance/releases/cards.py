@@ -88,7 +88,7 @@ def _manifest_sha256(candidate: Candidate) -> str:
 
 def _row(row: Any) -> str:
     if row.auroc is None:
-        return f"| {row.task.name} | {row.n} | no labelled data | |"
+        return f"| {row.task.name} | {row.n} | {row.why_no_figure} | |"
     return f"| {row.task.name} | {row.n} | {row.auroc:.3f} | {row.low:.3f} to {row.high:.3f} |"
 
 

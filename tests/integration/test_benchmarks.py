@@ -2,16 +2,20 @@
 
 import re
 
+import numpy as np
 import pytest
 from django.db import IntegrityError, transaction
 from django.test import Client
+from django.utils import timezone
 
 from governance.benchmarks import services as benchmarks
 from governance.benchmarks import views
 from governance.benchmarks.models import Evaluation
 from governance.releases.models import Candidate
+from jobs.kit import evaluate as kit
+from jobs.kit import metrics
 from portal.audit.models import AuditEvent
-from tests import candidates
+from tests import candidates, factories
 
 
 @pytest.fixture
@@ -122,6 +126,23 @@ def test_an_evaluation_shows_its_groups_its_protocol_and_its_hashes(evaluation):
 def test_an_evaluation_without_labels_says_so(candidate):
     row = candidate.evaluations.get(task__slug="amd")
     assert row.report["sentence"] in Client().get(f"/benchmark/evaluations/{row.pk}/").content.decode()
+
+
+def test_figures_that_are_too_small_to_show_are_not_called_missing_labels(evaluation, chair, sign_in):
+    measured = metrics.bootstrap_auroc(np.arange(30) % 2, np.arange(30.0), np.arange(30))
+    report = {**evaluation.report, "overall": kit._cell(measured), "subgroups": [], "gap": None, "roc": []}
+    row = benchmarks.record_evaluation(
+        evaluation.task, evaluation.candidate, run_id=10**6, report=report, now=timezone.now()
+    )
+    page = re.sub(r"\s+", " ", Client().get(f"/benchmark/evaluations/{row.pk}/").text)
+    assert ("Too few to show" in page, "has no labels for this disease" in page) == (True, False)
+    assert "Of its 30 labelled images too few are positive or negative" in page
+    release = candidates.proposed(evaluation.candidate)
+    assert "| Diabetic retinopathy | 30 | too few to show | |" in release.card
+    assert "| AMD | 0 | no labelled data | |" in release.card
+    factories.declare(release.motions.get(), chair)
+    motion = re.sub(r"\s+", " ", sign_in(chair).get(release.motions.get().get_absolute_url()).text)
+    assert "Diabetic retinopathy (too few to show), AMD (no labelled data)" in motion
 
 
 def test_an_empty_benchmark_says_what_comes(db):
