@@ -158,6 +158,7 @@ def _heading(task: TaskConfig, config: probe.ProbeConfig, bootstrap: Mapping[str
             **config.describe(task.protocol),
             "interval": {"method": "percentile bootstrap over patients", **bootstrap},
             "suppressed_below": metrics.MINIMUM_CELL,
+            "suppressed_below_patients": metrics.MINIMUM_PATIENTS,
         },
     }
 
@@ -242,12 +243,32 @@ def _subgroup_cells(
 ) -> list[dict[str, Any]]:
     """Return one cell for each value of an attribute, in the order of the values."""
     values = np.array([_value(record, attribute, region_of) for record in chosen])
-    cells = []
+    cells, sides = [], []
     for value in np.unique(values):
         of_value = values == value
         measured = metrics.bootstrap_auroc(y[of_value], scores[of_value], patients[of_value], **bootstrap)
         cells.append({"attribute": attribute, "value": str(value), **_cell(measured)})
-    return cells
+        sides.append(metrics.sides(y[of_value], patients[of_value]))
+    return _told(cells, sides)
+
+
+def _told(cells: Sequence[dict[str, Any]], sides: Sequence[metrics.Sides]) -> list[dict[str, Any]]:
+    """
+    Return the cells of one attribute, the counts of some withheld: all counts add up to those of the whole.
+
+    What is suppressed would follow from the rest, so the smallest of the others keep their counts to themselves until
+    those without add up to what may be told. Their areas and intervals stay.
+
+    Args:
+        sides: of each cell, the suppressed too; see metrics.sides.
+    Source: secondary suppression, Hundepool et al. 2012, Statistical Disclosure Control, doi 10.1002/9781118348239.
+    """
+    hidden = [i for i, cell in enumerate(cells) if cell["suppressed"]]
+    others = sorted((i for i in range(len(cells)) if i not in hidden), key=lambda i: cells[i]["n"])
+    while hidden and others and metrics.are_small(*np.sum([sides[i] for i in hidden], axis=0)):
+        hidden.append(others.pop(0))
+    without = {"n_positive": None, "n_patients": None}
+    return [{**cell, **without} if i in hidden else cell for i, cell in enumerate(cells)]
 
 
 def _value(record: Record, attribute: str, region_of: Mapping[str, str] | None) -> str:

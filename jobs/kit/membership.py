@@ -92,7 +92,7 @@ def attack(members: Losses, others: Losses, groups: NDArray[Any]) -> dict[str, A
 def _interval(labels: NDArray[np.int_], scores: Losses, groups: NDArray[Any]) -> tuple[float, float]:
     if min(len(np.unique(groups[labels == side])) for side in (0, 1)) < 2:
         return 0.0, 1.0
-    found = metrics.bootstrap_auroc(labels, scores, groups, minimum=1)
+    found = metrics.bootstrap_auroc(labels, scores, groups, minimum=1, minimum_patients=1)
     assert found.low is not None
     assert found.high is not None
     return found.low, found.high

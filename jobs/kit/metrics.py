@@ -8,7 +8,12 @@ from numpy.typing import ArrayLike, NDArray
 from .errors import KitError
 
 MINIMUM_CELL = 20  # positives and negatives: DESIGN.md section 7, smaller cells show no figure
+# Patients with a positive, and with a negative, photograph. Fewer resample badly, and a figure of fewer is nearly a
+# person's: the threshold of Griffiths et al. 2019, Handbook on Statistical Disclosure Control for Outputs.
+MINIMUM_PATIENTS = 10
 _DRAWS_AT_ONCE = 4_000_000  # bounds the memory of one block of patient draws to 32 MB
+
+Sides = tuple[int, int, int, int]  # positives, negatives, patients with a positive, patients with a negative
 
 
 class MetricError(KitError):
@@ -65,6 +70,7 @@ def bootstrap_auroc(
     seed: int = 0,
     alpha: float = 0.05,
     minimum: int = MINIMUM_CELL,
+    minimum_patients: int = MINIMUM_PATIENTS,
 ) -> AurocInterval:
     """
     Return the AUROC with its percentile interval over resampled patients.
@@ -79,6 +85,7 @@ def bootstrap_auroc(
         groups: (N,), the patient of each sample.
         alpha: 0.05 gives a 95 % interval.
         minimum: fewer positives or negatives than this suppresses the figures.
+        minimum_patients: fewer patients with a positive, or with a negative, sample do as well.
     Source: Efron and Tibshirani 1993, section 13.3 (percentile interval), clusters resampled as units.
     """
     labels, scores = _checked(y, score)
@@ -86,7 +93,8 @@ def bootstrap_auroc(
     if len(patient_of) != len(labels):
         raise MetricError(f"There are {len(labels)} labels but {len(patient_of)} patient groups.")
     n_positive = int(labels.sum())
-    if min(n_positive, len(labels) - n_positive) < minimum or len(patients) < 2:
+    is_small = are_small(*sides(labels, patient_of), minimum=minimum, minimum_patients=minimum_patients)
+    if is_small or len(patients) < 2:
         return AurocInterval(n=len(labels), suppressed=True)
     counts = resample_counts(len(patients), n_resamples, seed)
     areas = weighted_aurocs(labels, scores, counts[patient_of])
@@ -105,6 +113,27 @@ def bootstrap_auroc(
         n_resamples=n_resamples,
         n_excluded=n_resamples - len(kept),
     )
+
+
+def sides(y: ArrayLike, groups: ArrayLike) -> Sides:
+    """Return how many samples are positive and negative, and how many patients have one that is."""
+    labels, patients = np.asarray(y).astype(bool), np.asarray(groups)
+    n_positive = int(labels.sum())
+    having, lacking = (len(np.unique(patients[side])) for side in (labels, ~labels))
+    return n_positive, len(labels) - n_positive, having, lacking
+
+
+def are_small(
+    n_positive: int,
+    n_negative: int,
+    n_patients_positive: int,
+    n_patients_negative: int,
+    *,
+    minimum: int = MINIMUM_CELL,
+    minimum_patients: int = MINIMUM_PATIENTS,
+) -> bool:
+    """Test if the sides of a cell are too small to show a figure of it."""
+    return min(n_positive, n_negative) < minimum or min(n_patients_positive, n_patients_negative) < minimum_patients
 
 
 def resample_counts(n_patients: int, n_resamples: int, seed: int) -> NDArray[np.uint16]:

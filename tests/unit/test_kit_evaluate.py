@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.kit import dataset, encoder, evaluate, probe
+from jobs.kit import dataset, encoder, evaluate, metrics, probe
 from jobs.kit.evaluate import TaskConfig
 
 SMALL = encoder.EncoderConfig("small", 16, 4, 16, 1, 2, decoder_width=8, decoder_depth=1, decoder_heads=2)
@@ -106,6 +106,33 @@ def test_subgroups_show_regions_from_the_mapping_and_suppress_small_cells(result
     small = shown["source", "small"]
     shows = {key: value for key, value in small.items() if value is not None}
     assert shows == {"attribute": "source", "value": "small", "n": 10, "suppressed": True}
+
+
+def test_what_is_suppressed_does_not_follow_from_the_others(result):
+    shown = {cell["value"]: cell for cell in result["subgroups"] if cell["attribute"] == "source"}
+    assert (shown["large"]["n_positive"], shown["large"]["n_patients"]) == (None, None)  # 80 less it, 80 less it
+    assert shown["large"]["low"] < shown["large"]["auroc"] < shown["large"]["high"]
+    assert [cell["n_positive"] for cell in result["subgroups"] if cell["attribute"] == "country"] == [40, 40]
+
+
+@pytest.mark.parametrize(
+    ("sides", "told"),
+    [
+        ([(60, 60), (30, 40)], [60, 30]),
+        ([(60, 60), (30, 40), (5, 90)], [60, None, None]),
+        ([(60, 60), (30, 40), (30, 10), (5, 90)], [60, 30, None, None]),  # 35 and 100 together
+        ([(60, 60), (30, 40), (5, 10), (4, 30)], [60, None, None, None]),  # 9 and 40 together
+        ([(60, 60, 30, 30), (30, 40, 20, 20), (50, 50, 4, 9)], [60, None, None]),  # 4 patients
+    ],
+)
+def test_counts_are_told_where_they_do_not_tell_those_of_small_cells(sides, told):
+    whole = [side if len(side) == 4 else (*side, *side) for side in sides]  # a patient has one photograph
+    cells = []
+    for side in whole:
+        counts = {"n_positive": side[0], "n_patients": side[2] + side[3], "suppressed": metrics.are_small(*side)}
+        cells.append({"n": side[0] + side[1], **counts})
+    cells = [{**cell, "n_positive": None} if cell["suppressed"] else cell for cell in cells]
+    assert [cell["n_positive"] for cell in evaluate._told(cells, whole)] == told
 
 
 def test_worst_group_and_gap_agree_with_the_cells(result):

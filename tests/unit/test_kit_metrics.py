@@ -85,7 +85,7 @@ def test_bootstrap_by_patient_is_wider_than_by_photograph():
 def test_bootstrap_excludes_and_counts_resamples_of_a_single_class():
     y = np.repeat([0, 1], 20)
     groups = np.repeat([0, 1], 20)  # one patient a class: half of the resamples draw one of them twice
-    result = metrics.bootstrap_auroc(y, np.arange(40.0), groups, n_resamples=400, seed=0)
+    result = metrics.bootstrap_auroc(y, np.arange(40.0), groups, n_resamples=400, seed=0, minimum_patients=1)
     counts = metrics.resample_counts(2, 400, 0)
     assert result.n_excluded == int((counts.max(axis=0) == 2).sum())
     assert 150 < result.n_excluded < 250
@@ -103,6 +103,18 @@ def test_small_cells_show_only_n(n_positive, n_negative):
 def test_twenty_of_each_are_shown():
     result = metrics.bootstrap_auroc(np.repeat([1, 0], 20), np.arange(40), np.arange(40), n_resamples=100)
     assert result.suppressed is False
+
+
+def test_a_figure_of_fewer_than_ten_patients_is_not_shown():
+    y, score = np.repeat([1, 0], 60), np.arange(120)
+    photographs_each = {9: np.concatenate([np.arange(60) % 9, 100 + np.arange(60)]),
+                        10: np.concatenate([np.arange(60) % 10, 100 + np.arange(60)])}  # fmt: skip
+    shown = {
+        n: not metrics.bootstrap_auroc(y, score, groups, n_resamples=50).suppressed
+        for n, groups in photographs_each.items()
+    }
+    assert shown == {9: False, 10: True}
+    assert metrics.bootstrap_auroc(1 - y, score, photographs_each[9], n_resamples=50).suppressed is True
 
 
 def test_one_patient_has_no_interval():
