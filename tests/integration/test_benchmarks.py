@@ -123,6 +123,13 @@ def test_an_evaluation_shows_its_groups_its_protocol_and_its_hashes(evaluation):
         assert expected in text
 
 
+def test_a_gap_is_shown_with_its_interval(evaluation):
+    gap = evaluation.report["gap"]
+    page = re.sub(r"\s+", " ", Client().get(evaluation.get_absolute_url()).text)
+    assert f"95 % interval {gap['low']:.3f} to {gap['high']:.3f}; the farthest apart of 2" in page
+    assert ("chance alone may explain it" in page) == (gap["low"] <= 0)
+
+
 def test_an_evaluation_without_labels_says_so(candidate):
     row = candidate.evaluations.get(task__slug="amd")
     assert row.report["sentence"] in Client().get(f"/benchmark/evaluations/{row.pk}/").content.decode()

@@ -143,6 +143,25 @@ def test_worst_group_and_gap_agree_with_the_cells(result):
     assert result["gap"]["difference"] == max(countries) - min(countries)
 
 
+def test_the_gap_has_an_interval(result):
+    cells = {cell["value"]: cell for cell in result["subgroups"] if cell["attribute"] == result["gap"]["attribute"]}
+    best, worst = cells[result["gap"]["best"]], cells[result["gap"]["worst"]]
+    low, high = evaluate._interval_of_difference(best, worst)
+    assert (result["gap"]["low"], result["gap"]["high"], result["gap"]["n_groups"]) == (low, high, len(cells))
+
+
+def test_the_interval_of_a_difference_is_newcombes():
+    """56 of 70 against 48 of 80: Newcombe 1998, Statistics in Medicine 17, 873-890, table II, method 10."""
+
+    def wilson(positive: int, n: int) -> dict[str, float]:
+        z, p = 1.959964, positive / n
+        middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        return {"auroc": p, "low": (middle - half) / (1 + z**2 / n), "high": (middle + half) / (1 + z**2 / n)}
+
+    found = evaluate._interval_of_difference(wilson(56, 70), wilson(48, 80))
+    assert found == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
 def test_same_hashes_in_same_numbers_out(result, small, image_set, tmp_path):
     dataset.write_tar(image_set.path, tmp_path / "set.tar")
     again = evaluate.evaluate(
