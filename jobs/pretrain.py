@@ -152,7 +152,7 @@ def _images_of(attempt: Attempt, part: CorpusPart) -> NDArray[np.uint8]:
 
 
 def _real(attempt: Attempt, part: CorpusPart) -> NDArray[np.uint8]:
-    """Read the training split only: what is evaluated on is never trained on."""
+    """Read the training split only. A cross-validation scores these too, which Evaluation.learnt_from tells."""
     assert part.dataset is not None  # a database constraint
     tar = cache.fetch(part.dataset.storage_key, part.dataset.sha256)
     image_set = dataset.read_image_set(tar)

@@ -7,9 +7,11 @@ from django.db.models import F, Q
 from django.urls import reverse
 from django.utils import timezone
 
-from contributions.corpora.models import DataSet
+from contributions.corpora.models import CorpusPart, DataSet
 from governance.releases.models import Candidate
 from portal.programmes.models import Programme
+
+FIXED_SPLIT = "fixed-split"  # as the kit names it: it scores the test split alone, from which nothing is learnt
 
 
 class Task(models.Model):
@@ -89,6 +91,14 @@ class Evaluation(models.Model):
         if self.report["status"] == "too_few_labelled":
             return "too few labels"
         return "too few to show" if self.report["overall"] else "no labelled data"
+
+    @property
+    def learnt_from(self) -> int:
+        """How many of the images that are scored the encoder has learnt from at most, though not their labels."""
+        if self.report["protocol"].get("name") == FIXED_SPLIT:
+            return 0
+        parts = CorpusPart.objects.filter(corpus=self.candidate.corpus_id, dataset=self.task.dataset_id)
+        return sum(parts.values_list("image_count", flat=True))
 
     @property
     def groups(self) -> dict[str, list[dict[str, Any]]]:

@@ -61,6 +61,7 @@ def _body(candidate: Candidate, evaluations: list[Any]) -> list[str]:
         "|---|---:|---:|---|",
         *[_row(row) for row in evaluations],
         "",
+        *_seen(evaluations),
         "Pooled figures flatter: part of what a probe reads is the site. See the figures per region and source in "
         "`evaluation.json`.",
         "",
@@ -73,6 +74,17 @@ def _body(candidate: Candidate, evaluations: list[Any]) -> list[str]:
         "draws images is not released, so it gives back no photograph. Whether a photograph was among those it learnt "
         "from has not been tested.",
         "",
+    ]
+
+
+def _seen(evaluations: list[Any]) -> list[str]:
+    """Say of which of the images that it was measured on the encoder has learnt, by data set."""
+    seen = {row.task.dataset.title: row.learnt_from for row in evaluations if row.auroc is not None}
+    return [
+        f"It has learnt, without labels, from {count} of the images of {title} that it was measured on: the figures "
+        "flatter it beside an encoder that has not.\n"
+        for title, count in seen.items()
+        if count
     ]
 
 

@@ -130,6 +130,18 @@ def test_a_gap_is_shown_with_its_interval(evaluation):
     assert ("chance alone may explain it" in page) == (gap["low"] <= 0)
 
 
+def test_what_the_encoder_has_seen_of_the_images_is_told(evaluation):
+    """The squares are in its corpus, and the cross-validation scores them all."""
+    seen = evaluation.task.dataset.train_count
+    page = re.sub(r"\s+", " ", Client().get(evaluation.get_absolute_url()).text)
+    assert evaluation.learnt_from == seen > 0
+    assert f"The encoder has learnt, without labels, from {seen} of the images" in page
+    card = candidates.proposed(evaluation.candidate).card
+    assert f"It has learnt, without labels, from {seen} of the images of Grey squares" in card
+    fixed = {**evaluation.report, "protocol": {**evaluation.report["protocol"], "name": "fixed-split"}}
+    assert Evaluation(task=evaluation.task, candidate=evaluation.candidate, report=fixed).learnt_from == 0
+
+
 def test_an_evaluation_without_labels_says_so(candidate):
     row = candidate.evaluations.get(task__slug="amd")
     assert row.report["sentence"] in Client().get(f"/benchmark/evaluations/{row.pk}/").content.decode()
