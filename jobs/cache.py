@@ -63,16 +63,24 @@ def base_folder(base: BaseModel) -> Path:
     digest = hashlib.sha256(config.encode()).hexdigest()
     folder = settings.DATA_DIR / "cache" / f"base-{base.sha256}-{digest[:16]}"  # a programme may change its thresholds
     folder.mkdir(parents=True, exist_ok=True)
-    _link(folder / "model.safetensors", fetch(base.storage_key, base.sha256))
+    link(folder / "model.safetensors", fetch(base.storage_key, base.sha256))
     if base.reference_key:
-        _link(folder / "reference.safetensors", fetch(base.reference_key, base.reference_sha256))
-    if not (folder / "config.json").exists():
-        (folder / "config.json").write_text(config, encoding="utf-8")
+        link(folder / "reference.safetensors", fetch(base.reference_key, base.reference_sha256))
+    write(folder / "config.json", config)
     return folder
 
 
-def _link(path: Path, source: Path) -> None:
+def link(path: Path, source: Path) -> None:
     """Give a cached file a second name; one of an earlier copy goes over to this one."""
     if not (path.exists() and path.samefile(source)):
-        path.unlink(missing_ok=True)
-        path.hardlink_to(source)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            (Path(folder) / "link").hardlink_to(source)
+            (Path(folder) / "link").replace(path)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a small file whole, unless it says so already: who is killed meanwhile leaves no piece of it."""
+    if not (path.exists() and path.read_text(encoding="utf-8", errors="replace") == text):
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            (Path(folder) / "part").write_text(text, encoding="utf-8")
+            (Path(folder) / "part").replace(path)

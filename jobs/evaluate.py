@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
+from django.db.models import QuerySet
 
 from contributions.corpora.models import DataSet
 from governance.benchmarks import services as benchmarks
@@ -25,9 +26,7 @@ def evaluate(attempt: Attempt) -> None:
     """Evaluate the candidate that the run names and record one evaluation per task."""
     run = attempt.run
     candidate = Candidate.objects.get(pk=run.subject_id)
-    tasks = list(Task.objects.filter(programme=candidate.programme).select_related("dataset"))
-    if not tasks:
-        raise InputRefused(f"{candidate.programme} has no benchmark task. Register one, then evaluate again.")
+    tasks = _tasks(run, candidate)
     model = _load(candidate)
     reports = [
         (task, report)
@@ -41,6 +40,27 @@ def evaluate(attempt: Attempt) -> None:
         services.succeed(run, result_sha256=services.digest(found), now=services.now())
 
 
+def _tasks(run: Run, candidate: Candidate) -> list[Task]:
+    """Return the tasks that the inputs of the run name: with others, its result would not be that of its inputs."""
+    named = run.inputs["tasks"]
+    tasks = list(_of_programme(candidate).filter(slug__in=named))
+    if not tasks:
+        raise InputRefused(f"{candidate.programme} has no benchmark task. Register one, then evaluate again.")
+    if changed := [task.name for task in tasks if _frozen(task) != named[task.slug]]:
+        verb = "has" if len(changed) == 1 else "have"
+        raise InputRefused(f"{', '.join(changed)} {verb} changed since this evaluation was asked for. Evaluate again.")
+    return tasks
+
+
+def _of_programme(candidate: Candidate) -> QuerySet[Task]:
+    return Task.objects.filter(programme=candidate.programme).select_related("dataset")
+
+
+def _frozen(task: Task) -> list[str]:
+    """Return what a task's figures follow from, beside the encoder."""
+    return [task.dataset.sha256, services.digest(task.protocol)]
+
+
 def _load(candidate: Candidate) -> encoder.Encoder:
     if candidate.kind == Candidate.Kind.BASELINE:
         return encoder.efficientnet_lite0()
@@ -49,13 +69,10 @@ def _load(candidate: Candidate) -> encoder.Encoder:
 
 def encoder_folder(candidate: Candidate) -> Path:
     """Return a folder with config.json and model.safetensors of a trained candidate, as the kit reads it."""
-    folder = settings.DATA_DIR / "cache" / f"candidate-{candidate.sha256}"
-    if not (folder / "config.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        model = folder / "model.safetensors"
-        if not model.exists():
-            model.hardlink_to(cache.fetch(candidate.storage_key, candidate.sha256))
-        (folder / "config.json").write_text(json.dumps(candidate.config["encoder"]), encoding="utf-8")
+    folder = settings.DATA_DIR / "cache" / f"candidate-{candidate.pk}-{candidate.sha256}"
+    folder.mkdir(parents=True, exist_ok=True)
+    cache.link(folder / "model.safetensors", cache.fetch(candidate.storage_key, candidate.sha256))
+    cache.write(folder / "config.json", json.dumps(candidate.config["encoder"]))
     return folder
 
 
@@ -86,10 +103,9 @@ def region_name(place: str) -> str:
 
 def queue(candidate: Candidate, *, by: User | None) -> Run:
     """Queue the evaluation of a candidate on all tasks."""
-    tasks = Task.objects.filter(programme=candidate.programme).select_related("dataset").order_by("slug")
     inputs = {
         "candidate_sha256": candidate.sha256,
-        "tasks": {task.slug: [task.dataset.sha256, services.digest(task.protocol)] for task in tasks},
+        "tasks": {task.slug: _frozen(task) for task in _of_programme(candidate).order_by("slug")},
     }
     return services.queue_run(
         Run.Kind.EVALUATE,
