@@ -225,6 +225,8 @@ def accept_license(
     now: datetime,
 ) -> LicenseAcceptance:
     """Record who accepted which text for which release, when and for what. Accepting again changes nothing."""
+    # Locked against another window of the same person, and against a retraction, which tells who has accepted.
+    release = Release.objects.select_for_update(of=("self",)).select_related("license").get(pk=release.pk)
     accepted = acceptance_of(by, release)
     if accepted is not None:
         return accepted

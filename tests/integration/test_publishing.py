@@ -1,0 +1,79 @@
+"""Releases among others who act at the same moment: publishing, accepting, retracting."""
+
+import hashlib
+from threading import Thread
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from governance.releases import services as releases
+from governance.releases.models import LicenseAcceptance, Release
+from jobs.publish import publish
+from portal import storage
+from portal.accounts.models import User
+from tests import candidates, factories
+from tests.races import while_locked
+
+pytestmark = [pytest.mark.services, pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def carried(programme) -> Release:
+    """Carried by the board, its files not in place yet."""
+    factories.board()
+    candidate = candidates.candidate(programme)
+    candidates.evaluations(candidate)
+    release = candidates.proposed(candidate)
+    factories.vote_all(release.motions.get())
+    release.refresh_from_db()
+    return release
+
+
+def test_two_who_publish_at_once_leave_what_the_sums_say(carried, monkeypatch):
+    """The sweep comes while the task of the vote is about to write the evaluation; a newer one was made meanwhile."""
+    real, threads = storage.put, []
+
+    def put(bucket, key, content, **more) -> None:
+        if key.endswith("evaluation.json") and not threads:
+            candidates.evaluations(carried.candidate, seed=2, run_id=10**6)
+            threads.append(Thread(target=sweep))
+            threads[0].start()
+            threads[0].join()
+        real(bucket, key, content, **more)
+
+    raised: list[BaseException] = []
+
+    def sweep() -> None:
+        try:
+            publish(carried.pk)
+        except Exception as exc:
+            raised.append(exc)
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(storage, "put", put)
+    publish(carried.pk)
+    threads[0].join()
+    assert raised == []
+    assert carried.files.count() == 8
+    for file in carried.files.all():
+        assert hashlib.sha256(storage.get(storage.RELEASES, file.storage_key)).hexdigest() == file.sha256, file.name
+
+
+def accept(release: Release, by: User) -> None:
+    candidates.accept(Release.objects.get(pk=release.pk), by)
+
+
+def test_accepting_in_two_windows_at_once_is_accepting_once(carried):
+    person = factories.user("Rosa Researcher")
+    assert while_locked(lambda: accept(carried, person), lambda: accept(carried, person)) is None
+    assert LicenseAcceptance.objects.count() == 1
+
+
+def test_nobody_accepts_what_is_retracted_at_that_moment(carried):
+    """Who had accepted would not have been told to stop using it."""
+    person = factories.user("Rosa Researcher")
+    retract = {"by": None, "reason": "The labels were wrong.", "now": timezone.now()}
+    raised = while_locked(lambda: releases.retract(carried.pk, **retract), lambda: accept(carried, person))
+    assert (type(raised), LicenseAcceptance.objects.count()) == (releases.Withdrawn, 0)
