@@ -55,7 +55,7 @@ class AcceptedSerializer(serializers.Serializer):
     accepted_at = serializers.DateTimeField()
 
 
-def _document(release: Release, request: Request) -> dict[str, object]:
+def _document(release: Release, request: Request, *, accepted: bool) -> dict[str, object]:
     license = release.license
     return {
         "slug": release.slug,
@@ -77,7 +77,7 @@ def _document(release: Release, request: Request) -> dict[str, object]:
             }
             for file in release.files.all()
         ],
-        "accepted": services.acceptance_of(request.user, release) is not None,
+        "accepted": accepted,
     }
 
 
@@ -87,7 +87,8 @@ def _document(release: Release, request: Request) -> dict[str, object]:
 def models(request: Request) -> Response:
     """List the released models."""
     rows = Release.objects.filter(status=Status.RELEASED).select_related("license").prefetch_related("files")
-    return Response([_document(release, request) for release in rows])
+    accepted = services.accepted_by(request.user)
+    return Response([_document(release, request, accepted=release.pk in accepted) for release in rows])
 
 
 @operation(

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from contributions.corpora import services as corpora
-from governance.releases.models import Candidate
+from governance.releases.models import Candidate, License
 
 PRIVACY = 9  # the number of the check (DESIGN.md section 5)
 
@@ -16,6 +16,17 @@ def draft(candidate: Candidate, evaluations: list[Any]) -> str:
     `evaluations` are rows of benchmarks.Evaluation; benchmarks stand above releases, so the class is not imported.
     """
     return "\n".join([_front_matter(candidate, evaluations), *_body(candidate, evaluations)])
+
+
+def licensed(card: str, license: License) -> str:
+    """Return a card whose front matter names the licence under which it is proposed, whatever the draft said."""
+    if not card.startswith("---\n"):
+        return card
+    front, end, body = card.partition("\n---")
+    lines = [
+        f"license: {license.spdx_id.lower()}" if line.startswith("license:") else line for line in front.split("\n")
+    ]
+    return "\n".join(lines) + end + body
 
 
 def _front_matter(candidate: Candidate, evaluations: list[Any]) -> str:

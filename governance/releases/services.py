@@ -8,13 +8,14 @@ from urllib.parse import urlencode
 
 from django.contrib.auth.models import AnonymousUser
 from django.db import transaction
+from django.db.models import F
 from django.urls import reverse
 from django.utils.text import slugify
 
 from contributions import uses
 from contributions.corpora import services as corpora
 from contributions.corpora.models import Corpus
-from governance.releases import answers, lifecycle
+from governance.releases import answers, cards, lifecycle
 from governance.releases.lifecycle import Status
 from governance.releases.models import Candidate, Download, License, LicenseAcceptance, Release, ReleaseFile
 from portal import storage
@@ -152,7 +153,7 @@ def propose(
         name=name,
         version=version,
         license=license,
-        card=card,
+        card=cards.licensed(card, license),
         status_since=now,
         proposed_by=by,
         proposed_at=now,
@@ -210,6 +211,14 @@ def acceptance_of(user: User | AnonymousUser, release: Release) -> LicenseAccept
     if not user.is_authenticated:
         return None
     return LicenseAcceptance.objects.filter(user=user, release=release, license_id=release.license_id).first()
+
+
+def accepted_by(user: User | AnonymousUser) -> set[int]:
+    """Return the ids of the releases whose licence, as it stands, the person has accepted."""
+    if not user.is_authenticated:
+        return set()
+    rows = LicenseAcceptance.objects.filter(user=user, license=F("release__license"))
+    return set(rows.values_list("release", flat=True))
 
 
 @transaction.atomic

@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from governance.releases import cards
 from governance.releases import services as releases
 from governance.releases.models import LicenseAcceptance, Release
 from jobs.publish import publish
@@ -77,3 +78,18 @@ def test_nobody_accepts_what_is_retracted_at_that_moment(carried):
     retract = {"by": None, "reason": "The labels were wrong.", "now": timezone.now()}
     raised = while_locked(lambda: releases.retract(carried.pk, **retract), lambda: accept(carried, person))
     assert (type(raised), LicenseAcceptance.objects.count()) == (releases.Withdrawn, 0)
+
+
+def test_the_card_names_the_licence_of_the_release(programme):
+    operator = factories.consortium_person("Olu Operator", "operator")
+    candidate = candidates.candidate(programme)
+    open_licence = releases.register_license(
+        spdx_id="CC-BY-4.0", title="Attribution 4.0", url="https://example.org", text="Share it.", by=None,
+        now=timezone.now(),
+    )  # fmt: skip
+    card = cards.draft(candidate, [])
+    release = releases.propose(
+        candidate, name="Small", version="1.0", license=open_licence, card=card, by=operator, now=timezone.now()
+    )
+    assert release.card == card.replace("license: cc-by-nc-4.0", "license: cc-by-4.0")
+    assert "license: cc-by-4.0\n" in release.card.split("---")[1]

@@ -264,6 +264,24 @@ def test_the_catalogue_asks_the_same_number_of_questions(programme, django_asser
         Client().get("/models/")
 
 
+def test_the_list_over_the_api_asks_the_same_number_of_questions(
+    programme, researcher, operator, django_assert_max_num_queries
+):
+    candidates.accept(candidates.released(candidates.candidate(programme)), researcher)
+    auth = bearer(researcher)
+
+    def listed() -> list[tuple[str, bool]]:
+        return [(row["version"], row["accepted"]) for row in Client().get("/api/v1/models", **auth).json()]
+
+    listed()  # notes when the token was used
+    with django_assert_max_num_queries(8) as one:
+        assert listed() == [("1.0", True)]
+    for version in ("2.0", "3.0"):
+        candidates.released(candidates.candidate(programme), version=version)
+    with django_assert_max_num_queries(len(one)):
+        assert listed() == [("3.0", False), ("2.0", False), ("1.0", True)]
+
+
 # The database repeats the rules
 
 
