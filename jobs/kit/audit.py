@@ -80,16 +80,16 @@ def _opened(note: bytes, keys: Collection[str], name: str, findings: list[Findin
 
 def _agree(latest: Checkpoint | None, older: list[Checkpoint]) -> Iterator[Finding]:
     """Compare what can be compared without the events: one log, growing, one root at each size."""
-    for found in older if latest else ():
-        assert latest is not None
-        if found.origin != latest.origin:
+    roots = {(latest.origin, latest.size): latest.root} if latest else {}
+    for found in older:
+        if latest and found.origin != latest.origin:
             yield Finding("earlier checkpoint", FAILS, f"It is of another log: {found.origin}, not {latest.origin}.")
-        elif found.size > latest.size:
+        elif latest and found.size > latest.size:
             sentence = (
                 f"The log had {found.size} events and has {latest.size}: {found.size - latest.size} were cut off."
             )
             yield Finding("earlier checkpoint", FAILS, sentence)
-        elif found.size == latest.size and found.root != latest.root:
+        if roots.setdefault((found.origin, found.size), found.root) != found.root:
             sentence = f"Two different logs of {found.size} events were signed: the log was rewritten."
             yield Finding("earlier checkpoint", FAILS, sentence)
 

@@ -1,0 +1,41 @@
+"""Checkpoints of the audit log held against each other, where there are no events to compute a root from."""
+
+import base64
+import hashlib
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from jobs.kit import notes
+from jobs.kit.audit import Given, verify
+
+KEY = Ed25519PrivateKey.generate()
+PUBLIC = KEY.public_key().public_bytes_raw()
+REWRITTEN = "Two different logs of 5 events were signed: the log was rewritten."
+
+
+def note(size: int, leaf: str, *, origin: str = "portal.example/log") -> bytes:
+    """A checkpoint that the portal signed."""
+    root = hashlib.sha256(leaf.encode()).digest()
+    text = f"{origin}\n{size}\n{base64.b64encode(root).decode()}\n"
+    signature = base64.b64encode(notes.key_id(origin, PUBLIC) + KEY.sign(text.encode())).decode()
+    return f"{text}\n— {origin} {signature}\n".encode()
+
+
+def refusals(**given: object) -> list[str]:
+    keys = [base64.b64encode(PUBLIC).decode()]
+    return [found.sentence for found in verify(Given(**given), keys=keys) if found.verdict == "fail"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("latest", [note(9, "later"), note(5, "one"), None])
+def test_two_roots_of_one_size_show_a_rewritten_log(latest):
+    assert refusals(checkpoint=latest, earlier=[note(5, "one"), note(5, "other")]) == [REWRITTEN]
+
+
+def test_the_same_checkpoint_twice_shows_nothing():
+    assert refusals(checkpoint=note(9, "later"), earlier=[note(5, "one"), note(5, "one")]) == []
+
+
+def test_two_logs_may_have_one_size():
+    other = note(5, "other", origin="elsewhere.example/log")
+    assert refusals(earlier=[note(5, "one"), other]) == []
