@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from contributions import deletion
 from contributions.corpora.models import DataSet
@@ -18,7 +18,7 @@ from contributions.models import ContributionFile, Evidence
 from governance.releases.models import Candidate, ReleaseFile
 from jobs import leftovers, services
 from jobs.engine import Attempt
-from jobs.lifecycle import ACTIVE
+from jobs.lifecycle import ACTIVE, LIVE, Status
 from jobs.models import Inspection, Run
 from portal import storage
 from portal.accounts import services as accounts
@@ -29,6 +29,7 @@ from portal.institutions.models import Document
 from portal.programmes.models import BaseModel
 
 VERIFY_EVERY = timedelta(days=30)
+STOPPED_AGAIN_AFTER = timedelta(days=1)
 MOST_FAULTS = 200  # that are kept with their names; all are counted
 SITE = 0  # the subject of these runs
 
@@ -130,8 +131,13 @@ def queue(*, verify: bool = True, clear: bool = False, by: User | None, now: dat
 
 
 def queue_due(*, now: datetime) -> Run | None:
-    """Queue a verification where the last began long ago or none ever did; None where there is nothing to do."""
-    recent = Run.objects.filter(kind=Run.Kind.INSPECT, inputs__verify=True, created_at__gt=now - VERIFY_EVERY)
+    """
+    Queue a verification where the last began long ago or none ever did; None where there is nothing to do.
+
+    One that was stopped has not read everything, so it is asked for again the next day.
+    """
+    asked = Run.objects.filter(kind=Run.Kind.INSPECT, inputs__verify=True, created_at__gt=now - VERIFY_EVERY)
+    recent = asked.filter(Q(status__in=[*LIVE, Status.SUCCEEDED]) | Q(created_at__gt=now - STOPPED_AGAIN_AFTER))
     if recent.exists() or next(registered(), None) is None:
         return None
     return queue(by=None, now=now)

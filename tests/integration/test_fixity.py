@@ -210,6 +210,17 @@ def test_the_portal_verifies_every_thirty_days_where_there_are_files(programme):
     assert again.pk != run.pk
 
 
+def test_a_verification_that_was_stopped_is_asked_for_again_the_next_day(programme, operator):
+    storage.put(storage.VAULT, contributing.registered_base(programme).storage_key, b"fundus-64")
+    run = fixity.queue_due(now=timezone.now())
+    assert run is not None
+    services.cancel(run, by=operator, now=timezone.now())
+    assert fixity.queue_due(now=run.created_at + timedelta(hours=23)) is None
+    again = fixity.queue_due(now=run.created_at + timedelta(days=1))
+    assert again is not None
+    assert (again.pk != run.pk, again.inputs) == (True, run.inputs)
+
+
 # What nobody needs
 
 
