@@ -10,6 +10,8 @@ from . import __version__, client, shards, statements, terminal, transfer
 from .client import Document, Portal, PortalError
 from .errors import KitError
 
+SENT = {"submitted", "validating", "review", "approved"}  # the portal has it: sent again, it is refused as a duplicate
+
 
 @dataclass(frozen=True)
 class Parcel:
@@ -40,10 +42,11 @@ class Parcel:
 
 
 def send(portal: Portal, parcel: Parcel, resume_id: int | None = None) -> Document:
-    """Return the contribution after it is submitted; the draft of an interrupted run is found and gone on with."""
+    """Return the contribution after it is submitted; what an interrupted run left is found and gone on with."""
     with terminal.Bars(is_bytes=True) as on_progress:
         hashed = [transfer.hash_file(path, on_progress=on_progress) for path in parcel.files]
-        found = portal.contribution(resume_id) if resume_id else _draft(portal, parcel, hashed)
+        on_progress.close()
+        found = portal.contribution(resume_id) if resume_id else _begun(portal, parcel, hashed)
         if found is None:
             found = portal.create_contribution(
                 **parcel.wanted(), kind=parcel.kind, training_card=parcel.card, **parcel.embargo()
@@ -55,6 +58,7 @@ def send(portal: Portal, parcel: Parcel, resume_id: int | None = None) -> Docume
             )
         _require_kept(parcel, found)
         if found["status"] != "draft":
+            terminal.say(f"Contribution {found['id']} was submitted before: nothing is sent again.")
             return found
         for path, known in zip(parcel.files, hashed, strict=True):
             transfer.upload(
@@ -79,15 +83,24 @@ def _require_kept(parcel: Parcel, found: Document) -> None:
         )
 
 
-def _draft(portal: Portal, parcel: Parcel, hashed: Sequence[transfer.FileHash]) -> Document | None:
-    """Find the draft that an interrupted run left: the same institution, base and title, and no other file."""
+def _begun(portal: Portal, parcel: Parcel, hashed: Sequence[transfer.FileHash]) -> Document | None:
+    """
+    Find what an interrupted run left: the same institution, base and title, and no other file.
+
+    One that was submitted, for the run may have ended while it waited for the checks; else a draft.
+    """
     wanted, ours = {**parcel.wanted(), "kind": parcel.kind}, {one.parts_sha256 for one in hashed}
+    draft = None
     for row in portal.contributions():
-        if row["status"] == "draft" and all(row[key] == wanted[key] for key in wanted):
-            found = portal.contribution(row["id"])
-            if {file["parts_sha256"] for file in found["files"]} <= ours:
-                return found
-    return None
+        if row["status"] not in {"draft", *SENT} or any(row[key] != wanted[key] for key in wanted):
+            continue
+        found = portal.contribution(row["id"])
+        theirs = {file["parts_sha256"] for file in found["files"]}
+        if found["status"] in SENT and theirs == ours:
+            return found
+        if draft is None and found["status"] == "draft" and theirs <= ours:
+            draft = found
+    return draft
 
 
 def _signature(parcel: Parcel, hashed: Sequence[transfer.FileHash]) -> Document:

@@ -178,6 +178,24 @@ def test_contribute_that_was_submitted_before_is_only_followed(site, contribute)
     assert site.seen == []
 
 
+@pytest.mark.parametrize("begun", [None, {"status": "draft", "files": []}])
+def test_contribute_that_ended_while_it_waited_is_followed_and_not_sent_twice(site, contribute, capsys, begun):
+    assert contribute("--no-wait") == 0  # as Ctrl-C, or a network that is gone, ends the wait for the checks
+    if begun:  # an older kit began the same again
+        site.contributions[2] = {**site.contributions[1], "id": 2, **begun}
+    sent = len(site.seen)
+    assert contribute() == 0
+    assert (len(site.contributions), len(site.seen)) == (2 if begun else 1, sent)
+    assert "Contribution 1 was submitted before: nothing is sent again." in capsys.readouterr().err.splitlines()
+
+
+def test_contribute_sends_what_was_refused_again_as_another(site, contribute):
+    assert contribute("--no-wait") == 0
+    site.contributions[1]["status"] = "rejected"
+    assert contribute() == 0
+    assert [row["status"] for row in site.contributions.values()] == ["rejected", "review"]
+
+
 def test_contribute_finds_out_whether_a_lost_submission_arrived(site, contribute):
     """The connection breaks while submitting: the draft is still a draft, which is the platform's fault."""
     site.faults["POST contributions/1/submit"] = ["break"]
