@@ -5,14 +5,17 @@ Proxies come from HTTPS_PROXY, HTTP_PROXY and NO_PROXY, a private certificate au
 REQUESTS_CA_BUNDLE. Tokens and presigned addresses never reach a message, a log or an exception's text.
 """
 
+import base64
 import functools
 import json
 import logging
 import os
+import re
 import ssl
+import time
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
@@ -27,6 +30,7 @@ RETRY_AFTER_MAX_SECONDS = 60
 SEND_BLOCK_BYTES = 512 * 1024  # of the socket; urllib3's own 16 KiB costs many times the CPU (bench_sink.py)
 USER_AGENT = f"consortium-kit/{__version__}"
 PLATFORM_FAULT = 3  # exit status: not the site's doing, try again
+NOT_VALID_NOW = {9, 10}  # of a certificate: X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL
 NEEDS_CHANGES = 2  # exit status: the portal refused, something has to be changed
 
 Document = dict[str, Any]
@@ -101,15 +105,34 @@ def _connections(proxy: str, certificates: str) -> urllib3.PoolManager:
         settings["ca_cert_dir" if os.path.isdir(certificates) else "ca_certs"] = certificates
     if not proxy:
         return urllib3.PoolManager(**settings)
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if parts.scheme not in {"http", "https"}:
-        raise KitError(
-            f"A {parts.scheme} proxy cannot be used.", code="proxy_unusable", fix="Give an http proxy in HTTPS_PROXY."
-        )
+    parts = proxy_parts(proxy)
     if parts.username:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        settings["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=login)
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+        settings["proxy_headers"] = {"proxy-authorization": f"Basic {base64.b64encode(login).decode()}"}
     return urllib3.ProxyManager(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", **settings)
+
+
+def proxy_parts(proxy: str) -> SplitResult:
+    """
+    Take the address of a proxy apart.
+
+    Raises:
+        KitError: it cannot be used; nothing of it is told: a "#" in its password makes a piece of that the host.
+    """
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        rest = parts.path.strip("/") + parts.query + parts.fragment
+        is_whole = bool(parts.hostname) and parts.port != 0 and not rest
+    except ValueError:
+        parts, is_whole = SplitResult("http", "", "", "", ""), False
+    if parts.scheme not in {"http", "https"}:
+        fix = "Give an http proxy in HTTPS_PROXY."
+        raise KitError(f"A {parts.scheme} proxy cannot be used.", code="proxy_unusable", fix=fix)
+    if not is_whole:
+        sentence = "The address of the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be read."
+        fix = "Write http://USER:PASSWORD@HOST:PORT, with %23 for # in the password, %2F for /, %3F for ?, %5B for [."
+        raise KitError(sentence, code="proxy_unusable", fix=fix)
+    return parts
 
 
 def _require_pem(certificates: str) -> None:
@@ -129,6 +152,11 @@ def unreachable(url: str, error: Exception) -> Unreachable:
     host = urlsplit(url).netloc.rpartition("@")[2]
     if isinstance(cause, urllib3.exceptions.ProxyError):
         what, fix = "the proxy did not let us through", "Check HTTPS_PROXY and NO_PROXY."
+    elif any(getattr(one, "verify_code", 0) in NOT_VALID_NOW for one in (cause, *cause.args)):
+        what = time.strftime(
+            "its certificate is not valid at the time of this machine, %Y-%m-%d %H:%M UTC", time.gmtime()
+        )
+        fix = "Set this machine's clock; where it is right, the certificate has run out: tell who runs the host."
     elif isinstance(cause, urllib3.exceptions.SSLError | ssl.SSLError):
         used = certificates()
         what = f"its certificate is not trusted by {used}" if used else "its certificate is not trusted here"
@@ -160,6 +188,9 @@ class Portal:
     def __init__(self, url: str, token: str = "", *, backoff_seconds: float = 0.5) -> None:
         self.url = site_of(url)
         self.backoff_seconds = backoff_seconds
+        if not re.fullmatch(r"[!-~]*", token):  # http.client would quote it in its error
+            fix = "Copy it again, or log in again with `consortium login`."
+            raise KitError("The token holds a sign that no token has.", code="token_malformed", fix=fix)
         self._token = token
 
     def __repr__(self) -> str:
@@ -347,8 +378,12 @@ class Portal:
 
 def site_of(url: str) -> str:
     """Return scheme and host of an address that a person typed."""
-    parts = urlsplit(url.strip() if "://" in url else f"https://{url.strip()}")
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(url.strip() if "://" in url else f"https://{url.strip()}")
+        is_site = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_site = False
+    if not is_site:
         raise KitError(f"{url} is not a web address.", code="url_invalid", fix="Give it as https://portal.example.org")
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 

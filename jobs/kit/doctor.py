@@ -74,15 +74,22 @@ def _gpu() -> Finding:
 
 
 def _network(portal: Portal | None) -> Iterator[Finding]:
-    proxies = {kind: urlsplit(url).netloc.rpartition("@")[2] for kind, url in getproxies().items() if kind != "no"}
-    listed = ", ".join(f"{kind} through {host}" for kind, host in sorted(proxies.items()))
-    yield Finding("proxy", NOTE, f"{listed}." if listed else "None is set.")
+    yield _proxies()
     certificates = client.certificates()
     yield Finding("certificates", NOTE, f"Those in {certificates}." if certificates else "Those that Python brings.")
     if portal is None:
         yield Finding("portal", UNKNOWN, "Not looked at: run `consortium login --url https://…` first.")
         return
     yield from _portal(portal)
+
+
+def _proxies() -> Finding:
+    try:
+        proxies = {kind: client.proxy_parts(url) for kind, url in sorted(getproxies().items()) if kind != "no"}
+    except KitError as error:
+        return Finding("proxy", FAILS, str(error))
+    listed = ", ".join(f"{kind} through {parts.netloc.rpartition('@')[2]}" for kind, parts in proxies.items())
+    return Finding("proxy", NOTE, f"{listed}." if listed else "None is set.")
 
 
 def _portal(portal: Portal) -> Iterator[Finding]:

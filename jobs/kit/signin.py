@@ -93,7 +93,7 @@ def signed_in(*, required: bool = True) -> Portal:
     """
     saved = saved_credentials()
     url = site_of(os.environ.get("CONSORTIUM_URL") or (saved.url if saved else "") or _not_signed_in())
-    token = os.environ.get("CONSORTIUM_TOKEN") or (saved.token if saved and saved.url == url else "")
+    token = os.environ.get("CONSORTIUM_TOKEN", "").strip() or (saved.token if saved and saved.url == url else "")
     if required and not token:
         _not_signed_in()
     return Portal(url, token)

@@ -1,19 +1,24 @@
 """The kit's client of the portal, against a real server on the loopback."""
 
+import base64
+import json
 import logging
+import re
 import ssl
 import stat
+import threading
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import urllib3
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from jobs.kit import client, signin
+from jobs.kit import cli, client, signin
 from jobs.kit.client import Portal, PortalError, Unreachable
 from jobs.kit.errors import KitError
 from tests import loopback
@@ -140,7 +145,9 @@ def test_portal_takes_the_site_of_an_address(typed, site_url):
     assert Portal(typed).url == site_url
 
 
-@pytest.mark.parametrize("typed", ["ftp://portal.example.org", "https://", ""])
+@pytest.mark.parametrize(
+    "typed", ["ftp://portal.example.org", "https://", "", "https://[portal.example.org", "https://portal.example:443x"]
+)
 def test_portal_refuses_what_is_no_web_address(typed):
     with pytest.raises(KitError) as caught:
         Portal(typed)
@@ -175,12 +182,49 @@ def test_socks_proxy_is_refused_with_a_reason(monkeypatch):
     assert caught.value.code == "proxy_unusable"
 
 
+@pytest.mark.parametrize("password", ["pass#word", "pass/word", "pass?word", "pass[word"])
+def test_a_password_that_ends_the_address_of_the_proxy_is_told_to_nobody(monkeypatch, password):
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:{password}@proxy.hospital:3128")
+    with pytest.raises(KitError) as caught:
+        client.http("https://portal.example.org")
+    assert (caught.value.code, str(caught.value).count("user:")) == ("proxy_unusable", 0)
+    assert caught.value.sentence == "The address of the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be read."
+
+
+def test_a_password_of_a_proxy_is_sent_in_utf_8(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:10€@proxy.hospital:3128")
+    header = client.http("https://portal.example.org").proxy_headers["proxy-authorization"]
+    assert base64.b64decode(header.removeprefix("Basic ")).decode() == "user:10€"
+
+
 def authority() -> str:
     """Return a certificate of a hospital's own."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "IT")])
     made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     made = made.serial_number(1).not_valid_before(datetime(2026, 1, 1)).not_valid_after(datetime(2036, 1, 1))
     return made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
+@pytest.fixture
+def site_of_the_future(tmp_path, monkeypatch):
+    """A port of this machine with a certificate that is trusted, and not valid before the year 2090."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "IT")])
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(datetime(2090, 1, 1)).not_valid_after(datetime(2099, 1, 1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    pem = tmp_path / "future.pem"
+    unlocked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    pem.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM) + unlocked)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"https://localhost:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
 
 
 def test_a_proxy_that_points_elsewhere_is_named(portal):
@@ -225,6 +269,15 @@ def test_untrusted_certificate_says_how_to_trust_it():
     )
 
 
+def test_a_certificate_that_is_not_valid_yet_points_to_the_clock(site_of_the_future):
+    with pytest.raises(client.Unreachable) as caught:
+        Portal(site_of_the_future, backoff_seconds=0).me()
+    assert re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "NOW", caught.value.sentence.partition(": ")[2]) == (
+        "its certificate is not valid at the time of this machine, NOW UTC."
+    )
+    assert caught.value.fix.startswith("Set this machine's clock")
+
+
 def test_sign_in_waits_for_the_approval(site):
     site.approved_after = 3
     codes = []
@@ -255,6 +308,22 @@ def test_signed_in_takes_the_environment_first(monkeypatch):
     monkeypatch.setenv("CONSORTIUM_TOKEN", "given")
     monkeypatch.setenv("CONSORTIUM_URL", "https://other.example.org")
     assert (signin.signed_in().url, signin.signed_in()._token) == ("https://other.example.org", "given")
+
+
+def test_a_token_of_the_environment_with_the_end_of_its_line_is_taken(monkeypatch):
+    monkeypatch.setenv("CONSORTIUM_URL", "https://portal.example.org")
+    monkeypatch.setenv("CONSORTIUM_TOKEN", "given\r\n")
+    assert signin.signed_in()._token == "given"
+
+
+@pytest.mark.parametrize("token", ["se\ncret", "“secret”", "se cret"])
+def test_a_token_that_is_none_is_not_quoted(monkeypatch, capsys, token):
+    monkeypatch.setenv("CONSORTIUM_URL", "https://portal.example.org")
+    monkeypatch.setenv("CONSORTIUM_TOKEN", token)
+    assert cli.main(["status", "1", "--json"]) == 1
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["error"]["code"] == "token_malformed"
+    assert (shown.out + shown.err).count("cret") == 0
 
 
 def test_a_saved_token_is_not_for_another_portal(monkeypatch):

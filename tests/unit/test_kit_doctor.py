@@ -82,3 +82,8 @@ def test_nobody_signed_in(tmp_path):
 def test_a_disk_that_is_too_full(tmp_path, monkeypatch, free, verdict):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": free}))
     assert found("", tmp_path)["disk"] == verdict
+
+
+def test_a_proxy_that_cannot_be_read_is_no_traceback_and_tells_nothing_of_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret#word@proxy.hospital:3128")
+    assert found("", tmp_path)["proxy"] == FAILS
