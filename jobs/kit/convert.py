@@ -175,20 +175,33 @@ def _plain(name: Any) -> str:
 
 
 def _limit(size: int) -> None:
-    """Take away what reading a file of `size` bytes does not need; torch alone takes about 1 GiB of addresses."""
-    memory = 3 * GIB + 4 * size
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """Take away what reading a file of `size` bytes does not need, on top of what is mapped: torch's own libraries."""
+    _lower(resource.RLIMIT_AS, _mapped_bytes() + 2 * GIB + 4 * size)
+    _lower(resource.RLIMIT_CPU, CPU_SECONDS)
+    _lower(resource.RLIMIT_CORE, 0)
+
+
+def _lower(what: int, limit: int) -> None:
+    _, hard = resource.getrlimit(what)  # nobody may raise this one: a shared machine's may be lower than ours
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(what, (limit, limit))
+
+
+def _mapped_bytes() -> int:
+    """Return the addresses in use: about 1 GiB with torch for processors, several with one for CUDA."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    except OSError:  # no Linux
+        return GIB
 
 
 def main() -> int:
     """Read one checkpoint and write it as safetensors; the last line of standard output says what came of it."""
     source, target = (Path(argument) for argument in sys.argv[1:3])
-    _limit(os.path.getsize(source))
-    try:
-        from safetensors.torch import save_file  # noqa: PLC0415 -- after the limits
+    from safetensors.torch import save_file  # noqa: PLC0415 -- slow import, with all of torch
 
+    _limit(os.path.getsize(source))  # before a byte of it is read
+    try:
         tensors, facts = read_weights(source)
         try:
             save_file(tensors, target, metadata={"format": "pt"})

@@ -43,6 +43,31 @@ def test_every_known_layout_is_converted(tmp_path, content, layout):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+HEAVY_TORCH = """
+import mmap, sys
+class Libraries:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch" and not hasattr(sys, "libraries"):
+            sys.libraries = mmap.mmap(-1, 6 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=0)
+sys.meta_path.insert(0, Libraries())
+"""
+
+
+@pytest.mark.slow
+def test_a_torch_that_maps_gigabytes_of_libraries_converts_too(tmp_path, monkeypatch):
+    """The builds for CUDA do, most other machines' here: addresses alone, not memory."""
+    (tmp_path / "sitecustomize.py").write_text(HEAVY_TORCH)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert converted(tmp_path, weights())[0]["tensors"] == 2
+
+
+@pytest.mark.slow
+def test_a_machine_that_grants_less_time_converts_too(tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import resource; resource.setrlimit(resource.RLIMIT_CPU, (300, 300))")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert converted(tmp_path, weights())[0]["tensors"] == 2
+
+
 @pytest.mark.parametrize(
     ("content", "layout"),
     [
