@@ -7,6 +7,7 @@ try again; 64 the command was typed wrongly (EX_USAGE of sysexits.h); 130 interr
 """
 
 import errno
+import io
 import os
 import re
 import socket
@@ -27,7 +28,7 @@ from . import (
     terminal,
 )
 from .client import PLATFORM_FAULT
-from .errors import KitError
+from .errors import KitError, is_out_of_memory
 
 WRONG_USAGE = 64
 INTERRUPTED = 130
@@ -37,6 +38,11 @@ GO_ON = {  # after Ctrl-C
     "privacy": "Nothing is written yet; the same command begins anew.",
     "check": "The same command begins anew.",
 }
+NO_MEMORY = "Memory ran out, this machine's or its graphics card's."
+LESS_MEMORY = (
+    "End what else uses it, or take --device cpu where the card was too small. `fit` takes less with a smaller "
+    "--batch-size into another --out, `privacy` with a smaller --most."
+)
 OF_THE_NETWORK = (ConnectionError, TimeoutError, ssl.SSLError, socket.gaierror)
 UNREACHED = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN}
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -45,6 +51,7 @@ NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command and return its exit status; errors are sentences, never tracebacks."""
+    _take_every_letter()
     try:
         return _run(sys.argv[1:] if arguments is None else arguments)
     except OSError:  # the error could not be printed: standard output or error is full or closed
@@ -52,6 +59,13 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         _drop_unwritten()
         return 1
+
+
+def _take_every_letter() -> None:
+    """Let what a terminal cannot show, as a name that is no text, be shown as a code: it must not end a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_unwritten() -> None:
@@ -84,6 +98,8 @@ def _run(arguments: list[str]) -> int:
             raise
         if (refused := _refused_by_the_disk(error)) is not None:
             return _fail(refused, as_json)
+        if is_out_of_memory(error):
+            return _fail(KitError(NO_MEMORY, code="out_of_memory", fix=LESS_MEMORY), as_json)
         sentence = f"Something unexpected happened ({type(error).__name__}: {error})."
         fix = "Set CONSORTIUM_DEBUG=1 and run it again to see where, and tell the consortium."
         return _fail(KitError(sentence, code="unexpected", fix=fix, exit_code=PLATFORM_FAULT), as_json)

@@ -144,7 +144,8 @@ def check(
     given = [read_json(path) if path else None for path in (card, signature, privacy)]
     dossier = Dossier(card=given[0], signature=given[1], privacy=given[2])
     found: list[Document] = []
-    with tempfile.TemporaryDirectory(prefix="consortium-") as scratch, terminal.Bars() as on_progress:
+    scratch_folder = tempfile.TemporaryDirectory(prefix="consortium-")
+    with train_extra.needed(), scratch_folder as scratch, terminal.Bars() as on_progress:
 
         def on_event(event: Document) -> None:
             if event["type"] == "progress":

@@ -52,20 +52,27 @@ def _machine(folder: Path) -> Iterator[Finding]:
 
 
 def _packages() -> Finding:
-    there = {
-        name: importlib.metadata.version(name) for module, name in PACKAGES.items() if importlib.util.find_spec(module)
-    }
+    there = {name: _version(name) for module, name in PACKAGES.items() if importlib.util.find_spec(module)}
     if missing := sorted({*PACKAGES.values()} - {*there}):
         sentence = f"{', '.join(missing)} missing: fit, sample and privacy need {train_extra.INSTALL}."
         return Finding("packages", UNKNOWN, sentence)
     return Finding("packages", HOLDS, f"{', '.join(f'{name} {version}' for name, version in there.items())}.")
 
 
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:  # another one brings the module
+        return "(version unknown)"
+
+
 def _gpu() -> Finding:
     if importlib.util.find_spec("torch") is None:
         return Finding("gpu", NOTE, "Not looked at: torch is not installed.")
-    import torch  # noqa: PLC0415 -- slow import
-
+    try:
+        import torch  # noqa: PLC0415 -- slow import
+    except Exception as error:  # a library that it lacks, or one of another CUDA
+        return Finding("gpu", FAILS, f"torch is installed and cannot be loaded ({type(error).__name__}: {error}).")
     if not torch.cuda.is_available():
         return Finding("gpu", NOTE, "No CUDA device: the small base trains on the processor, in minutes to hours.")
     device = torch.cuda.get_device_properties(0)

@@ -52,4 +52,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Test if memory, or that of a GPU, ran out: torch has a sentence for the one, an error for the other."""
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which need not be loaded here
         return True
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    said = ("can't allocate memory", "CUDA error: out of memory")
+    return isinstance(error, MemoryError) or any(words in str(error) for words in said)

@@ -28,7 +28,11 @@ class KeyFileError(KitError):
 
 def config_folder() -> Path:
     """Return where key and token lie: consortium in XDG_CONFIG_HOME, else in ~/.config, on every system."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "consortium"
+    try:
+        return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "consortium"
+    except RuntimeError:  # no HOME, and a user whom the system does not know: a container's own
+        fix = "Set HOME or XDG_CONFIG_HOME to a folder of your own."
+        raise KitError("This user has no home folder for key and token.", code="no_home", fix=fix) from None
 
 
 def default_path() -> Path:
