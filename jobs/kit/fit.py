@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import dp, fit_card, generator, images, likeness
+from . import dp, fit_card, generator, images, likeness, locks, terminal
 from .errors import ImagesError, TrainingError
 
 if TYPE_CHECKING:
@@ -84,35 +84,36 @@ def fit(
     Raises:
         ImagesError: the folder holds too few photographs.
         TrainingError: the loss is not finite, or a stopped run had other settings.
+        KitError: code folder_in_use, where another run writes to `out_dir`.
     """
-    config = config or FitConfig()
-    base = generator.load_base(base_dir)
-    out_dir = Path(out_dir)
+    config, base, out_dir = config or FitConfig(), generator.load_base(base_dir), Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    listed, _ = images.sides(images.read_folder(folder))
-    photographs = images.without_duplicates(listed, on_progress)
-    if len(photographs) < 2:
-        raise ImagesError("Fine-tuning needs at least 2 different photographs.", code="too_few_images")
-    classes = images.classes_of(photographs, base.config["classes"])
-    squares = images.squares_on_disk(photographs, base.image_size, out_dir, on_progress)
-    model = generator.load(base)
-    state = train(
-        model,
-        base.config["scheduler"],
-        squares,
-        classes,
-        config,
-        base_sha256=base.sha256,
-        state_path=out_dir / "state.safetensors",
-        on_progress=on_progress,
-        on_checkpoint=lambda state: save_samples(state, base, out_dir / f"samples-{state.step:06d}.png"),
-    )
-    save_average(state, out_dir / "weights.safetensors")
-    found = fit_card.training_card(photographs, len(listed), config, base, state, seconds=time.monotonic() - started)
-    (out_dir / "training_card.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    (out_dir / "state.safetensors").unlink(missing_ok=True)
-    return found
+    with locks.only_one(out_dir):
+        started = time.monotonic()
+        listed, _ = images.sides(images.read_folder(folder))
+        photographs = images.without_duplicates(listed, on_progress)
+        if len(photographs) < 2:
+            raise ImagesError("Fine-tuning needs at least 2 different photographs.", code="too_few_images")
+        classes = images.classes_of(photographs, base.config["classes"])
+        squares = images.squares_on_disk(photographs, base.image_size, out_dir, on_progress)
+        model = generator.load(base)
+        state = train(
+            model,
+            base.config["scheduler"],
+            squares,
+            classes,
+            config,
+            base_sha256=base.sha256,
+            state_path=out_dir / "state.safetensors",
+            on_progress=on_progress,
+            on_checkpoint=lambda state: save_samples(state, base, out_dir / f"samples-{state.step:06d}.png"),
+        )
+        save_average(state, out_dir / "weights.safetensors")
+        took = time.monotonic() - started
+        found = fit_card.training_card(photographs, len(listed), config, base, state, seconds=took)
+        terminal.write_json(out_dir / "training_card.json", found)
+        (out_dir / "state.safetensors").unlink(missing_ok=True)
+        return found
 
 
 def train(

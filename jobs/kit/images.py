@@ -1,5 +1,6 @@
 """Read a folder of fundus photographs: labels, crop to the round field, resize."""
 
+import errno
 import hashlib
 import os
 import struct
@@ -20,6 +21,7 @@ from .errors import ImagesError
 LABELS = "labels.csv"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".tif", ".tiff"}
 MAX_PIXELS = 100_000_000  # the largest fundus cameras give about 50 megapixels; more is a decompression bomb
+OF_THE_FILE = {None, errno.EINVAL, errno.EOVERFLOW}  # errno of Pillow's own errors, and of an offset that is none
 AT_ONCE = 64  # photographs in memory
 FIELD_LEVEL = 24  # of 255: camera black stays below, the darkest retina above (red is never 0 in living tissue)
 
@@ -158,7 +160,9 @@ def _image_dir(folder: Path) -> Path:
 
 
 def _image_files(image_dir: Path) -> list[Path]:
-    return sorted(p for p in image_dir.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
+    """Hidden files are none: a Mac leaves a ._NAME.jpg beside every NAME.jpg on a disk of another kind."""
+    shown = (path for path in image_dir.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in shown if path.is_file() and path.suffix.lower() in SUFFIXES)
 
 
 def _labelled(image_dir: Path, labels_path: Path) -> list[Photograph]:
@@ -197,6 +201,7 @@ def open_image(path: Path | str) -> Image.Image:
 
     Raises:
         ImagesError: not an image, damaged, more than MAX_PIXELS pixels, or of a range of values that nobody knows.
+        OSError: the disk or the share did not give the file, which says nothing of the photograph.
     """
     path = Path(path)
     try:
@@ -208,7 +213,12 @@ def open_image(path: Path | str) -> Image.Image:
                 if image.width * image.height > MAX_PIXELS:
                     raise _too_large(f"{path.name} has {image.width} x {image.height} pixels.")
                 return upright(image, path.name)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (ImagesError, MemoryError):
+        raise
+    except Exception as error:  # Pillow has no end of names for what is wrong in a file
+        if isinstance(error, OSError) and error.errno not in OF_THE_FILE:
+            error.filename = error.filename or str(path)  # a read that fails names no file
+            raise
         raise ImagesError(
             f"{path.name} cannot be read as a photograph ({error}).",
             code="image_unreadable",

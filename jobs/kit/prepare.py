@@ -11,6 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import copies, images, likeness
+from . import copies, images, likeness, locks
 from .errors import ImagesError
 
 SIDE = 512  # pixels: a derivative that every encoder here can be fed from (BENCHMARKS.md section 4)
@@ -29,6 +30,7 @@ HELD_OUT = "held_out"
 SIDES = {"train": "train", HELD_OUT: HELD_OUT, "val": HELD_OUT, "test": HELD_OUT}  # of a split that labels.csv has
 COLUMNS = ["file", "split", "quality", "patient_group", "class_name", "dr_grade", "camera", "sha256"]
 KEPT = {"patient_group", "class_name", "dr_grade", "camera"}  # of the labels that came with the folder
+OWNER_ALONE = 0o700  # mode of a folder that we make: the originals may lie where nobody else can read them
 WRITTEN = ("images", "index.csv", "labels.csv")  # in this order, so that labels.csv says that all is there
 
 Progress = Callable[[int, int, str], None]
@@ -67,6 +69,7 @@ def prepare(
         seed: of that choice: the same patients for the same seed, also when photographs are added later.
         without_patients: labels.csv may lack the column patient_group, or be missing.
     Raises:
+        KitError: code folder_in_use, where another run prepares OUT.
         ImagesError: OUT is not apart from the photographs or holds some already, no photograph is left, all are of one
             patient, labels.csv does not tell patients apart, or its split is not of each photograph and by patient.
     """
@@ -78,17 +81,31 @@ def prepare(
     whole = out_dir.resolve()
     partial = whole / ".partial" if whole.exists() else whole.with_name(f"{whole.name}.partial")
     _require_own(partial)
-    shutil.rmtree(partial, ignore_errors=True)
+    if not given and all(row.patient for row in photographs):  # before an hour of reading, not after it
+        split_by_patient([row.patient for row in photographs], held_out=held_out, seed=seed)
     try:
-        (partial / "images").mkdir(parents=True)
-        counts = _write_all(photographs, partial, given, held_out=held_out, seed=seed, on_progress=on_progress)
-        _put(partial, whole)
+        with _alone(partial):
+            counts = _write_all(photographs, partial, given, held_out=held_out, seed=seed, on_progress=on_progress)
+            _put(partial, whole)
     except OSError as error:
         error.filename = error.filename or str(out_dir)  # a write to a full disk names no file
         raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return {**counts, "passed_over": images.passed_over(folder)}
+
+
+@contextmanager
+def _alone(partial: Path) -> Iterator[None]:
+    """Lend an empty folder that no other run writes to and no other user reads; nothing of it stays."""
+    partial.mkdir(mode=OWNER_ALONE, parents=True, exist_ok=True)
+    with locks.only_one(partial):
+        try:
+            for name in WRITTEN[1:]:  # of a run that was killed
+                (partial / name).unlink(missing_ok=True)
+            shutil.rmtree(partial / "images", ignore_errors=True)
+            (partial / "images").mkdir()
+            yield
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _require_apart(folder: Path, out_dir: Path) -> None:
@@ -157,13 +174,13 @@ def given_split(photographs: list[images.Photograph]) -> dict[Path, str]:
 
 def _require_own(partial: Path) -> None:
     """Refuse a folder in the place of ours that a run of ours did not leave."""
-    if partial.exists() and {path.name for path in partial.iterdir()} - set(WRITTEN):
+    if partial.exists() and {path.name for path in partial.iterdir()} - {*WRITTEN, locks.NAME}:
         raise ImagesError(f"{partial} is in the way.", code="out_not_empty", fix="Move it, or choose another --out.")
 
 
 def _put(partial: Path, out_dir: Path) -> None:
     """Give what is whole its names, on the same disk; what stops this half-way leaves nothing of it."""
-    out_dir.mkdir(exist_ok=True)
+    out_dir.mkdir(mode=OWNER_ALONE, exist_ok=True)
     try:
         for name in WRITTEN:
             (partial / name).replace(out_dir / name)  # an empty folder images gives way
@@ -277,13 +294,18 @@ def split_by_patient(patients: list[str], *, held_out: float, seed: int) -> list
     """
     Return "train" or "held_out" for each photograph, all of a patient's alike.
 
-    Patients are ordered by the hash of their pseudonym, and held out until the share of photographs is reached.
+    Patients are ordered by the hash of their pseudonym, and held out until the share of photographs is reached. One who
+    has more photographs than all that are asked for comes last, the largest behind the others.
 
     Raises:
         ImagesError: there is only one patient.
     """
     counts = Counter(patients)
-    order = sorted(counts, key=lambda name: hashlib.sha256(f"{seed}\0{name}".encode()).digest())
+    wanted = held_out * len(patients)
+    order = sorted(
+        counts,
+        key=lambda name: (max(counts[name], wanted), hashlib.sha256(f"{seed}\0{name}".encode()).digest()),
+    )
     if len(order) < 2:
         raise ImagesError(
             "All photographs are of one patient, so none can be held out.",
@@ -292,7 +314,7 @@ def split_by_patient(patients: list[str], *, held_out: float, seed: int) -> list
         )
     out, reached = set(), 0
     for name in order[:-1]:
-        if reached >= held_out * len(patients):
+        if reached >= wanted:
             break
         out.add(name)
         reached += counts[name]

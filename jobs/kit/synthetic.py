@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import __version__, generator, pngs, scan, shards
+from . import __version__, generator, locks, pngs, scan, shards
 from .container import METADATA
 from .errors import KitError
 from .generator import Base
@@ -94,23 +94,24 @@ def draw(
         sentence = f"The last image would have the seed {seed + count - 1:,}; seeds end at {SEEDS - 1:,}."
         raise SyntheticError(sentence, code="seed_too_large", fix="Choose a smaller --seed.")
     out_dir.mkdir(parents=True, exist_ok=True)
-    listing = out_dir / LISTING
-    digest = scan.sha256_of(weights)
-    rows = _whole_rows(listing) if listing.exists() else []
-    if rows:
-        _require_the_same(rows[0], out_dir, base, seed=seed, digest=digest)
-    date = rows[0]["date"] if rows else date
-    with listing.open("a", encoding="utf-8", newline="") as lines:
-        if not listing.stat().st_size:
-            lines.write(_written([], header=True))
-        for start in range(len(rows), count, BATCH):
-            numbers = range(start, min(start + BATCH, count))
-            drawn = list(_batch(model, base, out_dir, numbers, seed=seed, digest=digest, date=date))
-            lines.write(_written(drawn))
-            lines.flush()
-            if on_progress is not None:
-                on_progress(numbers[-1] + 1, count, "Drawing images")
-    return max(0, count - len(rows))
+    with locks.only_one(out_dir):
+        listing = out_dir / LISTING
+        digest = scan.sha256_of(weights)
+        rows = _whole_rows(listing) if listing.exists() else []
+        if rows:
+            _require_the_same(rows[0], out_dir, base, seed=seed, digest=digest)
+        date = rows[0]["date"] if rows else date
+        with listing.open("a", encoding="utf-8", newline="") as lines:
+            if not listing.stat().st_size:
+                lines.write(_written([], header=True))
+            for start in range(len(rows), count, BATCH):
+                numbers = range(start, min(start + BATCH, count))
+                drawn = list(_batch(model, base, out_dir, numbers, seed=seed, digest=digest, date=date))
+                lines.write(_written(drawn))
+                lines.flush()
+                if on_progress is not None:
+                    on_progress(numbers[-1] + 1, count, "Drawing images")
+        return max(0, count - len(rows))
 
 
 def _whole_rows(listing: Path) -> list[dict[str, str]]:
@@ -187,6 +188,11 @@ def pack(folder: Path, base: Base) -> list[Path]:
     Raises:
         SyntheticError: there is no listing, no image is left, or one differs from its row.
     """
+    with locks.only_one(folder):
+        return _pack(folder, base)
+
+
+def _pack(folder: Path, base: Base) -> list[Path]:
     rows = _listed(folder / LISTING)
     kept = [row for row in rows if (folder / row["file"]).is_file()]
     if not kept:
@@ -196,12 +202,12 @@ def pack(folder: Path, base: Base) -> list[Path]:
         raise SyntheticError(sentence, code="too_many_images", fix="Draw several folders, each with another --seed.")
     out_dir = folder / "shards"
     out_dir.mkdir(exist_ok=True)
-    for old in out_dir.glob("synthetic-*.tar"):
-        old.unlink()
-    paths = []
-    for number, start in enumerate(range(0, len(kept), shards.IMAGES_A_SHARD)):
-        paths.append(out_dir / shards.name_of(number))
-        shards.write(paths[-1], _members(folder, base, kept[start : start + shards.IMAGES_A_SHARD], drawn=len(rows)))
+    starts = range(0, len(kept), shards.IMAGES_A_SHARD)
+    paths = [out_dir / shards.name_of(number) for number in range(len(starts))]
+    for old in set(out_dir.glob("synthetic-*.tar")) - set(paths):
+        old.unlink()  # the others give way to the new ones, whole: somebody may be sending them
+    for path, start in zip(paths, starts, strict=True):
+        shards.write(path, _members(folder, base, kept[start : start + shards.IMAGES_A_SHARD], drawn=len(rows)))
     return paths
 
 

@@ -4,6 +4,8 @@ import csv
 import errno
 import json
 import os
+import stat
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from PIL import Image
 
 from jobs.kit import cli, prepare
-from jobs.kit.errors import ImagesError
+from jobs.kit.errors import ImagesError, KitError
 from jobs.kit.phantom import phantom, write_sample
 
 
@@ -181,6 +183,76 @@ def test_a_disk_that_fills_up_leaves_nothing_and_the_same_command_begins_anew(tm
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file() and site not in path.parents) == []
     assert cli.main(["prepare", str(site), "--out", str(out)]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["images", "index.csv", "labels.csv"]
+
+
+def test_two_runs_do_not_write_to_one_folder(tmp_path):
+    site = write_sample(tmp_path / "site", 4, seed=4, size=96)
+
+    def again(done, total, text):
+        if done == 2:
+            with pytest.raises(KitError) as caught:
+                prepare.prepare(site, tmp_path / "out")
+            assert caught.value.code == "folder_in_use"
+
+    assert prepare.prepare(site, tmp_path / "out", on_progress=again)["photographs"] == 4
+    assert len(list((tmp_path / "out" / "images").iterdir())) == 4
+
+
+def test_nobody_else_reads_what_is_prepared(tmp_path):
+    """The originals may lie where nobody else can read them."""
+    site, seen = write_sample(tmp_path / "site", 4, seed=4, size=96), []
+    modes = lambda *_: seen.append(stat.S_IMODE((tmp_path / "out.partial").stat().st_mode))  # noqa: E731 -- short
+    prepare.prepare(site, tmp_path / "out", on_progress=modes)
+    assert {*seen, stat.S_IMODE((tmp_path / "out").stat().st_mode)} == {0o700}
+    (tmp_path / "shared").mkdir(mode=0o750)
+    prepare.prepare(site, tmp_path / "shared")
+    assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o750  # of who made it
+
+
+def test_a_disk_that_does_not_give_a_photograph_ends_the_run(tmp_path, capsys):
+    """A share that goes away for a minute must not leave half of the photographs out, as if they were damaged."""
+    site = write_sample(tmp_path / "site", 4, seed=4, size=96)
+    gone = site / "images" / "phantom_0003.jpg"
+    gone.unlink()
+    gone.symlink_to("/proc/self/mem")  # a file whose reading fails
+    assert cli.main(["prepare", str(site), "--out", str(tmp_path / "out"), "--json"]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["sentence"]) == ("file_unusable", f"{gone} cannot be used: Input/output error.")
+    assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+def test_a_file_that_confuses_its_reader_is_left_out(tmp_path):
+    """A TIFF whose offsets are called a text: Pillow has a TypeError for it."""
+    site = labelled(write_sample(tmp_path / "site", 4, seed=4, size=96), patient_group=["p1", "p2", "p3", "p4"])
+    odd = site / "images" / "odd.tif"
+    Image.new("L", (40, 40), 90).save(odd)
+    odd.write_bytes(odd.read_bytes().replace(struct.pack("<HHI", 273, 4, 1), struct.pack("<HHI", 273, 2, 1)))
+    assert prepare.prepare(site, tmp_path / "out")["unreadable"] == 1
+
+
+def test_what_a_mac_leaves_beside_a_photograph_is_none(tmp_path):
+    site = write_sample(tmp_path / "site", 4, seed=4, size=96)
+    for path in [*(site / "images").iterdir()]:
+        path.with_name(f"._{path.name}").write_bytes(b"\0\x05\x16\x07 AppleDouble")
+    counts = prepare.prepare(site, tmp_path / "out")  # labels.csv says a split of each photograph, and of no other file
+    assert (counts["photographs"], counts["unreadable"], counts["split_from"]) == (4, 0, "labels.csv")
+
+
+def test_photographs_of_one_patient_are_refused_before_they_are_read(tmp_path):
+    site = write_sample(tmp_path / "site", 3, seed=4, size=96)
+    labelled(site, patient_group=["p1", "p1", "p1"])
+    seen = []
+    assert refused(site, tmp_path / "out", on_progress=lambda *given: seen.append(given)) == "one_patient"
+    assert (seen, [path.name for path in tmp_path.iterdir()]) == ([], ["site"])
+
+
+def test_a_patient_of_nearly_all_photographs_is_trained_on():
+    """Whatever the seed: a fifth was asked for, and not nine tenths."""
+    patients = ["p0"] * 90 + [f"p{number}" for number in range(1, 11)]
+    for seed in range(5):
+        sides = prepare.split_by_patient(patients, held_out=0.1, seed=seed)
+        assert sides == ["train"] * 90 + ["held_out"] * 10
+    assert prepare.split_by_patient(["a"] * 6 + ["b"] * 4, held_out=0.2, seed=0) == ["train"] * 6 + ["held_out"] * 4
 
 
 def test_what_stops_the_last_step_takes_the_first_ones_back(tmp_path, monkeypatch):
