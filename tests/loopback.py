@@ -99,6 +99,8 @@ class StoreHandler(Handler):
         fault, content = self.site.fault(f"GET {name}"), self.site.objects[name]
         if fault == "expired":
             return self.answer(403, b"<Error><Code>AccessDenied</Code></Error>")
+        if fault == "page":
+            return self.answer(200, b"<html>Sign in to the hospital's proxy</html>", Content_Type="text/html")
         start = 0 if fault == "no ranges" else int(re.fullmatch(r"bytes=(\d+)-", self.headers["Range"])[1])
         if fault == "break":
             self.send_response(206)

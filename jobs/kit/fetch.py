@@ -119,6 +119,8 @@ def _receive(portal: Portal, path: str, partial: _Partial, on_progress: Progress
     try:
         if response.status not in {200, 206}:
             refused(response)
+        if not _is_of_the_file(response, partial):
+            raise Broken("something else came in its place, as a proxy's page does")
         if response.status == 200 and partial.done:
             partial.restart()  # the store does not know ranges
         while block := response.read1(BLOCK_BYTES):
@@ -134,6 +136,13 @@ def _receive(portal: Portal, path: str, partial: _Partial, on_progress: Progress
         response.close()
     if partial.done < partial.size_bytes:
         raise Broken("the connection ended early")
+
+
+def _is_of_the_file(response: urllib3.BaseHTTPResponse, partial: _Partial) -> bool:
+    """Test by length and type if an answer is the rest of the file, or all of it; else what has arrived is spoilt."""
+    wanted = str(partial.size_bytes - (partial.done if response.status == 206 else 0))
+    is_page = response.headers.get("Content-Type", "").startswith("text/html")
+    return response.headers.get("Content-Length", wanted) == wanted and not is_page
 
 
 def download_release(

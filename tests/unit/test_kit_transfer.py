@@ -274,6 +274,24 @@ def test_download_starts_again_where_the_store_knows_no_ranges(site, portal, tmp
     assert (tmp_path / "model.bin").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("there", [b"", CONTENT[:1000]], ids=["nothing", "some"])
+def test_download_takes_no_page_of_a_proxy_for_the_file(site, portal, tmp_path, there):
+    (tmp_path / "model.bin.part").write_bytes(there)
+    site.faults["GET model.bin"] = ["page", "break"]
+    fetch_model(portal, tmp_path / "model.bin")
+    assert (tmp_path / "model.bin").read_bytes() == CONTENT
+    assert ranges(site)[:2] == [f"bytes={len(there)}-"] * 2  # what had arrived was kept
+
+
+def test_download_says_that_pages_come_instead_of_the_file(site, portal, tmp_path):
+    site.faults["GET model.bin"] = ["page"] * 5
+    with pytest.raises(TransferError) as caught:
+        fetch_model(portal, tmp_path / "model.bin")
+    assert caught.value.sentence == (
+        "model.bin could not be fetched: something else came in its place, as a proxy's page does."
+    )
+
+
 def test_download_starts_again_where_the_partial_file_is_too_long(site, portal, tmp_path):
     (tmp_path / "model.bin.part").write_bytes(CONTENT + b"tail")
     fetch_model(portal, tmp_path / "model.bin")
