@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .generator import Network
 
 Progress = Callable[[int, int, str], None]
+# Ctrl-C, the end of a batch system's time, a terminal that is closed: as they stand while nobody has them
+STOPS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def fit(
     config, base, out_dir = config or FitConfig(), generator.load_base(base_dir), Path(out_dir)
     out_dir.mkdir(parents=True, exist_ok=True)
     with locks.only_one(out_dir):
-        started = time.monotonic()
+        start = time.monotonic()
         listed, _ = images.sides(images.read_folder(folder))
         photographs = images.without_duplicates(listed, on_progress)
         if len(photographs) < 2:
@@ -109,11 +111,10 @@ def fit(
             on_checkpoint=lambda state: save_samples(state, base, out_dir / f"samples-{state.step:06d}.png"),
         )
         save_average(state, out_dir / "weights.safetensors")
-        took = time.monotonic() - started
-        found = fit_card.training_card(photographs, len(listed), config, base, state, seconds=took)
-        terminal.write_json(out_dir / "training_card.json", found)
+        card = fit_card.training_card(photographs, len(listed), config, base, state, seconds=time.monotonic() - start)
+        terminal.write_json(out_dir / "training_card.json", card)
         (out_dir / "state.safetensors").unlink(missing_ok=True)
-        return found
+        return card
 
 
 def train(
@@ -161,7 +162,7 @@ def train(
 
 @contextmanager
 def _stops_between_steps() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait for the end of the step, when the state is whole and can be saved; a second one does not wait."""
+    """Let what stops a run wait for the end of the step, when the state is whole; a second time it does not wait."""
     asked = False
 
     def note(*_: Any) -> None:
@@ -170,15 +171,15 @@ def _stops_between_steps() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked = True
 
-    is_main = threading.current_thread() is threading.main_thread()
-    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield lambda: False  # a thread, or a job of the background: no Ctrl-C comes here
-        return
-    signal.signal(signal.SIGINT, note)
+    is_main = threading.current_thread() is threading.main_thread()  # no other thread is told of signals
+    ours = [number for number, usual in STOPS.items() if is_main and signal.getsignal(number) is usual]
+    for number in ours:
+        signal.signal(number, note)
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in ours:
+            signal.signal(number, STOPS[number])
 
 
 def _loss(
@@ -371,11 +372,11 @@ def _restore(state: TrainingState, path: Path, run: dict[str, Any]) -> TrainingS
 
     if not path.exists():
         return state
+    fix = "Remove it to start again"
     try:
         opened = safe_open(path, framework="pt")
     except SafetensorError as error:
-        fix = "Remove it to start again."
-        raise TrainingError(f"{path} is damaged ({error}).", code="state_damaged", fix=fix) from None
+        raise TrainingError(f"{path} is damaged ({error}).", code="state_damaged", fix=f"{fix}.") from None
     with opened as saved:
         facts = saved.metadata()
         # Kit 0.2.0 did not note the base.
@@ -383,7 +384,7 @@ def _restore(state: TrainingState, path: Path, run: dict[str, Any]) -> TrainingS
             raise TrainingError(
                 f"{path} belongs to a run with other settings, photographs, grades or base.",
                 code="state_differs",
-                fix="Remove it to start again, or use the settings of that run.",
+                fix=f"{fix}, or use the settings of that run.",
             )
         state.step, state.loss = int(facts["step"]), float(facts["loss"])
         state.rng.set_state(saved.get_tensor("rng"))

@@ -1,5 +1,6 @@
 """What the commands share at the terminal: options, progress bars, the line of a check."""
 
+import contextlib
 import json
 import math
 import sys
@@ -45,7 +46,24 @@ def shown(text: object) -> str:
 
 
 def say(text: str) -> None:
-    click.echo(shown(text), err=True)
+    """Tell people; a log on a full disk, or a terminal that is gone, ends no work."""
+    with contextlib.suppress(OSError):
+        click.echo(shown(text), err=True)
+
+
+class _Unfailing:
+    """Standard error for a bar, as say() takes it."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
 
 
 def require_writable(path: Path) -> None:
@@ -86,7 +104,8 @@ class Bars:
         label, _, figure = text.partition(", ")
         if self.bar is None or label != self.label:
             self.close()
-            self.bar = tqdm(total=total, initial=done, desc=label, file=sys.stderr, mininterval=self.every, **self.look)
+            look = {"file": _Unfailing(), "mininterval": self.every, **self.look}
+            self.bar = tqdm(total=total, initial=done, desc=label, **look)
             self.label = label
         else:
             self.bar.update(done - self.bar.n)

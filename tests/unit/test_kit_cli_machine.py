@@ -41,6 +41,23 @@ def test_a_terminal_of_few_letters_shows_the_rest_as_codes(tmp_path):
     assert (done.returncode, done.stdout.splitlines()[2]) == (0, rb"Key file:     \u7f51/key.pem")
 
 
+def test_a_log_on_a_full_disk_ends_no_work(tmp_path):
+    """As a night of training is, whose standard error goes to a file of its own."""
+    script = (
+        "from jobs.kit import terminal\n"
+        "with terminal.Bars() as on_progress:\n"
+        "    on_progress.every = 0\n"
+        "    for step in range(5): on_progress(step, 5, 'Training, loss 1')\n"
+        "terminal.say('Next: privacy')\n"
+        "print('done')\n"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=full, check=False
+        )
+    assert (done.returncode, done.stdout) == (0, b"done\n")
+
+
 @pytest.mark.parametrize(
     "error",
     [

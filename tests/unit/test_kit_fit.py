@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from jobs.kit.phantom import write_sample
 pytestmark = pytest.mark.slow
 
 BASE_DIR = Path(generator.__file__).parent / "base" / "fundus-64"
+ROOT = Path(__file__).parents[2]
 QUICK = FitConfig(steps=4, batch_size=2, checkpoint_every=2, warmup_steps=1, device="cpu", seed=5)
 
 
@@ -110,6 +113,25 @@ def test_ctrl_c_waits_for_the_step_and_keeps_it(folder, fitted, tmp_path):
     seen = []
     fit.fit(folder, BASE_DIR, tmp_path, QUICK, lambda done, total, text: seen.append((text.split(",")[0], done)))
     assert [done for text, done in seen if text == "Training"] == [2, 3, 4]
+    assert (tmp_path / "weights.safetensors").read_bytes() == (fitted[0] / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_batch_system_that_ends_a_run_and_a_terminal_that_closes_keep_the_step(folder, fitted, tmp_path, number):
+    script = (
+        "import signal, sys\n"
+        "from jobs.kit import fit\n"
+        "from tests.unit.test_kit_fit import BASE_DIR, QUICK\n"
+        f"stop = lambda done, _, text: text[:5] == 'Train' and done == 1 and signal.raise_signal({number})\n"
+        f"signal.signal({number}, signal.SIG_DFL)\n"
+        "fit.fit(sys.argv[1], BASE_DIR, sys.argv[2], QUICK, stop)\n"
+    )
+    command = [sys.executable, "-c", script, str(folder), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    with safe_open(tmp_path / "state.safetensors", framework="np") as saved:
+        assert saved.metadata()["step"] == "1"
+    fit.fit(folder, BASE_DIR, tmp_path, QUICK)
     assert (tmp_path / "weights.safetensors").read_bytes() == (fitted[0] / "weights.safetensors").read_bytes()
 
 
