@@ -73,9 +73,10 @@ def read_folder(folder: Path | str, *, split: str | None = None) -> list[Photogr
         photographs = [p for p in photographs if p.labels.get("split") == split]
     if not photographs:
         wanted = f" of the split {split!r}" if split else ""
-        kinds = ", ".join(sorted(SUFFIXES))
+        kinds, other = ", ".join(sorted(SUFFIXES)), passed_over(folder)
+        seen = f" Not looked at: {', '.join(f'{count} {kind}' for kind, count in other.items())}." if other else ""
         raise ImagesError(
-            f"{folder} holds no photograph{wanted}.", code="folder_empty", fix=f"Put {kinds} files there."
+            f"{folder} holds no photograph{wanted}.{seen}", code="folder_empty", fix=f"Put {kinds} files there."
         )
     return photographs
 
@@ -112,7 +113,7 @@ def sides(photographs: Iterable[Photograph]) -> tuple[list[Photograph], list[Pho
     Return those to train on and those held out; where labels.csv has no column split, all are to train on.
 
     Raises:
-        ImagesError: labels.csv has the column, and does not say it of each.
+        ImagesError: labels.csv has the column, and does not say it of each, or says train of none.
     """
     rows = list(photographs)
     if not any("split" in row.labels for row in rows):
@@ -124,7 +125,15 @@ def sides(photographs: Iterable[Photograph]) -> tuple[list[Photograph], list[Pho
             code="not_prepared",
             fix="Prepare the folder again with `consortium prepare`, or say train or held_out of each.",
         )
-    return [p for p in rows if p.labels["split"] == "train"], [p for p in rows if p.labels["split"] != "train"]
+    train = [row for row in rows if row.labels["split"].casefold() == "train"]
+    if not train:
+        raise ImagesError(
+            f"labels.csv says train of no photograph in its column split; of the first it says "
+            f"{rows[0].labels['split']!r}.",
+            code="split_unknown",
+            fix="Write train or held_out, or prepare the folder with `consortium prepare`.",
+        )
+    return train, [row for row in rows if row.labels["split"].casefold() != "train"]
 
 
 def classes_of(photographs: Iterable[Photograph], names: Sequence[str]) -> np.ndarray:

@@ -124,7 +124,7 @@ def _require_apart(folder: Path, out_dir: Path) -> None:
 
 
 def _require_patients(folder: Path, photographs: list[images.Photograph], without_patients: bool) -> None:
-    if without_patients or any("patient_group" in row.labels for row in photographs):
+    if without_patients or any(row.patient for row in photographs):
         return
     path = images.labels_file(folder)
     fix = "Add the column, with a pseudonym for each patient, or --no-patients where nobody knows."
@@ -137,6 +137,11 @@ def _require_patients(folder: Path, photographs: list[images.Photograph], withou
         )
     elif not any(row.labels for row in photographs):
         what = "labels.csv names no photograph"
+    elif any("patient_group" in row.labels for row in photographs):
+        what, fix = (
+            "The column patient_group of labels.csv is empty",
+            "Fill it in, with a pseudonym for each patient, or --no-patients where nobody knows.",
+        )
     else:
         what = "labels.csv has no column patient_group"
     sentence = f"{what}, so photographs of one patient could be on both sides."

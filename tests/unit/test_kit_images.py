@@ -152,6 +152,28 @@ def test_a_split_is_of_every_photograph_or_of_none(tmp_path):
     assert [[p.path.name for p in side] for side in sides(read_folder(tmp_path))] == [["a.png"], ["b.png", "c.png"]]
 
 
+def test_a_split_in_other_letters_is_read_and_one_in_other_words_is_refused(tmp_path):
+    for name in ("a.png", "b.png"):
+        photograph(tmp_path / name)
+    (tmp_path / "labels.csv").write_text("file,split\na.png,Train\nb.png,Test\n")
+    assert [[p.path.name for p in side] for side in sides(read_folder(tmp_path))] == [["a.png"], ["b.png"]]
+    (tmp_path / "labels.csv").write_text("file,split\na.png,training\nb.png,test\n")
+    with pytest.raises(ImagesError) as caught:
+        sides(read_folder(tmp_path))
+    assert (caught.value.code, caught.value.sentence) == (
+        "split_unknown",
+        "labels.csv says train of no photograph in its column split; of the first it says 'training'.",
+    )
+
+
+def test_a_folder_of_folders_says_what_was_not_looked_at(tmp_path):
+    (tmp_path / "patient 1").mkdir()
+    (tmp_path / "scan.dcm").touch()
+    with pytest.raises(ImagesError) as caught:
+        read_folder(tmp_path)
+    assert caught.value.sentence == f"{tmp_path} holds no photograph. Not looked at: 1 .dcm, 1 subfolder."
+
+
 def test_it_says_what_is_wrong_with_a_folder(tmp_path):
     def code(action, *arguments):
         with pytest.raises(ImagesError) as caught:

@@ -298,6 +298,18 @@ def test_a_folder_that_names_no_patient_is_asked_about(tmp_path, name, content, 
     assert prepare.prepare(site, tmp_path / "out", without_patients=True)["photographs"] == 4
 
 
+def test_a_column_of_patients_that_is_empty_is_asked_about(tmp_path):
+    """As a template has it that nobody filled in: photographs of one patient would be on both sides."""
+    site = labelled(write_sample(tmp_path / "site", 4, seed=4, size=96), patient_group=[""] * 4)
+    with pytest.raises(ImagesError) as caught:
+        prepare.prepare(site, tmp_path / "out")
+    assert (caught.value.code, caught.value.sentence) == (
+        "no_patients",
+        "The column patient_group of labels.csv is empty, so photographs of one patient could be on both sides.",
+    )
+    assert prepare.prepare(site, tmp_path / "out", without_patients=True)["without_pseudonym"] == 4
+
+
 def test_a_split_of_the_site_is_kept(tmp_path):
     site = write_sample(tmp_path / "site", 4, seed=4, size=96)
     labelled(site, patient_group=["a", "a", "b", "c"], split=["Train", "train", "held_out", "val"])
