@@ -187,17 +187,24 @@ def _check_folder(
 def read_json(path: Path) -> Document:
     """Read a document that the kit wrote; the name of the file is in the error."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        document = json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=_no_number)
     except json.JSONDecodeError as error:
         fix = "Correct what stands there: a comma too many, a quote too few, or a bracket."
         where = f"line {error.lineno}, column {error.colno}"
         raise KitError(f"{path} is no JSON at {where} ({error.msg}).", code="document_invalid", fix=fix) from None
     except UnicodeDecodeError:
         raise KitError(f"{path} is no text in UTF-8.", code="document_invalid", fix="Save it in UTF-8.") from None
+    except (ValueError, RecursionError) as error:
+        sentence = f"{path} is no JSON document of the kit ({error})."
+        raise KitError(sentence, code="document_invalid", fix="Correct what stands there.") from None
     if not isinstance(document, dict):
         fix = "Give the file as the kit wrote it: training_card.json, privacy_report.json or a .signed.json."
         raise KitError(f"{path} is no JSON document of the kit.", code="document_invalid", fix=fix)
     return document
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number in JSON")
 
 
 def _not_run(package: str, *, after: int) -> Document:

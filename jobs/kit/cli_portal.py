@@ -171,7 +171,8 @@ def _key(key_file: Path | None) -> "keys.Ed25519PrivateKey":
 
 def base_of(card_file: Path) -> str:
     """Return the slug of the base generator that a training card names."""
-    return str((read_json(card_file).get("base") or {}).get("slug") or DEFAULT_BASE)
+    base = read_json(card_file).get("base")
+    return str((base.get("slug") if isinstance(base, dict) else base) or DEFAULT_BASE)
 
 
 def _card(card_file: Path) -> Document:

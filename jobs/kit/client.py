@@ -83,7 +83,7 @@ def certificates() -> str:
 def is_loopback(url: str) -> bool:
     """Test if the address is this machine."""
     host = urlsplit(url).hostname or ""
-    return host in {"localhost", "::1"} or host.startswith("127.")
+    return host in {"localhost", "::1"} or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
 
 @functools.cache
@@ -285,7 +285,10 @@ class Portal:
             sentence = f"{self.url} was not reached: a proxy, or who stands there now, points to {elsewhere}."
             fix = "Sign in to the proxy, or ask IT to open the portal's address; if the portal moved, log in there."
             return PortalError(sentence, status=status, code="redirected", fix=fix, exit_code=PLATFORM_FAULT)
-        fault = status >= 500 or status in {408, 429}
+        fault = status >= 500 or status in {407, 408, 429}
+        if not body and 400 <= status < 500 and status != 401:
+            fix = "Check the address, HTTPS_PROXY and NO_PROXY: a proxy may have answered in its place."
+            return PortalError(sentence, status=status, code=code, fix=fix, exit_code=PLATFORM_FAULT)
         exit_code = PLATFORM_FAULT if fault else 1 if status == 401 else NEEDS_CHANGES
         fix = self._way_on(status, next_url, location)
         return PortalError(sentence, status=status, code=code, next_url=next_url, fix=fix, exit_code=exit_code)

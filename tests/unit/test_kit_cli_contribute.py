@@ -210,6 +210,21 @@ def test_contribute_refuses_a_card_that_is_none(site, contribute, card, capsys):
     assert site.called == []
 
 
+@pytest.mark.parametrize(
+    "value", ["NaN", "-Infinity", "9" * 5000, "[" * 10**5 + "]" * 10**5], ids=["nan", "infinity", "digits", "depth"]
+)
+def test_contribute_refuses_a_card_with_what_no_portal_reads(site, contribute, card, capsys, value):
+    card.write_text(f'{{"images": {value}}}')
+    assert contribute("--json") == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "document_invalid"
+    assert site.called == []
+
+
+def test_a_card_that_names_its_base_in_a_word_is_read(site, contribute, card):
+    card.write_text('{"images": 20, "base": "fundus-64"}')
+    assert contribute() == 0
+
+
 def test_contribute_to_a_portal_that_is_down_is_a_platform_fault(site, contribute, monkeypatch):
     with loopback.serve() as gone:
         monkeypatch.setenv("CONSORTIUM_URL", gone.portal_url)

@@ -239,6 +239,25 @@ def test_a_proxy_that_points_elsewhere_is_named(portal):
     assert answered("/elsewhere").code == "http_302"
 
 
+@pytest.mark.parametrize("status", [403, 404, 407])
+def test_a_page_with_a_refusal_is_no_word_of_the_portal(portal, status):
+    """A proxy that blocks the address: nothing of the site's has to be changed."""
+    error = portal.problem(urllib3.HTTPResponse(b"<html>Blocked</html>", status=status, reason="No"))
+    assert (error.exit_code, error.sentence) == (3, f"{portal.url} answered {status} No.")
+    assert error.fix == "Check the address, HTTPS_PROXY and NO_PROXY: a proxy may have answered in its place."
+    said = urllib3.HTTPResponse(b'{"detail": "Not yours."}', status=403)
+    assert portal.problem(said).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "is_here"),
+    [("127.0.0.1", True), ("127.8.9.1", True), ("localhost", True), ("127.0.0.1.example.org", False)],
+)
+def test_only_this_machine_is_this_machine(host, is_here):
+    """Else a token would go to it without encryption, unasked."""
+    assert client.is_loopback(f"http://{host}:8000/x") is is_here
+
+
 def test_certificate_file_of_the_environment_is_used(monkeypatch, tmp_path):
     bundle = tmp_path / "hospital.pem"
     bundle.write_text(authority())
