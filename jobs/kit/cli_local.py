@@ -71,7 +71,12 @@ def fit(
     with train_extra.needed():
         import torch  # noqa: F401, PLC0415 -- slow import, and missing in a small installation
 
-        from . import fit as training  # noqa: PLC0415 -- slow import
+        from . import dp  # noqa: PLC0415 -- as above
+        from . import fit as training  # noqa: PLC0415 -- as above
+
+        training.choose_device(device)  # before an hour of reading, not after it
+        if noise_multiplier:
+            dp.require_noise(noise_multiplier)
     config = training.FitConfig(
         steps=steps,
         batch_size=batch_size,

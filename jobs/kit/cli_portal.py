@@ -35,10 +35,11 @@ def login(url: str, allow_http: bool, as_json: bool) -> None:
         terminal.say(f"Open {code['verification_url']}\nand enter the code   {code['user_code']}")
         terminal.say(f"It is valid for {code['expires_in_seconds'] // 60} minutes. Waiting …")
 
+    signin.require_place()
     token = signin.sign_in(portal, f"consortium-kit on {socket.gethostname()}"[:100], show)
     portal = Portal(url, token)
-    me = portal.me()
     path = signin.save_credentials(signin.Credentials(portal.url, token))
+    me = portal.me()
     if as_json:
         return terminal.print_json({"url": portal.url, "saved_to": str(path), "me": me})
     click.echo(f"Signed in to {portal.url} as {me['email']}. The token is in {path}, readable by you alone.")

@@ -76,6 +76,22 @@ def sample_rate(images: int, batch_size: int) -> float:
 # Training
 
 
+def require_noise(noise_multiplier: float) -> None:
+    """
+    Refuse what no private run can be made with.
+
+    Raises:
+        BudgetError: the noise is LEAST_NOISE or less, so no epsilon will follow from the run.
+        ModuleNotFoundError: opacus is not installed.
+    """
+    if noise_multiplier <= LEAST_NOISE:
+        raise BudgetError(
+            f"A noise multiplier of {noise_multiplier:g} guarantees nothing.",
+            fix=f"Give one above {LEAST_NOISE:g}, about 1 as a rule, or train without differential privacy.",
+        )
+    import opacus  # noqa: F401, PLC0415 -- slow import
+
+
 def draw(count: int, batch_size: int, rng: "torch.Generator") -> "torch.Tensor":
     """
     Return the indices of one step's photographs, `batch_size` on average, perhaps none.
@@ -101,14 +117,10 @@ def optimizer(
     The noise is seeded by the operating system, whatever seed the run has: who knew the seed could subtract it.
 
     Raises:
-        BudgetError: the noise is LEAST_NOISE or less, so no epsilon will follow from the run.
+        BudgetError: see require_noise().
     Source: Abadi et al. 2016, algorithm 1.
     """
-    if noise_multiplier <= LEAST_NOISE:
-        raise BudgetError(
-            f"A noise multiplier of {noise_multiplier:g} guarantees nothing.",
-            fix=f"Give one above {LEAST_NOISE:g}, about 1 as a rule, or train without differential privacy.",
-        )
+    require_noise(noise_multiplier)
     import torch  # noqa: PLC0415 -- slow import
     from opacus import GradSampleModule  # noqa: PLC0415 -- slow import
     from opacus.optimizers import DPOptimizer  # noqa: PLC0415 -- slow import

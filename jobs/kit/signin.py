@@ -2,13 +2,14 @@
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import keys
-from .client import Document, Portal, PortalError, Unreachable, site_of
+from .client import PLATFORM_FAULT, Document, Portal, PortalError, Unreachable, site_of
 from .errors import KitError
 
 
@@ -42,19 +43,24 @@ def sign_in(portal: Portal, client_name: str, on_code: Callable[[Document], None
         time.sleep(interval)
         try:
             return portal.redeem_device_login(login["device_code"])
-        except Unreachable:  # a hospital's network may well pause; the person is still at the browser
-            if time.monotonic() > deadline:
-                raise
-        except PortalError as error:
+        except (Unreachable, PortalError) as error:
+            is_pause = error.exit_code == PLATFORM_FAULT  # a network or a portal that pauses: the person is still there
             if error.code == "slow_down":
                 interval += 5
-            elif error.code != "authorization_pending":
+            elif not (error.code == "authorization_pending" or (is_pause and time.monotonic() < deadline)):
                 raise
 
 
 def credentials_path() -> Path:
     """Return the file of the saved token, in the user's configuration folder."""
     return keys.config_folder() / "credentials.json"
+
+
+def require_place() -> None:
+    """Make the folder of the token and try writing there: before a person approves the code, not after it."""
+    folder = credentials_path().parent
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
 
 
 def save_credentials(credentials: Credentials) -> Path:

@@ -63,6 +63,19 @@ def test_numbers_that_are_none_are_wrong_usage(site, tmp_path, option, value):
     assert fitted(site, tmp_path / "run", option, value) == cli.WRONG_USAGE
 
 
+@pytest.mark.parametrize(
+    ("given", "code"), [(["--device", "cuda"], "no_cuda"), (["--noise-multiplier", "0.005"], "dp_invalid")]
+)
+def test_what_cannot_be_trained_is_told_before_a_photograph_is_read(site, tmp_path, capsys, monkeypatch, given, code):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (tmp_path / "photographs").mkdir()
+    (tmp_path / "photographs" / "a.png").write_bytes(b"no photograph")
+    command = ["fit", str(tmp_path / "photographs"), "--out", str(tmp_path / "run"), *SMALL, *given, "--json"]
+    assert cli.main(command) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == code
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_private_run_does_not_tell_the_loss_of_its_photographs(site, tmp_path):
     config = fit.FitConfig(steps=2, batch_size=6, device="cpu", noise_multiplier=1.0)
     card = fit.fit(site / "photographs", site / "derm", tmp_path / "run", config)

@@ -305,6 +305,23 @@ def test_sign_in_waits_for_the_approval(site):
     assert site.called == ["POST device"] + ["POST device/token"] * 4
 
 
+def test_sign_in_waits_for_a_portal_that_pauses(site):
+    site.faults["POST device/token"] = ["unavailable", "break", "unavailable"]
+    assert signin.sign_in(Portal(site.portal_url), "kit", lambda code: None) == loopback.TOKEN
+
+
+def test_login_asks_nobody_where_the_token_could_not_be_kept(site, tmp_path, capsys):
+    (tmp_path / "config").touch()  # a file where its folder should be
+    assert cli.main(["login", "--url", site.portal_url, "--json"]) == 1
+    assert (json.loads(capsys.readouterr().out)["error"]["code"], site.called) == ("file_unusable", [])
+
+
+def test_login_keeps_the_token_before_anything_else_can_fail(site):
+    site.faults["GET me"] = ["refused"]
+    assert cli.main(["login", "--url", site.portal_url]) == 2
+    assert signin.saved_credentials().token == loopback.TOKEN
+
+
 def test_sign_in_ends_when_it_is_denied(site):
     site.faults["POST device/token"] = ["denied"]
     with pytest.raises(PortalError) as caught:
