@@ -173,13 +173,12 @@ def _stops_between_steps() -> Iterator[Callable[[], bool]]:
 
     is_main = threading.current_thread() is threading.main_thread()  # no other thread is told of signals
     ours = [number for number, usual in STOPS.items() if is_main and signal.getsignal(number) is usual]
-    for number in ours:
-        signal.signal(number, note)
+    before = {number: signal.signal(number, note) for number in ours}
     try:
         yield lambda: asked
     finally:
-        for number in ours:
-            signal.signal(number, STOPS[number])
+        for number, usual in before.items():
+            signal.signal(number, usual)
 
 
 def _loss(
