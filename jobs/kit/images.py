@@ -237,7 +237,8 @@ def open_image(path: Path | str) -> Image.Image:
 
 def upright(image: Image.Image, name: str) -> Image.Image:
     """
-    Return an open image as RGB of 8 bits, turned as its EXIF says; 16 bits are divided by 257 and rounded.
+    Return an open image as RGB of 8 bits, turned as its EXIF says; 16 bits are divided by 257 and rounded, and what is
+    transparent is black.
 
     Raises:
         ImagesError: code image_range_unknown; also of 16 bits that use 12, as cameras of 12 bits write them.
@@ -251,7 +252,7 @@ def upright(image: Image.Image, name: str) -> Image.Image:
     except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
         pass  # nobody can read how that one was held, viewers show it as it is
     if image.mode != "F" and not image.mode.startswith("I"):
-        colours = image.convert("RGB")
+        colours = _on_black(image)
         if is_deep and np.asarray(colours).max() < 2**4:
             raise _too_dark(name)
         return colours
@@ -266,6 +267,14 @@ def upright(image: Image.Image, name: str) -> Image.Image:
         raise _too_dark(name)
     # Pillow's own convert() cuts off what is above 255. 65,535 / 257 is 255.
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    """Return an image as RGB; what is transparent is black, as around the field, whatever colour hides there."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, image.convert("RGBA")).convert("RGB")
 
 
 def _too_dark(name: str) -> ImagesError:

@@ -207,6 +207,16 @@ def test_16_bits_are_scaled_to_8(tmp_path, dtype, suffix):
     assert pixels.tolist() == [[[v] * 3 for v in row] for row in ([0, 0, 1], [1, 128, 255])]
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "P", "LA"])
+def test_what_is_transparent_around_the_field_is_black(tmp_path, mode):
+    """Programs that cut the field out leave white there, which nobody sees."""
+    pixels = np.full((100, 100, 4), (255, 255, 255, 0), dtype=np.uint8)
+    pixels[30:70, 20:80] = (180, 80, 40, 255)
+    Image.fromarray(pixels).convert(mode).save(tmp_path / "a.png")
+    found = crop_to_field(open_image(tmp_path / "a.png"))
+    assert (found.size, found.getpixel((0, 0))) == ((60, 60), (0, 0, 0))
+
+
 @pytest.mark.parametrize("values", [np.array([[0.1, 0.9]], np.float32), np.array([[0, 65_536]], np.int32),
                                     np.array([[-1, 200]], np.int32)])  # fmt: skip
 def test_a_range_that_nobody_knows_is_refused(tmp_path, values):
