@@ -55,7 +55,7 @@ def download(
                         exit_code=PLATFORM_FAULT,
                     ) from None
                 if not error.expired:
-                    time.sleep(pause_seconds(failures, portal.backoff_seconds))
+                    time.sleep(max(error.after, pause_seconds(failures, portal.backoff_seconds)))
         found = partial.digest.hexdigest()
     if found != sha256:
         partial.path.unlink()

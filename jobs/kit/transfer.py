@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from .client import PLATFORM_FAULT, RETRIES, USER_AGENT, Document, Portal, PortalError, http
+from .client import PLATFORM_FAULT, RETRIES, RETRY_AFTER_MAX_SECONDS, USER_AGENT, Document, Portal, PortalError, http
 from .errors import KitError
 
 PART_SIZE_BYTES = 16 * 2**20  # what the portal asks for; another size costs a second read of the file
@@ -41,11 +41,11 @@ class TransferError(KitError):
 
 
 class Broken(Exception):
-    """One attempt failed; the next may not. Its text names no address."""
+    """One attempt failed; the next may not, `after` seconds at the earliest. Its text names no address."""
 
-    def __init__(self, why: str, *, expired: bool = False) -> None:
+    def __init__(self, why: str, *, expired: bool = False, after: float = 0.0) -> None:
         super().__init__(why)
-        self.expired = expired
+        self.expired, self.after = expired, after
 
 
 # Hashes
@@ -240,7 +240,7 @@ class _Upload:
                 exit_code=PLATFORM_FAULT,
             ) from None
         if not error.expired:
-            self.stop.wait(pause_seconds(failures, self.portal.backoff_seconds))
+            self.stop.wait(max(error.after, pause_seconds(failures, self.portal.backoff_seconds)))
         with self.lock:
             self.pending.appendleft(number)
 
@@ -299,7 +299,17 @@ def refused(response: urllib3.BaseHTTPResponse) -> None:
         raise TransferError(
             "The store does not know this file any more.", code="upload_lost", fix="Run the same command again."
         )
-    raise Broken(f"the store answered {response.status} {code}".strip(), expired=response.status == 403)
+    why, is_expired = f"the store answered {response.status} {code}".strip(), response.status == 403
+    raise Broken(why, expired=is_expired, after=asked_seconds(response))
+
+
+def asked_seconds(response: urllib3.BaseHTTPResponse) -> float:
+    """Return for how long an answer asks to be left alone, in either form of Retry-After (RFC 9110, section 10.2.3)."""
+    try:
+        asked = urllib3.Retry(retry_after_max=RETRY_AFTER_MAX_SECONDS).get_retry_after(response)
+    except urllib3.exceptions.InvalidHeader:
+        asked = None
+    return min(asked or 0.0, RETRY_AFTER_MAX_SECONDS)
 
 
 def pause_seconds(failures: int, first_seconds: float) -> float:

@@ -4,9 +4,12 @@ import base64
 import hashlib
 import logging
 import threading
+import time
+from email.utils import formatdate
 
 import numpy as np
 import pytest
+import urllib3
 
 from jobs.kit import fetch, transfer
 from jobs.kit.client import Portal, PortalError
@@ -128,6 +131,27 @@ def test_upload_gives_up_after_five_attempts_and_goes_on_later(site, portal, wei
     site.seen.clear()
     assert transfer.upload(portal, 1, weights)["state"] == "uploaded"
     assert parts_sent(site) == sorted({1, 2, 3, 4, 5, 6} - arrived)
+
+
+@pytest.mark.parametrize(
+    ("asks", "seconds"),
+    [("7", 7), ("3600", 60), ("-5", 0), ("soon", 0), ("", 0), (formatdate(0, usegmt=True), 0),
+     (formatdate(4e9, usegmt=True), 60)],
+)  # fmt: skip
+def test_a_store_is_left_alone_for_as_long_as_it_asks(asks, seconds):
+    """In seconds or as a date, a minute at most: a clock may be wrong."""
+    answer = urllib3.HTTPResponse(b"<Code>SlowDown</Code>", status=503, headers={"Retry-After": asks} if asks else {})
+    with pytest.raises(transfer.Broken) as caught:
+        transfer.refused(answer)
+    assert (str(caught.value), caught.value.after) == ("the store answered 503 SlowDown", seconds)
+
+
+def test_upload_waits_for_as_long_as_the_store_asks(site, portal, weights, monkeypatch):
+    site.faults["PUT 1"] = ["unavailable"]
+    monkeypatch.setattr(transfer, "asked_seconds", lambda response: 0.2)
+    started = time.monotonic()
+    transfer.upload(portal, 1, weights)
+    assert time.monotonic() - started >= 0.2
 
 
 def test_upload_that_is_complete_sends_nothing(site, portal, weights):
