@@ -84,7 +84,7 @@ def fit(
     Returns:
         The training card.
     Raises:
-        ImagesError: the folder holds too few photographs.
+        ImagesError: the folder holds too few photographs, or a patient is on both sides.
         TrainingError: the loss is not finite, or a stopped run had other settings.
         KitError: code folder_in_use, where another run writes to `out_dir`.
     """
@@ -92,7 +92,8 @@ def fit(
     out_dir.mkdir(parents=True, exist_ok=True)
     with locks.only_one(out_dir):
         start = time.monotonic()
-        listed, _ = images.sides(images.read_folder(folder))
+        listed, held_out = images.sides(images.read_folder(folder))
+        images.require_apart(listed, held_out)
         photographs = images.without_duplicates(listed, on_progress)
         if len(photographs) < 2:
             raise ImagesError("Fine-tuning needs at least 2 different photographs.", code="too_few_images")

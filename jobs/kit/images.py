@@ -136,6 +136,21 @@ def sides(photographs: Iterable[Photograph]) -> tuple[list[Photograph], list[Pho
     return train, [row for row in rows if row.labels["split"].casefold() != "train"]
 
 
+def require_apart(train: Iterable[Photograph], held_out: Iterable[Photograph]) -> None:
+    """
+    Refuse a patient on both sides, whom the privacy report would refuse after the training.
+
+    Raises:
+        ImagesError: code patient_on_both_sides.
+    """
+    if both := {row.patient for row in train if row.patient} & {row.patient for row in held_out}:
+        raise ImagesError(
+            f"Of {len(both)} patients there are photographs on both sides of the split, training and held out.",
+            code="patient_on_both_sides",
+            fix="Put each on one side, or let `consortium prepare` split the folder.",
+        )
+
+
 def classes_of(photographs: Iterable[Photograph], names: Sequence[str]) -> np.ndarray:
     """
     Return the base generator's class of each photograph, (N,) int64.

@@ -76,6 +76,18 @@ def test_what_cannot_be_trained_is_told_before_a_photograph_is_read(site, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+def test_a_patient_on_both_sides_is_told_before_the_training(site, tmp_path, capsys):
+    """The report of `privacy`, which the portal asks for, is refused for it: after the training that was too late."""
+    shutil.copytree(site / "photographs", tmp_path / "photographs")
+    pictures = [path for path in (tmp_path / "photographs").rglob("*") if path.suffix in {".png", ".jpg"}]
+    rows = [f"{path.name},p1,{'train' if number < 3 else 'held_out'}" for number, path in enumerate(sorted(pictures))]
+    labels = next((tmp_path / "photographs").rglob("labels.csv"))
+    labels.write_text("\n".join(["file,patient_group,split", *rows]) + "\n")
+    command = ["fit", str(tmp_path / "photographs"), "--out", str(tmp_path / "run"), *SMALL, "--json"]
+    assert cli.main(command) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "patient_on_both_sides"
+
+
 def test_a_private_run_does_not_tell_the_loss_of_its_photographs(site, tmp_path):
     config = fit.FitConfig(steps=2, batch_size=6, device="cpu", noise_multiplier=1.0)
     card = fit.fit(site / "photographs", site / "derm", tmp_path / "run", config)
