@@ -27,9 +27,10 @@ def refusals(**given: object) -> list[str]:
     return [found.sentence for found in verify(Given(**given), keys=keys) if found.verdict == "fail"]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("latest", [note(9, "later"), note(5, "one"), None])
+@pytest.mark.parametrize("latest", [(9, "later"), (5, "one"), None])
 def test_two_roots_of_one_size_show_a_rewritten_log(latest):
-    assert refusals(checkpoint=latest, earlier=[note(5, "one"), note(5, "other")]) == [REWRITTEN]
+    checkpoint = note(*latest) if latest else None
+    assert refusals(checkpoint=checkpoint, earlier=[note(5, "one"), note(5, "other")]) == [REWRITTEN]
 
 
 def test_the_same_checkpoint_twice_shows_nothing():

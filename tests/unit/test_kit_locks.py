@@ -51,6 +51,20 @@ def test_a_process_that_is_killed_keeps_nobody_out(tmp_path):
     assert taken(tmp_path) == [locks.NAME]
 
 
+def test_a_lock_whose_owner_ends_while_it_is_asked_for_is_asked_for_anew(tmp_path, monkeypatch):
+    """The owner takes its file away: locked all the same, that one would keep nobody out."""
+    real, path = locks.fcntl.flock, tmp_path / locks.NAME
+
+    def ends_first(descriptor, how):
+        monkeypatch.setattr(locks.fcntl, "flock", real)
+        path.unlink()
+        real(descriptor, how)
+
+    monkeypatch.setattr(locks.fcntl, "flock", ends_first)
+    with locks.only_one(tmp_path):
+        assert refused(lambda: taken(tmp_path)) == "folder_in_use"
+
+
 def test_a_file_system_without_locks_is_worked_on(tmp_path, monkeypatch):
     def none(*_):
         raise OSError(errno.ENOLCK, "No locks available")
