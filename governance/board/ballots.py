@@ -6,13 +6,14 @@ from datetime import datetime
 from django.db import transaction
 
 from governance.board import conflicts, reviews
-from governance.board.closing import close_if_settled, is_moot, require_moving
+from governance.board.closing import close_if_settled, is_moot
 from governance.board.conflicts import require_declared, require_voter, sync_recusals
 from governance.board.counting import institution_of
 from governance.board.errors import VoteRefused
 from governance.board.lifecycle import Status
 from governance.board.models import Motion, Recusal, Vote
 from governance.board.moves import locked
+from governance.board.resting import require_moving
 from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.live import announce

@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
-from governance.board import evidence, presence, reviews, services
+from governance.board import evidence, presence, resting, reviews, services
 from governance.board.forms import (
     CommentForm,
     DeclarationForm,
@@ -137,6 +137,7 @@ def _state(request: SignedInRequest, motion: Motion) -> dict[str, Any]:
         "chair_until": services.chair_until(motion) if motion.status == Status.TIED else None,
         "site_answers": asked,
         "site_counts": answers.count(asked),
+        "waits_for": list(resting.isolated(motion)) if motion.closed_at is None else [],
         "may_see_votes": not recusals.filter(member=request.user).exists(),
     }
 
@@ -145,7 +146,7 @@ def _forms(request: SignedInRequest, motion: Motion) -> dict[str, Any]:
     """Return the forms that the person may fill in now."""
     user = request.user
     votes_here = services.can_vote(user, motion)
-    goes_on = votes_here and not services.rests(motion)
+    goes_on = votes_here and not resting.rests(motion)
     mine = motion.votes.filter(voter=user).order_by("-number")
     review = motion.reviews.waiting().filter(reviewer=user).first() if goes_on else None
     is_chair = motion.status == Status.TIED and services.chairs(motion).filter(pk=user.pk).exists()
@@ -170,7 +171,7 @@ def _forms(request: SignedInRequest, motion: Motion) -> dict[str, Any]:
 def _may_return(user: User, motion: Motion) -> bool:
     if motion.kind != Motion.Kind.APPROVE_CONTRIBUTION or motion.status not in {Status.REVIEWING, Status.OPEN}:
         return False
-    return services.is_secretary(user, motion) and not motion.votes.exists() and not services.rests(motion)
+    return services.is_secretary(user, motion) and not motion.votes.exists() and not resting.rests(motion)
 
 
 def _said(motion: Motion, user: User) -> dict[str, Any]:

@@ -3,9 +3,8 @@
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F, Max, Q, QuerySet
+from django.db.models import F, Q, QuerySet
 
-from contributions import isolation
 from governance.board import conditions
 from governance.board.conflicts import sync_recusals
 from governance.board.counting import chairs, count, electorate, is_secretary
@@ -14,6 +13,7 @@ from governance.board.errors import NotPossibleNow, VoteRefused
 from governance.board.lifecycle import Status
 from governance.board.models import CastingVote, Kind, Motion
 from governance.board.moves import locked, move
+from governance.board.resting import EXTENSION, gets_its_time_back, require_moving, resting, rests
 from governance.board.tally import Result
 from portal.accounts.models import User
 from portal.audit import services as audit
@@ -24,7 +24,6 @@ from portal.notifications import services as notifications
 from portal.notifications.services import notify
 from portal.notifications.types import Type
 
-EXTENSION = timedelta(days=7)  # JOURNEYS.md, 5.6 step 6
 CHAIR_DAYS = timedelta(days=7)
 BEFORE_THE_VOTE = {Status.REVIEWING, Status.OPEN}
 REMIND_BEFORE = (timedelta(days=3), timedelta(days=1))
@@ -201,7 +200,7 @@ def due(*, now: datetime) -> list[int]:
 def close_due(motion_id: int, *, now: datetime) -> None:
     """Close a motion whose time has come; called by the sweep."""
     motion = Motion.objects.select_for_update(of=("self",)).filter(_is_due(now), pk=motion_id).first()
-    if motion is None or is_moot(motion) or rests(motion) or _gets_its_time_back(motion, now=now):
+    if motion is None or is_moot(motion) or rests(motion) or gets_its_time_back(motion, now=now):
         return
     sync_recusals(motion, now=now)  # a merger may have made somebody a party since the ballot was cast
     if motion.status == Status.TIED:
@@ -247,44 +246,6 @@ def _ask(motion: Motion, *, key: str = "") -> int:
         key=key,
     )
     return people.count()
-
-
-# At rest: nobody sees what a contribution holds while it is isolated, so nobody judges it.
-
-
-def rests(motion: Motion) -> bool:
-    """Test if the contribution that is to be approved is isolated: then nobody votes, and nothing closes."""
-    subject = motion.contribution if motion.kind == Kind.APPROVE_CONTRIBUTION else None
-    return subject is not None and isolation.current(subject) is not None
-
-
-def resting() -> QuerySet[Motion]:
-    """Return the motions that rest."""
-    return Motion.objects.filter(kind=Kind.APPROVE_CONTRIBUTION, contribution__in=isolation.isolated())
-
-
-def require_moving(motion: Motion) -> None:
-    """Raise VoteRefused while the motion rests."""
-    if rests(motion):
-        raise VoteRefused(
-            f"{motion.contribution} is isolated because of what it may hold, so {motion} rests. It goes on when that "
-            "is lifted, and is taken back when the files are deleted."
-        )
-
-
-def _gets_its_time_back(motion: Motion, *, now: datetime) -> bool:
-    """Keep a ballot that rested open for a week after that, as one without a quorum; test if that was due."""
-    assert motion.closes_at is not None  # it is due
-    if motion.kind != Kind.APPROVE_CONTRIBUTION or motion.contribution is None:
-        return False
-    ended = motion.contribution.isolations.aggregate(last=Max("lifted_at"))["last"]
-    if ended is None or ended + EXTENSION <= motion.closes_at:
-        return False
-    motion.closes_at = ended + EXTENSION
-    motion.save(update_fields=["closes_at"])
-    audit.record("motion.extended", motion, by=None, closes_at=motion.closes_at.isoformat())
-    announce(f"motion-{motion.pk}")
-    return True
 
 
 # Moot: an open motion that asks what nobody has to answer any more.

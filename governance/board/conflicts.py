@@ -183,13 +183,16 @@ def register_interest(
     *, nature: str, institution: Institution | None, organisation: str = "", note: str, by: User, now: datetime
 ) -> Interest:
     """Enter an interest in the public register; open motions about the institution are without this member."""
+    concerned = Institution.objects.one_with(institution) if institution else Institution.objects.none()
+    open_cases = Motion.objects.undecided().filter(institution__in=concerned).order_by("pk")
+    # The motions before the institution that the new row names, as a ballot locks them: else the two end each other.
+    motions = list(open_cases.select_for_update(of=("self",)))
     row = Interest.objects.create(
         member=by, nature=nature, institution=institution, organisation=organisation, note=note, declared_at=now
     )
     audit.record("interest.registered", row, by=by, nature=nature)
-    if institution is not None:
-        for motion in Motion.objects.undecided().filter(institution__in=Institution.objects.one_with(institution)):
-            sync_recusals(motion, now=now)
+    for motion in motions:
+        sync_recusals(motion, now=now)
     return row
 
 

@@ -8,13 +8,14 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 
-from governance.board.closing import require_moving, resting, return_for_changes
+from governance.board.closing import return_for_changes
 from governance.board.conflicts import require_declared, require_voter, sync_recusals
 from governance.board.counting import is_secretary, unrecused
 from governance.board.errors import NotPossibleNow, VoteRefused
 from governance.board.lifecycle import Status
 from governance.board.models import Motion, Recusal, Review
 from governance.board.moves import locked, open_ballot
+from governance.board.resting import require_moving, resting
 from portal.accounts import services as accounts
 from portal.accounts.models import ConsortiumRole, User
 from portal.audit import services as audit

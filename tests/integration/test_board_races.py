@@ -5,7 +5,7 @@ from datetime import timedelta
 from threading import Barrier, Thread
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from governance.board import ballots, meetings
@@ -13,6 +13,7 @@ from governance.board import services as boards
 from governance.board.models import Decision, Meeting, Motion, Vote
 from portal.audit.models import AuditEvent
 from portal.errors import DomainError
+from portal.institutions.models import Institution
 from tests import factories
 from tests.races import then, until_somebody_waits, while_locked
 
@@ -111,6 +112,28 @@ def test_a_vote_and_the_sweep_do_not_lock_each_other_out(motion, monkeypatch):
     boards.cast_vote(motion, choice="for", by=voter, now=now)
     thread.join()
     assert (raised, Vote.objects.count(), Motion.objects.count()) == ([], 1, 1)
+
+
+def test_a_vote_that_settles_and_an_interest_that_is_declared_do_not_lock_each_other_out(motion):
+    member, raised = boards.electorate(motion).earliest("pk"), []
+
+    def declare() -> None:
+        given = {"nature": "employment", "institution": motion.institution, "note": "Since 2020."}
+        try:
+            boards.register_interest(**given, by=member, now=timezone.now())
+        except Exception as exc:
+            raised.append(exc)
+        finally:
+            connection.close()
+
+    thread = Thread(target=declare)
+    with transaction.atomic():  # as a vote that admits: the motion, then whom it admits
+        Motion.objects.select_for_update().get(pk=motion.pk)
+        thread.start()
+        until_somebody_waits()
+        Institution.objects.select_for_update().get(pk=motion.institution_id)
+    thread.join()
+    assert (raised, [row.member for row in motion.recusals.all()]) == ([], [member])
 
 
 def test_of_two_who_keep_the_minutes_at_once_the_first_does(motion):

@@ -9,18 +9,31 @@ from contributions import deletion, incidents, isolation, reports
 from contributions import services as contributions
 from contributions.corpora import services as corpora
 from contributions.models import Isolation
+from governance.board import resting
 from governance.board import services as boards
 from governance.board.models import Motion
+from governance.releases.models import Release
 from jobs import services as runs
 from jobs import tasks
 from portal.audit.models import AuditEvent
 from portal.notifications.models import Notification
-from tests import contributing, factories
+from tests import contributing, factories, publishing
 from tests.contributing import text
 from tests.integration.test_deletion import say
-from tests.integration.test_isolation import FOUND, PICTURE, SENT, approved, at_status, base, delete, isolate, lift
+from tests.integration.test_isolation import (
+    FOUND,
+    PICTURE,
+    SENT,
+    approved,
+    at_status,
+    base,
+    delete,
+    isolate,
+    lift,
+    other,
+)
 
-__all__ = ["approved", "at_status", "base", "isolate"]  # fixtures
+__all__ = ["approved", "at_status", "base", "isolate", "other"]  # fixtures
 pytestmark = pytest.mark.services
 
 
@@ -55,6 +68,48 @@ def test_the_motion_rests_and_then_has_its_time_back(motion, board, operator, is
     factories.vote_all(motion)
     motion.contribution.refresh_from_db()
     assert (motion.status, motion.contribution.status) == ("carried", "approved")
+
+
+@pytest.fixture
+def release(approved, other, operator, board) -> Release:
+    """A model before the board that learnt from the contributions of two institutions."""
+    return publishing.proposed_release(operator, approved, other)
+
+
+def test_a_model_that_learnt_from_it_rests_too_and_then_has_its_time_back(release, board, operator, isolate, sign_in):
+    motion, [first, _] = release.motions.get(), corpora.contributions_in(release.candidate.corpus).order_by("pk")
+    factories.declare(motion)
+    row = isolate(first)
+    with pytest.raises(boards.VoteRefused, match=f"{first} is isolated because of what it may hold, so {motion} rests"):
+        factories.cast(motion, board[0])
+    says = "Until that ends the ballot rests; it stays open for a week from then on."
+    assert f"Isolated because of what may be in it: {first}. {says}" in text(
+        sign_in(board[0]).get(motion.get_absolute_url())
+    )
+    day = motion.closes_at + timedelta(minutes=1)
+    boards.close_due(motion.pk, now=day)
+    boards.sweep(now=day)
+    motion.refresh_from_db()
+    assert (motion.status, motion.closes_at) == ("open", day - timedelta(minutes=1))
+
+    ended = incidents.lift(row, reason="A device's name.", by=operator, now=day)
+    boards.close_due(motion.pk, now=day + timedelta(minutes=1))
+    motion.refresh_from_db()
+    assert (motion.status, motion.closes_at) == ("open", ended.lifted_at + timedelta(days=7))
+    factories.vote_all(motion)
+    release.refresh_from_db()
+    assert (motion.status, release.status) == ("carried", "released")
+
+
+def test_a_model_goes_on_once_the_files_of_what_it_learnt_from_are_deleted(release, operator, isolate):
+    motion = release.motions.get()
+    given = corpora.contributions_in(release.candidate.corpus).order_by("pk")
+    for row in given:
+        isolate(row)
+    delete(given[0].isolations.get(), by=operator)
+    assert list(resting.isolated(motion)) == [given[1]]
+    delete(given[1].isolations.get(), by=operator)
+    assert (list(resting.isolated(motion)), list(resting.resting())) == ([], [])
 
 
 def test_no_review_is_sent_on_what_is_not_shown(motion, isolate):
