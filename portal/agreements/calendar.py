@@ -51,12 +51,18 @@ def sweep(*, now: datetime) -> None:
 
 
 def _due(today: date) -> list[SigningRequest]:
-    """Return the cases in force that expire soon, or whose agreement has a later material version."""
+    """
+    Return the cases in force that expire soon, or whose agreement has a later material version.
+
+    A merged institution signs nothing any more: what it was merged into has an agreement of its own.
+    """
     later = AgreementVersion.objects.filter(
         agreement=OuterRef("agreement"), version__gt=OuterRef("agreement_version__version"), is_material=True
     )
     rows = SigningRequest.objects.filter(
-        Q(expires_on__lte=today + timedelta(days=EXPIRING_DAYS)) | Exists(later), status=Status.ACTIVE
+        Q(expires_on__lte=today + timedelta(days=EXPIRING_DAYS)) | Exists(later),
+        status=Status.ACTIVE,
+        institution__merged_into=None,
     )
     return list(rows.select_related("institution", "agreement__programme", "agreement_version__agreement"))
 
@@ -84,12 +90,14 @@ def end(case: SigningRequest, *, now: datetime) -> SigningRequest:
 def expire(case: SigningRequest, *, now: datetime) -> SigningRequest:
     """End a case whose last day is over."""
     case = move(case.pk, Status.EXPIRED, by=None, now=now, ended_at=now)
-    notify(
+    is_merged = case.institution.merged_into_id is not None
+    what_next = "The record is here:" if is_merged else "Renew it here:"
+    tell(
+        case,
         managing(case),
-        type=Type.AGREEMENT,
         subject=f"{case} has expired",
-        text="New uploads and downloads have stopped; what is here stays. Renew it here:",
-        path=_renew_path(case),
+        text=f"New uploads and downloads have stopped; what is here stays. {what_next}",
+        path="" if is_merged else _renew_path(case),
     )
     return case
 

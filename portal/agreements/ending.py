@@ -6,7 +6,6 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q
 
 from portal.accounts.models import User
 from portal.agreements import signing
@@ -18,7 +17,6 @@ from portal.agreements.standing import day_of
 from portal.audit import services as audit
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import services as institutions
-from portal.institutions.models import Institution
 from portal.lifecycle import verb
 
 NOTICE_DAYS = 60  # what the texts ask of who ends the agreement early (dua-1 and dua-2, 14.1)
@@ -42,7 +40,7 @@ class Effect:
 
 def side_of(user: User, case: SigningRequest) -> Side | None:
     """Return for which of its two sides the person can end the agreement: its own signers, or the consortium's."""
-    if institutions.is_member(user, case.institution, PI, OFFICIAL):
+    if institutions.is_member(user, institutions.acting_for(case.institution), PI, OFFICIAL):
         return Side.INSTITUTION
     return Side.CONSORTIUM if signing.signs_for_consortium(user) else None
 
@@ -134,7 +132,7 @@ def effects_of_termination(case: SigningRequest, *, reader: User | None = None) 
     All are counted; of the contributions those are named that the reader may see: drafts are their institution's alone.
     """
     programme = case.agreement.programme
-    parties = Institution.objects.filter(Q(pk=case.institution_id) | Q(covered_by__request=case)).distinct()
+    parties = signing.parties(case)
     given = programme.contributions.filter(institution__in=parties).order_by("pk")
     approved = given.filter(status="approved")
     corpora = programme.corpora.filter(parts__contribution__in=given).distinct()

@@ -135,10 +135,15 @@ def new_receipt_code() -> str:
 
 class SigningRequestQuerySet(models.QuerySet["SigningRequest"]):
     def visible_to(self, user: User | AnonymousUser) -> "SigningRequestQuerySet":
-        """Cases are seen by people of the institutions in them; cases that were sent also by the consortium."""
+        """
+        Cases are seen by people of the institutions in them; cases that were sent also by the consortium.
+
+        The people of a merged institution are those of what it was merged into.
+        """
         if not user.is_authenticated:
             return self.none()
-        own = user.memberships.current().values("institution")
+        held = user.memberships.current().values("institution")
+        own = Institution.objects.filter(Q(pk__in=held) | Q(merged_into__in=held)).values("pk")
         involved = Q(institution__in=own) | Q(
             pk__in=CoveredInstitution.objects.filter(institution__in=own).values("request")
         )

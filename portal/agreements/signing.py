@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from portal.accounts import services as accounts
-from portal.accounts.models import User
+from portal.accounts.models import ConsortiumRole, User
 from portal.agreements import lifecycle
 from portal.agreements.library import newest_of
 from portal.agreements.lifecycle import Status
@@ -85,12 +85,15 @@ def next_party(case: SigningRequest) -> Party | None:
 
 
 def signers(case: SigningRequest, party: Party) -> QuerySet[User]:
-    """Return the people who may sign as this party today. Whoever belongs to the institution never signs for us."""
+    """Return the people who may sign as this party today. Whoever belongs to who it would bind never signs for us."""
     if party == Party.CONSORTIUM:
         rows = User.objects.filter(
             consortium_roles__role__in=CONSORTIUM_ROLES, consortium_roles__ended_at=None, is_active=True
         )
-        return rows.exclude(pk__in=institutions.people(case.institution)).distinct()
+        bound = Membership.objects.current().filter(
+            Q(institution__in=parties(case)) | Q(institution__aliases__in=parties(case))
+        )
+        return rows.exclude(pk__in=bound.values("user")).distinct()
     return institutions.people(case.institution, PI if party == Party.PRINCIPAL_INVESTIGATOR else OFFICIAL)
 
 
@@ -107,18 +110,24 @@ def may_sign(user: User | AnonymousUser, case: SigningRequest) -> bool:
     return signers(case, party).filter(pk=user.pk).exists() and not case.signatures.filter(signer=user).exists()
 
 
+def parties(case: SigningRequest) -> QuerySet[Institution]:
+    """Return the institution that signs, and every hospital that the case names."""
+    return Institution.objects.filter(Q(pk=case.institution_id) | Q(covered_by__request=case)).distinct()
+
+
 def involved(case: SigningRequest) -> QuerySet[User]:
-    """Return everybody who manages, signs or has signed: those who are told how the case goes on."""
+    """Return everybody who manages, signs or has signed, and still belongs there: those told how the case goes on."""
     from_institution = institutions.people(case.institution, PI, OFFICIAL, Membership.Role.STEWARD)
-    keys = set(from_institution.values_list("pk", flat=True)) | set(case.signatures.values_list("signer", flat=True))
-    return User.objects.filter(pk__in=keys, is_active=True)
+    belong = Q(memberships__in=case.institution.memberships.current())
+    serve = Q(consortium_roles__in=ConsortiumRole.objects.current())
+    signed = User.objects.filter(belong | serve, pk__in=case.signatures.values("signer"))
+    return User.objects.filter(Q(pk__in=from_institution.values("pk")) | Q(pk__in=signed.values("pk")), is_active=True)
 
 
 def managing(case: SigningRequest) -> QuerySet[User]:
     """Return those who manage it: of the institution and of every hospital under it."""
     roles = (PI, OFFICIAL, Membership.Role.STEWARD)
-    parties = Institution.objects.filter(Q(pk=case.institution_id) | Q(covered_by__request=case))
-    keys = [person.pk for party in parties.distinct() for person in institutions.people_acting_for(party, *roles)]
+    keys = [person.pk for party in parties(case) for person in institutions.people_acting_for(party, *roles)]
     return User.objects.filter(pk__in=keys)
 
 
