@@ -18,6 +18,7 @@ from portal.agreements.rendering import Value, render, text_sha256, variables_of
 from portal.agreements.signing import OFFICIAL, PI, move, tell
 from portal.agreements.standing import day_of
 from portal.audit import services as audit
+from portal.audit.people import plain
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import services as institutions
 from portal.institutions.lifecycle import Status as InstitutionStatus
@@ -257,7 +258,7 @@ def decline(case: SigningRequest, *, by: User, reason: str, now: datetime) -> Si
         case,
         signing.involved(case),
         subject=f"{case} was declined",
-        text=f"The reason given: {reason}\n\nChange what is wrong and prepare it again here:",
+        text=f"The reason given: {plain(reason)}\n\nChange what is wrong and prepare it again here:",
     )
     return case
 

@@ -15,6 +15,7 @@ from portal.agreements.models import Side, SigningRequest
 from portal.agreements.signing import OFFICIAL, PI, move, tell
 from portal.agreements.standing import day_of
 from portal.audit import services as audit
+from portal.audit.people import plain
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import services as institutions
 from portal.lifecycle import verb
@@ -99,8 +100,8 @@ def terminate(case: SigningRequest, *, by: User, reason: str, now: datetime) -> 
         case,
         signing.told_of_the_end(case),
         subject=f"{case} was terminated",
-        text=f"{case.institution} has ended it. The reason given: {reason}\n\nNew uploads and downloads have stopped; "
-        "what was given before stays. The record is here:",
+        text=f"{case.institution} has ended it. The reason given: {plain(reason)}\n\nNew uploads and downloads have "
+        "stopped; what was given before stays. The record is here:",
     )
     return case
 
@@ -119,8 +120,8 @@ def _give_notice(
         case,
         signing.told_of_the_end(case),
         subject=f"{case} ends after {ends_on:%-d %B %Y}",
-        text=f"The consortium has given notice. The reason given: {reason}\n\nUntil then everything goes on; after it "
-        "new uploads and downloads stop, and what was given before stays. The record is here:",
+        text=f"The consortium has given notice. The reason given: {plain(reason)}\n\nUntil then everything goes on; "
+        "after it new uploads and downloads stop, and what was given before stays. The record is here:",
     )
     return case
 

@@ -8,6 +8,7 @@ from django.urls import reverse
 
 from portal.accounts.models import User
 from portal.audit import services as audit
+from portal.audit.people import plain
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import lifecycle, services
 from portal.institutions.models import Institution, JoinRequest
@@ -98,7 +99,7 @@ def decline(request: JoinRequest, *, reason: str, by: User, now: datetime) -> Jo
     request = _waiting(request, by)
     if not reason.strip():
         raise services.ReasonMissing("Say why in a sentence: the person reads it.")
-    _tell(request, "Your request was declined:", f"Their reason: {reason.strip()}")
+    _tell(request, "Your request was declined:", f"Their reason: {plain(reason.strip())}")
     return _answer(request, State.DECLINED, by=by, now=now, reason=reason.strip())
 
 

@@ -15,6 +15,7 @@ from django.utils.text import slugify
 
 from portal.accounts.models import User
 from portal.audit import services as audit
+from portal.audit.people import plain
 from portal.errors import DomainError, NotAllowed
 from portal.institutions import countries, lifecycle, onboarding, registry, reviews
 from portal.institutions.lifecycle import DeclineCode, Outcome, Status
@@ -307,9 +308,8 @@ def decline(
     institution = _move(
         institution_id, Status.DECLINED, by=by, now=now, decision_code=DeclineCode(code).value, decision_reason=reason
     )
-    tell(
-        institution, "was not admitted", f"{DeclineCode(code).label}. {reason} You can fix it and ask again, or appeal."
-    )
+    why = f"{DeclineCode(code).label}. {plain(reason)}"
+    tell(institution, "was not admitted", f"{why} You can fix it and ask again, or appeal.")
     return institution
 
 
