@@ -29,23 +29,28 @@ def while_locked(first: Callable[[], object], second: Callable[[], object]) -> B
 
     `first` has done its work before `second` begins, and commits once that waits.
     """
-    raised: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            second()
-        except Exception as exc:
-            raised.append(exc)
-        finally:
-            connection.close()
-
-    thread = Thread(target=run)
+    thread, raised = beside(second)
     with transaction.atomic():
         first()
         thread.start()
         until_somebody_waits()
     thread.join(PATIENCE_SECONDS)
     return raised[0] if raised else None
+
+
+def beside(step: Callable[[], object]) -> tuple[Thread, list[BaseException]]:
+    """Return a thread that does `step` on a connection of its own, and the list that will hold what it raised."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            step()
+        except Exception as exc:
+            raised.append(exc)
+        finally:
+            connection.close()
+
+    return Thread(target=run), raised
 
 
 def until_somebody_waits() -> None:

@@ -47,6 +47,12 @@ class LastOperator(DomainError):
     code = "last_operator"
 
 
+class AccountErased(DomainError):
+    """Nobody is there any more who could hold a role."""
+
+    code = "account_erased"
+
+
 def digest_of(secret: str) -> str:
     """Return the SHA-256 (hex) under which a secret is kept."""
     return hashlib.sha256(secret.encode()).hexdigest()
@@ -63,12 +69,19 @@ def appoint(
     now: datetime,
 ) -> ConsortiumRole:
     """Give a person a role in the consortium: in every programme, or a seat on the board of one; for a term or not."""
+    require_not_erased(user)
     programme_id = programme.pk if programme else None
     row = ConsortiumRole.objects.create(
         user=user, role=role, programme_id=programme_id, started_at=now, term_ends_on=term_ends_on
     )
     audit.record("role.given", user, by=by, role=role, programme=programme_id, role_id=row.pk)
     return row
+
+
+def require_not_erased(user: User) -> None:
+    """Raise AccountErased; else nobody erases the account until the end of the transaction."""
+    if User.objects.select_for_update(no_key=True).get(pk=user.pk).erased_at is not None:
+        raise AccountErased("This account was erased, so it holds no role any more. Choose somebody else.")
 
 
 @transaction.atomic

@@ -10,7 +10,7 @@ from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.audit.people import plain
 from portal.errors import DomainError, NotAllowed
-from portal.institutions import lifecycle, services
+from portal.institutions import leaving, lifecycle, services
 from portal.institutions.models import Institution, JoinRequest
 from portal.notifications.services import notify
 from portal.notifications.types import Type
@@ -67,9 +67,9 @@ def ask(institution: Institution, *, role: str, message: str, by: User, now: dat
 
 def _waiting(request: JoinRequest, by: User) -> JoinRequest:
     services.require_manager(by, request.institution)
-    request = (
-        JoinRequest.objects.select_for_update(of=("self",)).select_related("institution", "person").get(pk=request.pk)
-    )
+    leaving.require_there(request.institution, request.person)
+    rows = JoinRequest.objects.select_for_update(of=("self",)).select_related("institution", "person")
+    request = rows.get(pk=request.pk)
     if request.state != State.ASKED:
         raise JoinRefused(f"This request was answered on {request.answered_at:%d %B %Y}. Nothing was changed.")
     if request.person_id == by.pk:

@@ -15,7 +15,7 @@ from portal.accounts.models import User
 from portal.accounts.services import digest_of
 from portal.audit import services as audit
 from portal.errors import DomainError, NotAllowed
-from portal.institutions import lifecycle, services
+from portal.institutions import leaving, lifecycle, services
 from portal.institutions.lifecycle import Status
 from portal.institutions.models import Institution, Invitation, JoinRequest, Membership
 from portal.notifications.services import notify_address
@@ -165,12 +165,13 @@ def accept_invitation(secret: str, *, by: User, verified_emails: set[str], now: 
             "This invitation is for another address than yours, so it gives you nothing. Sign in with the address it "
             "was sent to, add that address to your account and verify it, or ask for an invitation of your own."
         )
-    return _accept(invitation.pk, by=by, now=now)
+    return _accept(invitation, by=by, now=now)
 
 
 @transaction.atomic
-def _accept(invitation_id: int, *, by: User, now: datetime) -> Membership:
-    invitation = Invitation.objects.select_for_update(of=("self",)).select_related("institution").get(pk=invitation_id)
+def _accept(invitation: Invitation, *, by: User, now: datetime) -> Membership:
+    leaving.require_there(invitation.institution, by)
+    invitation = Invitation.objects.select_for_update(of=("self",)).select_related("institution").get(pk=invitation.pk)
     if invitation.accepted_at is not None:
         raise InvitationInvalid("This invitation was just used.")
     if invitation.withdrawn_at is not None:
@@ -195,7 +196,7 @@ def accept_code(code: str, *, by: User, verified_emails: set[str], now: datetime
             "No open invitation for your address has this code. Check the six digits of the newest mail; after five "
             "wrong codes only the link in the mail works."
         )
-    return _accept(invitation.pk, by=by, now=now)
+    return _accept(invitation, by=by, now=now)
 
 
 @transaction.atomic

@@ -17,7 +17,7 @@ from portal.accounts.models import User
 from portal.audit import services as audit
 from portal.audit.people import plain
 from portal.errors import DomainError, NotAllowed
-from portal.institutions import countries, lifecycle, onboarding, registry, reviews
+from portal.institutions import countries, leaving, lifecycle, onboarding, registry, reviews
 from portal.institutions.lifecycle import DeclineCode, Outcome, Status
 from portal.institutions.models import Institution, Membership
 from portal.institutions.vocabulary import UNKNOWABLE
@@ -389,6 +389,7 @@ def require_compatible(institution: Institution, user: User, role: str) -> None:
 
 def start_membership(institution: Institution, user: User, role: str, *, by: User, now: datetime) -> Membership:
     """Give a person a role; a role that the person holds already stays as it is. The caller has authorised it."""
+    leaving.require_there(institution, user)
     require_compatible(institution, user, role)
     membership, created = Membership.objects.get_or_create(
         user=user, institution=institution, role=role, ended_at=None, defaults={"started_at": now}

@@ -21,14 +21,14 @@ from portal.accounts import services, terms
 from portal.accounts.models import User
 from portal.agreements import services as agreements
 from portal.audit.models import AuditEvent
-from portal.institutions import memberships
+from portal.institutions import joining, memberships
 from portal.institutions import services as institutions
 from portal.institutions.models import Invitation, Membership
 from portal.notifications.models import Mail
 from portal.notifications.services import notify
 from portal.notifications.types import Type
 from tests import factories, publishing
-from tests.races import while_locked
+from tests.races import beside, then, until_somebody_waits, while_locked
 
 NAME, EMAIL, SECOND = "Xiomara Ōquzwelt-Brandão", "xiomara.oquz@zwelt.example", "x.private@zwelt.example"
 IP = "203.0.113.77"
@@ -271,3 +271,31 @@ def test_of_two_who_leave_at_once_the_last_stays(programme, who):
     assert isinstance(refused, erasure.CannotErase)
     left = [User.objects.get(pk=person.pk).erased_at is None for person in people]
     assert left == [False, True]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("what", ["role", "seat"])
+def test_who_is_erased_at_this_moment_takes_no_role(programme, what):
+    institution, now = factories.member_institution("Lake Hospital"), timezone.now()
+    lead, person = (factories.person_of(institution, role) for role in ("principal_investigator", "steward"))
+    give = {
+        "role": lambda: memberships.add_role(institution, person, Membership.Role.MEMBER, by=lead, now=now),
+        "seat": lambda: services.appoint(person, "operator", by=None, now=now),
+    }[what]
+    refused = while_locked(lambda: erasure.erase(person, by=person, now=now), give)
+    assert isinstance(refused, services.AccountErased)
+    assert (person.memberships.current().count(), person.consortium_roles.current().count()) == (0, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_manager_accepts_whoever_asked_and_is_erased_at_this_moment(programme, monkeypatch):
+    """The erasure holds the person and goes on to the request; the answer must not hold the request before it."""
+    institution, person, now = factories.member_institution("Lake Hospital"), factories.user("Ann"), timezone.now()
+    lead = factories.person_of(institution)
+    row = joining.ask(institution, role="member", message="", by=person, now=now)
+    thread, refused = beside(lambda: joining.accept(row, role="member", by=lead, now=now))
+    then(monkeypatch, erasure, "holds", lambda: (thread.start(), until_somebody_waits()))
+    erasure.erase(person, by=person, now=now)
+    thread.join()
+    assert [type(exc) for exc in refused] == [services.AccountErased]
+    assert not person.memberships.current().exists()

@@ -15,13 +15,15 @@ from jobs import gather
 from portal.agreements import services as agreements
 from portal.agreements.services import AgreementRequired
 from portal.errors import NotAllowed
-from portal.institutions import actions, merging, services
+from portal.institutions import actions, memberships, merging, services
+from portal.institutions.leaving import MergedMeanwhile
 from portal.institutions.lifecycle import Status
 from portal.institutions.models import Institution, Membership
 from portal.programmes import services as programmes
 from tests import contributing, factories
 from tests.hostile import honest
 from tests.integration.test_validation import check
+from tests.races import beside, then, until_somebody_waits
 
 Role = Membership.Role
 YEARS = timedelta(days=3 * 365)
@@ -273,3 +275,21 @@ def test_a_generator_is_its_successors_own(institution, base, steward, operator,
     assert [path.stem for path in gather.generators(images, folders[1]).iterdir()] == [sha256]
     assert "nobody uses the images before" in embargo.inherit(images, now=timezone.now())
     assert images.embargo_until == day
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("way", ["role", "invitation"])
+def test_nobody_takes_a_role_in_what_is_merged_at_this_moment(institution, into, operator, monkeypatch, way):
+    lead, now = factories.person_of(institution), timezone.now()
+    person = factories.person_of(institution, Role.STEWARD) if way == "role" else factories.user("Ann")
+    _, secret = memberships.invite(institution, email=person.email, role=Role.MEMBER, by=lead, now=now)
+    take = {
+        "role": lambda: memberships.add_role(institution, person, Role.MEMBER, by=lead, now=now),
+        "invitation": lambda: memberships.accept_invitation(secret, by=person, verified_emails={person.email}, now=now),
+    }[way]
+    thread, refused = beside(take)
+    then(monkeypatch, services, "retire", lambda: (thread.start(), until_somebody_waits()))
+    merging.merge(institution, into, by=operator, now=now)
+    thread.join()
+    assert [type(exc) for exc in refused] == [MergedMeanwhile]
+    assert not institution.memberships.current().exists()
