@@ -3,6 +3,9 @@
 import logging
 import re
 from contextvars import ContextVar
+from typing import Any
+
+from pythonjsonlogger.json import JsonFormatter
 
 SECRETS = re.compile(
     r"(X-Amz-(?:Signature|Credential|Security-Token)=|Bearer\s+|password=|token=|://[^:/\s]*:)[^&\s'\"@]+",
@@ -25,6 +28,24 @@ class Redact(logging.Filter):
         if (clean := redacted(message)) != message:
             record.msg, record.args = clean, ()
         return True
+
+
+class Lines(logging.Formatter):
+    """Lines for people, without secrets in the tracebacks below them: an exception quotes the address it failed at."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.exc_text = None  # what another formatter may have left there
+        return super().format(record)
+
+    def formatException(self, ei: Any) -> str:
+        return redacted(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:
+        return redacted(super().formatStack(stack_info))
+
+
+class Json(Lines, JsonFormatter):
+    """The same as JSON, for a collector."""
 
 
 class Context(logging.Filter):

@@ -316,9 +316,9 @@ LOGGING = {
     "disable_existing_loggers": False,
     "filters": {"redact": {"()": "portal.logging.Redact"}, "context": {"()": "portal.logging.Context"}},
     "formatters": {
-        "line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"},
+        "line": {"()": "portal.logging.Lines", "format": "{asctime} {levelname} {name} {message}", "style": "{"},
         "json": {
-            "()": "pythonjsonlogger.json.JsonFormatter",
+            "()": "portal.logging.Json",
             "format": "{asctime}{levelname}{name}{message}{request_id}{run_id}",
             "style": "{",
         },
