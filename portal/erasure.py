@@ -16,7 +16,7 @@ from django.db import models, transaction
 from django.urls import reverse
 
 from portal.accounts import services
-from portal.accounts.models import ConsortiumRole, User
+from portal.accounts.models import ERASED_DOMAIN, ConsortiumRole, User
 from portal.audit import services as audit
 from portal.errors import DomainError
 from portal.institutions import memberships
@@ -124,7 +124,7 @@ def _delete_what_is_only_theirs(user: User, *, now: datetime) -> None:
 
 def _pseudonymise(user: User, *, now: datetime) -> User:
     user.refresh_from_db()
-    user.name, user.email = ERASED_NAME, f"erased-{user.pk}@erased.invalid"
+    user.name, user.email = ERASED_NAME, f"erased-{user.pk}@{ERASED_DOMAIN}"
     user.is_active = user.is_staff = user.is_superuser = False
     user.last_login, user.erased_at = None, now
     user.set_unusable_password()

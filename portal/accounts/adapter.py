@@ -6,12 +6,14 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.usersessions.adapter import DefaultUserSessionsAdapter
 from allauth.usersessions.models import UserSession
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
 
 from portal import live
 from portal.accounts import crypto, mails, traces
-from portal.accounts.models import User
+from portal.accounts.models import ERASED_DOMAIN, User
 
 
 class AccountAdapter(DefaultAccountAdapter):
@@ -20,6 +22,12 @@ class AccountAdapter(DefaultAccountAdapter):
     def save_user(self, request: HttpRequest, user: User, form: object, commit: bool = True) -> User:
         user.name = form.cleaned_data["name"]  # type: ignore[attr-defined]
         return super().save_user(request, user, form, commit)
+
+    def clean_email(self, email: str) -> str:
+        """Refuse an address that is kept for somebody's erasure, which would fail on whoever has it."""
+        if email.lower().endswith(f"@{ERASED_DOMAIN}"):
+            raise ValidationError(_("No mail reaches this address. Give one that you read."))
+        return super().clean_email(email)
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         """Put the mail in the outbox: a mail server that is down delays it and loses nothing."""

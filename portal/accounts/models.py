@@ -13,6 +13,8 @@ from django.utils.crypto import salted_hmac
 
 from portal.audit.people import reference
 
+ERASED_DOMAIN = "erased.invalid"  # of the address that an erased account keeps, by its number; no such mail exists
+
 
 class UserManager(BaseUserManager["User"]):
     def create_user(self, email: str, password: str | None = None, **fields: object) -> "User":

@@ -214,6 +214,14 @@ def test_a_new_account_may_have_the_address_again(lived):
     assert factories.user("Somebody else", email=EMAIL).pk != lived.pk
 
 
+def test_nobody_takes_the_address_that_an_erasure_needs(db):
+    person = factories.user("Ann")
+    form = {"name": "Mallory", "email": f"Erased-{person.pk}@erased.INVALID", "password1": factories.PASSWORD}
+    page = Client().post(reverse("account_signup"), form)
+    assert list(page.context["form"].errors) == ["email"]
+    assert erasure.erase(person, by=person, now=timezone.now()).email == f"erased-{person.pk}@erased.invalid"
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [({"email": "other@example.org"}, "email"), ({"agree": ""}, "agree"), ({"password": "wrong"}, "password")],
