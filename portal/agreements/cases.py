@@ -170,7 +170,13 @@ def confirm_cover(cover: CoveredInstitution, *, by: User, now: datetime) -> Cove
     if not institutions.manages(by, cover.institution):
         raise NotAllowed(f"Only a principal investigator or data steward of {cover.institution} can confirm this.")
     case = SigningRequest.objects.locked().get(pk=cover.request_id)
-    cover = CoveredInstitution.objects.select_for_update().get(pk=cover.pk)
+    found = case.covered.select_related("institution").filter(pk=cover.pk).first()
+    if found is None:
+        raise CannotPrepare(
+            f"{case} was prepared anew, so what you read is not what it says now. Read it again, then confirm.",
+            next_url=case.get_absolute_url(),
+        )
+    cover = found
     if cover.confirmed_at is not None:
         return cover
     if case.status != Status.DRAFT:
@@ -256,7 +262,7 @@ def decline(case: SigningRequest, *, by: User, reason: str, now: datetime) -> Si
     case = move(case.pk, Status.DECLINED, by=by, now=now, reason=reason, ended_at=now)
     tell(
         case,
-        signing.involved(case),
+        signing.concerned(case),
         subject=f"{case} was declined",
         text=f"The reason given: {plain(reason)}\n\nChange what is wrong and prepare it again here:",
     )
@@ -270,7 +276,7 @@ def withdraw(case: SigningRequest, *, by: User, now: datetime) -> SigningRequest
     case = move(case.pk, Status.WITHDRAWN, by=by, now=now, ended_at=now)
     tell(
         case,
-        signing.involved(case),
+        signing.concerned(case),
         subject=f"{case} was withdrawn",
         text="It is not to be signed any more. What was signed of it stays on record:",
     )

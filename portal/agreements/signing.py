@@ -131,11 +131,15 @@ def managing(case: SigningRequest) -> QuerySet[User]:
     return User.objects.filter(pk__in=keys)
 
 
+def concerned(case: SigningRequest) -> QuerySet[User]:
+    """Return whom a turn of the case concerns: who is involved, and who manages a hospital that it names."""
+    return User.objects.filter(pk__in={person.pk for group in (involved(case), managing(case)) for person in group})
+
+
 def told_of_the_end(case: SigningRequest) -> QuerySet[User]:
-    """Return whom its end concerns: who is involved, who manages a hospital under it, who chairs the board."""
+    """Return whom its end concerns: the same people, and who chairs the board."""
     chairs = accounts.chairs_of(case.agreement.programme)
-    groups = (involved(case), managing(case), chairs)
-    return User.objects.filter(pk__in={person.pk for group in groups for person in group})
+    return User.objects.filter(pk__in={person.pk for group in (concerned(case), chairs) for person in group})
 
 
 # Telling
@@ -304,12 +308,25 @@ def _go_on(case: SigningRequest, *, by: User, now: datetime) -> None:
         agreement=case.agreement, institution=case.institution, status=Status.ACTIVE
     ).first()
     if before is not None:
-        move(before.pk, Status.SUPERSEDED, by=None, now=now, ended_at=now)
+        before = move(before.pk, Status.SUPERSEDED, by=None, now=now, ended_at=now)
+        _tell_left_out(before, case)
     case = move(case.pk, Status.ACTIVE, by=by, now=now, activated_at=now)
     tell(
         case,
-        involved(case),
+        concerned(case),
         subject=f"{case} is in force",
         text="Everybody has signed. The receipt, with the text, its hash and a PDF, is here:",
         path=case.receipt_url,
     )
+
+
+def _tell_left_out(before: SigningRequest, case: SigningRequest) -> None:
+    """Tell the hospitals that stood under the agreement before and that its renewal does not name."""
+    for party in parties(before).exclude(pk__in=parties(case)):
+        tell(
+            before,
+            institutions.people_acting_for(party, PI, OFFICIAL, Membership.Role.STEWARD),
+            subject=f"{party} stands under {case.agreement} no longer",
+            text=f"{case.institution} has renewed it and does not name {party} any more. Without an agreement "
+            "of your own, new uploads and downloads stop; what is here stays. The one before is here:",
+        )

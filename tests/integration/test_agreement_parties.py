@@ -73,3 +73,49 @@ def test_nobody_is_asked_to_renew_what_a_merged_institution_signed(sign_in, case
     told_of = manager.notifications.get(subject=f"{case} has expired")
     assert (told_of.path, "Renew" in told_of.text) == (case.get_absolute_url(), False)
     assert sign_in(manager).get(told_of.path).status_code == 200
+
+
+@pytest.fixture
+def covered(programme):
+    return factories.admitted_institution("Kumasi Eye Centre", country="GH")
+
+
+@pytest.fixture
+def named(agreement, volta, covered):
+    """A draft that names a further hospital, which has not confirmed it yet."""
+    factories.person_of(volta, Role.SIGNING_OFFICIAL)
+    factories.signatory()
+    return factories.draft_case(volta, agreement, covered=[covered])
+
+
+def test_a_hospital_that_it_binds_is_told_when_it_is_in_force_and_when_a_renewal_leaves_it_out(
+    named, volta, covered, agreement, now
+):
+    manager, lead = factories.person_of(covered), factories.person_of(volta)
+    services.confirm_cover(named.covered.get(), by=manager, now=now)
+    case = factories.signed_case(services.send(named, by=lead, now=now))
+    assert [told(person, f"{case} is in force") for person in (manager, lead)] == [1, 1]
+    renewal = factories.signed_case(factories.sent_case(volta, agreement))
+    assert services.standing(covered, agreement, now=now).state == "none"
+    assert [told(person, f"{renewal} is in force") for person in (manager, lead)] == [1, 2]  # not again
+    assert [told(person, f"{covered} stands under {agreement} no longer") for person in (manager, lead)] == [1, 0]
+
+
+@pytest.mark.parametrize("way", ["declined", "withdrawn"])
+def test_a_hospital_that_it_names_is_told_when_it_comes_to_nothing(named, volta, covered, way, now):
+    manager = factories.person_of(covered)
+    services.confirm_cover(named.covered.get(), by=manager, now=now)
+    if way == "declined":
+        case = services.send(named, by=factories.person_of(volta), now=now)
+        services.decline(case, by=factories.person_of(volta), reason="Not now.", now=now)
+    else:
+        services.withdraw(named, by=factories.person_of(volta), now=now)
+    assert told(manager, f"{named} was {way}") == 1
+
+
+def test_what_was_prepared_anew_is_read_and_confirmed_anew(named, volta, covered, agreement, now):
+    cover = named.covered.get()
+    factories.draft_case(volta, agreement, covered=[covered])
+    with pytest.raises(services.CannotPrepare, match="prepared anew"):
+        services.confirm_cover(cover, by=factories.person_of(covered), now=now)
+    assert named.covered.get().confirmed_at is None
