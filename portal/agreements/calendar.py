@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
@@ -10,10 +11,12 @@ from django.urls import reverse
 
 from portal.agreements.lifecycle import Status
 from portal.agreements.models import AgreementVersion, SigningRequest
-from portal.agreements.signing import managing, move, tell, told_of_the_end
+from portal.agreements.signing import OFFICIAL, PI, managing, move, tell, told_of_the_end
 from portal.agreements.standing import EXPIRING_DAYS, Standing, State, day_of, standings
 from portal.audit import services as audit
 from portal.audit.models import AuditEvent
+from portal.institutions import services as institutions
+from portal.institutions.models import Membership
 from portal.notifications import calendar
 from portal.notifications.services import notify
 from portal.notifications.types import Type
@@ -25,11 +28,12 @@ REMINDED = "agreement.reminded"
 
 @dataclass(frozen=True)
 class Reminder:
-    """What is told once: `key` says for which date and how long before it."""
+    """What is told once: `key` says for which date and how long before it, `call` what one does on the page."""
 
     key: str
     subject: str
     text: str
+    call: str
     deadline_on: date
 
 
@@ -90,15 +94,8 @@ def end(case: SigningRequest, *, now: datetime) -> SigningRequest:
 def expire(case: SigningRequest, *, now: datetime) -> SigningRequest:
     """End a case whose last day is over."""
     case = move(case.pk, Status.EXPIRED, by=None, now=now, ended_at=now)
-    is_merged = case.institution.merged_into_id is not None
-    what_next = "The record is here:" if is_merged else "Renew it here:"
-    tell(
-        case,
-        managing(case),
-        subject=f"{case} has expired",
-        text=f"New uploads and downloads have stopped; what is here stays. {what_next}",
-        path="" if is_merged else _renew_path(case),
-    )
+    text = "New uploads and downloads have stopped; what is here stays."
+    _tell_managing(case, subject=f"{case} has expired", text=text, call="Renew it here:")
     return case
 
 
@@ -110,31 +107,40 @@ def reminders(case: SigningRequest, place: Standing, today: date) -> Iterator[Re
     if place.state == State.EXPIRING:
         step = min(step for step in REMIND_DAYS if days <= step)
         subject = f"{case} expires in {days} days" if days else f"{case} expires today"
-        yield Reminder(f"expiry-{place.due_on}-{step}", subject, f"{place.reason} Here:", place.due_on)
+        yield Reminder(f"expiry-{place.due_on}-{step}", subject, place.reason, "Here:", place.due_on)
     elif place.state == State.RECONSENT_DUE:
         steps = {*REMIND_DAYS, max(case.agreement.reconsent_days, days)}
         step = min(step for step in steps if days <= step)
         subject = f"A new version of the {case.agreement.title} waits for {case.institution}: {days} days"
-        yield Reminder(
-            f"reconsent-{place.due_on}-{step}", subject, f"{place.reason} What changed is here:", place.due_on
-        )
+        yield Reminder(f"reconsent-{place.due_on}-{step}", subject, place.reason, "What changed is here:", place.due_on)
     elif place.state in {State.GRACE, State.BLOCKED} and place.blocked_on:
         subject = f"{case.institution} has not signed the new version of the {case.agreement.title}"
-        yield Reminder(f"{place.state}-{place.due_on}", subject, f"{place.reason} Sign it here:", place.blocked_on)
+        yield Reminder(f"{place.state}-{place.due_on}", subject, place.reason, "Sign it here:", place.blocked_on)
 
 
 @transaction.atomic
 def _remind(case: SigningRequest, reminder: Reminder, *, now: datetime) -> None:
     audit.record(REMINDED, case, by=None, key=reminder.key)
-    notify(
-        managing(case),
-        type=Type.AGREEMENT,
+    _tell_managing(
+        case,
         subject=reminder.subject,
         text=reminder.text,
-        path=_renew_path(case),
+        call=reminder.call,
         key=f"agreement-{case.pk}-{reminder.key}",
         deadline_at=datetime.combine(reminder.deadline_on, time.max.replace(microsecond=0), UTC),
     )
+
+
+def _tell_managing(case: SigningRequest, *, subject: str, text: str, call: str, **more: Any) -> None:
+    """Lead who can renew it to where that is done, and all others whom it concerns to the case, which they may see."""
+    able = institutions.people(case.institution, PI, OFFICIAL, Membership.Role.STEWARD)
+    is_merged = case.institution.merged_into_id is not None
+    other_call = "The record is here:" if is_merged else f"{case.institution} renews it, also for you. It is here:"
+    for people, what_next, path in (
+        (able, call, _renew_path(case)),
+        (managing(case).exclude(pk__in=able.values("pk")), other_call, case.get_absolute_url()),
+    ):
+        notify(people, type=Type.AGREEMENT, subject=subject, text=f"{text} {what_next}", path=path, **more)
 
 
 def _renew_path(case: SigningRequest) -> str:

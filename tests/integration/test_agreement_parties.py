@@ -119,3 +119,15 @@ def test_what_was_prepared_anew_is_read_and_confirmed_anew(named, volta, covered
     with pytest.raises(services.CannotPrepare, match="prepared anew"):
         services.confirm_cover(cover, by=factories.person_of(covered), now=now)
     assert named.covered.get().confirmed_at is None
+
+
+def test_a_hospital_under_it_is_reminded_with_a_page_that_opens_for_it(sign_in, named, volta, covered, now):
+    manager, lead = factories.person_of(covered), factories.person_of(volta)
+    services.confirm_cover(named.covered.get(), by=manager, now=now)
+    case = factories.signed_case(services.send(named, by=lead, now=now))
+    calendar.sweep(now=datetime.combine(case.expires_on - timedelta(days=7), time.min, UTC))
+    calendar.sweep(now=datetime.combine(case.expires_on + timedelta(days=1), time.min, UTC))
+    for subject in (f"{case} expires in 7 days", f"{case} has expired"):
+        paths = [person.notifications.get(subject=subject).path for person in (manager, lead)]
+        assert paths == [case.get_absolute_url(), f"/agreements/sign/{volta.slug}/retina/full/"]
+        assert [sign_in(manager).get(path).status_code for path in paths] == [200, 403]
