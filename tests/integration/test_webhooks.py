@@ -23,6 +23,7 @@ from portal.notifications.models import Notification, OutboxMessage, Webhook
 from portal.notifications.services import notify
 from portal.notifications.types import Type
 from tests import factories
+from tests.races import while_locked
 
 PAGE = "/inbox/webhooks/"
 
@@ -302,6 +303,19 @@ def test_nobody_has_more_than_five_endpoints(ann, endpoint):
         webhooks.add(ann, url=f"{endpoint.url}{number}", now=timezone.now())
     with pytest.raises(webhooks.WebhookRefused, match="the most"):
         webhooks.add(ann, url=endpoint.url, now=timezone.now())
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("before", "second"), [(0, "same"), (webhooks.LIMIT - 1, "other")])
+def test_of_two_endpoints_added_at_once_the_second_is_refused(db, before, second):
+    """A button pressed twice; and two windows that each see room for one more."""
+    owner, now = factories.user("Ann"), timezone.now()
+    for number in range(before):
+        webhooks.add(owner, url=f"https://example.org/{number}", now=now)
+    urls = ["https://example.org/same", f"https://example.org/{second}"]
+    first, again = [lambda url=url: webhooks.add(owner, url=url, now=now) for url in urls]
+    assert isinstance(while_locked(first, again), webhooks.WebhookRefused)
+    assert Webhook.objects.filter(owner=owner).count() == before + 1
 
 
 def test_an_endpoint_is_tested_and_disabled_after_a_question(ann, researcher, endpoint, sign_in):
