@@ -9,6 +9,7 @@ from portal.institutions.models import (
     JoinRequest,
     Membership,
     PathwayChoice,
+    ProfileOption,
     Review,
     RorOrganisation,
     SigningKey,
@@ -66,6 +67,12 @@ class DocumentAdmin(ReadOnlyAdmin):
 class PathwayChoiceAdmin(ReadOnlyAdmin):
     list_display = ["institution", "kind", "chosen_at", "ended_at"]
     list_select_related = ["institution"]
+
+
+@admin.register(ProfileOption)
+class ProfileOptionAdmin(ReadOnlyAdmin):
+    list_display = ["name", "field", "code"]
+    list_filter = ["field"]
 
 
 @admin.register(RorOrganisation)
