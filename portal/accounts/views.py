@@ -13,6 +13,7 @@ from django.views.decorators.http import require_POST
 from portal.accounts import orcid, proofs, services
 from portal.accounts.forms import DeviceForm, ProfileForm, TokenForm
 from portal.accounts.models import DeviceLogin
+from portal.accounts.proofs import ProofForm
 from portal.accounts.requests import SignedInRequest
 from portal.notifications import outbox
 
@@ -70,7 +71,7 @@ def revoke_token(request: SignedInRequest, token_id: int) -> HttpResponse:
 
 
 def device(request: SignedInRequest) -> HttpResponse:
-    """Let a kit sign in (RFC 8628): GET shows who asks, POST answers."""
+    """Let a kit sign in (RFC 8628): GET shows who asks, POST answers, with a proof as for a token."""
     code = request.POST.get("code") or request.GET.get("code")
     form = DeviceForm({"code": code} if code else None)
     login = None
@@ -78,10 +79,13 @@ def device(request: SignedInRequest) -> HttpResponse:
         login = services.waiting_device_login(form.cleaned_data["code"], now=timezone.now())
         if login is None:
             form.add_error("code", "No kit waits with this code. It is too old, used, or mistyped.")
-    if request.method == "POST" and login is not None and "answer" in request.POST:
-        return _answer(request, login, approve=request.POST["answer"] == "approve")
-    context = {"form": form, "login": login, "days": services.TOKEN_DAYS}
-    return render(request, "accounts/device_approve.html", context, status=422 if form.errors else 200)
+    answer = request.POST.get("answer")
+    proof = ProofForm(request.POST if answer == "approve" else None, request=request)
+    if login is not None and (answer == "deny" or proof.is_valid()):
+        return _answer(request, login, approve=answer == "approve")
+    context = {"form": form, "login": login, "proof": proof, "days": services.TOKEN_DAYS}
+    has_errors = form.errors or (login and proof.errors)
+    return render(request, "accounts/device_approve.html", context, status=422 if has_errors else 200)
 
 
 def _answer(request: SignedInRequest, login: DeviceLogin, *, approve: bool) -> HttpResponse:

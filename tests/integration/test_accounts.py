@@ -137,7 +137,7 @@ def test_me_lists_own_institutions_and_roles(client, institution, steward, outsi
 # A kit signs in
 
 
-def test_a_kit_signs_in_once_its_person_approves(client, sign_in, researcher, settings):
+def test_a_kit_signs_in_once_its_person_approves(client, sign_in, person, settings):
     begun = post(client, DEVICE, client_name="consortium on eye-1")
     body = begun.json()
     assert (begun.status_code, sorted(body)) == (
@@ -147,14 +147,19 @@ def test_a_kit_signs_in_once_its_person_approves(client, sign_in, researcher, se
     assert body["verification_url"] == f"{settings.PORTAL_URL}/account/device/?code={body['user_code']}"
     pending = post(client, TOKEN, device_code=body["device_code"])
     assert (pending.status_code, pending.json()["code"]) == (400, "authorization_pending")
-    browser = sign_in(researcher)
+    browser = sign_in(person)
     typed = body["user_code"].replace("-", "").lower()
     page = browser.get(reverse("accounts:device"), {"code": typed})
     assert "consortium on eye-1" in page.text
     assert DeviceLogin.objects.get().approved_by is None  # a GET approves nothing
-    browser.post(reverse("accounts:device"), {"code": typed, "answer": "approve"})
+    approval = {"code": typed, "answer": "approve"}
+    for proof in ({}, {"password": "wrong"}):  # whoever finds an open browser lets no kit in
+        page = browser.post(reverse("accounts:device"), approval | proof)
+        assert (page.status_code, list(page.context["proof"].errors)) == (422, ["password"])
+    assert post(client, TOKEN, device_code=body["device_code"]).json()["code"] == "authorization_pending"
+    browser.post(reverse("accounts:device"), approval | {"password": factories.PASSWORD})
     token = post(client, TOKEN, device_code=body["device_code"]).json()["token"]
-    assert client.get("/api/v1/me", headers=bearer(token)).json()["email"] == researcher.email
+    assert client.get("/api/v1/me", headers=bearer(token)).json()["email"] == person.email
     again = post(client, TOKEN, device_code=body["device_code"])
     assert (again.status_code, again.json()["code"]) == (400, "expired")
 
