@@ -102,6 +102,7 @@ def halves(reference: Reference) -> tuple[np.ndarray, Reference]:
     return np.flatnonzero(is_drawn), kept
 
 
+@pytest.mark.slow
 def test_real_photographs_pass_the_checks_of_images(reference, weights, tmp_path):
     rows, kept = halves(reference)
     drawn = drawn_from(reference, rows)

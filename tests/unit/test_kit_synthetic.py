@@ -322,6 +322,7 @@ def test_check_5_finds_pictures_that_are_sent_again_with_a_pixel_changed(tmp_pat
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_photographs_that_are_called_synthetic_are_found_out(tmp_path):
     """Public ones that the centre holds, a little changed, under the name of a generator that nobody sent."""
     reference = load_reference(BASE.folder / "reference.safetensors")
