@@ -2,7 +2,7 @@
 
 import json
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from governance.benchmarks import services as benchmarks
 from governance.releases import services as releases
@@ -10,18 +10,24 @@ from governance.releases.lifecycle import Status
 from governance.releases.models import Release
 
 
-@transaction.atomic
 def publish(release_id: int) -> None:
-    """
-    Write every file of the release, SHA256SUMS last; the site shows them all or none. Safe to repeat.
+    """Write every file of the release; the site shows them all or none. Safe to repeat: what is there stays."""
+    release = Release.objects.select_related("candidate").get(pk=release_id)
+    if _is_due(release):
+        releases.copy_weights(release)  # as long as a large file takes to copy: in no transaction
+        _publish(release_id)
 
-    While one is at it, as long as a large file takes to copy, another does nothing: it would write other bytes under
-    the names of the first where a newer evaluation has come meanwhile.
-    """
-    if not _is_alone(release_id):
-        return
-    release = Release.objects.select_related("candidate__corpus", "license").get(pk=release_id)
-    if release.status != Status.RELEASED or release.files.filter(name="SHA256SUMS").exists():
+
+def _is_due(release: Release) -> bool:
+    return release.status == Status.RELEASED and not release.files.filter(name="SHA256SUMS").exists()
+
+
+@transaction.atomic
+def _publish(release_id: int) -> None:
+    """One at a time: another would write other bytes under the same names where a newer evaluation has come."""
+    rows = Release.objects.select_for_update(of=("self",)).select_related("candidate__corpus", "license")
+    release = rows.get(pk=release_id)
+    if not _is_due(release):
         return
     releases.add_weights(release)
     candidate = release.candidate
@@ -39,9 +45,3 @@ def publish(release_id: int) -> None:
     releases.add_file(
         release, name="SHA256SUMS", content=releases.sha256sums(release).encode(), content_type="text/plain"
     )
-
-
-def _is_alone(release_id: int) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [f"publish-release-{release_id}"])
-        return cursor.fetchone() == (True,)

@@ -29,6 +29,8 @@ from portal.notifications.services import notify
 from portal.notifications.types import Type
 from portal.programmes.models import Programme
 
+WEIGHTS = "model.safetensors"  # of a release
+
 
 class NotSignedIn(DomainError):
     """Downloads are counted by person."""
@@ -275,21 +277,15 @@ def add_file(release: Release, *, name: str, content: bytes, content_type: str) 
     )
 
 
-def add_weights(release: Release) -> ReleaseFile:
-    """Copy the candidate's weights, inside the store, to the release."""
-    candidate = release.candidate
-    key = f"{release.slug}/model.safetensors"
-    existing = release.files.filter(name="model.safetensors").first()
-    if existing is not None:
-        return existing
-    storage.promote((storage.VAULT, candidate.storage_key), (storage.RELEASES, key))
-    return ReleaseFile.objects.create(
-        release=release,
-        name="model.safetensors",
-        size_bytes=candidate.size_bytes,
-        sha256=candidate.sha256,
-        storage_key=key,
-    )
+def copy_weights(release: Release) -> None:
+    """Copy the candidate's weights, inside the store, to the release. Again, it is the same bytes."""
+    storage.promote((storage.VAULT, release.candidate.storage_key), (storage.RELEASES, f"{release.slug}/{WEIGHTS}"))
+
+
+def add_weights(release: Release) -> None:
+    """Enter the weights that copy_weights() has copied. Safe to repeat."""
+    known = {"size_bytes": release.candidate.size_bytes, "sha256": release.candidate.sha256}
+    release.files.get_or_create(name=WEIGHTS, defaults={**known, "storage_key": f"{release.slug}/{WEIGHTS}"})
 
 
 def sha256sums(release: Release) -> str:

@@ -5,15 +5,15 @@ Proxies come from HTTPS_PROXY, HTTP_PROXY and NO_PROXY, a private certificate au
 REQUESTS_CA_BUNDLE. Tokens and presigned addresses never reach a message, a log or an exception's text.
 """
 
-import base64
 import functools
+import ipaddress
 import json
 import logging
 import os
 import re
 import ssl
-import time
 from collections.abc import Iterator
+from time import gmtime, strftime
 from typing import Any
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -31,6 +31,7 @@ SEND_BLOCK_BYTES = 512 * 1024  # of the socket; urllib3's own 16 KiB costs many 
 USER_AGENT = f"consortium-kit/{__version__}"
 PLATFORM_FAULT = 3  # exit status: not the site's doing, try again
 NOT_VALID_NOW = {9, 10}  # of a certificate: X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL
+OF_A_PROXY = "Check the address, HTTPS_PROXY and NO_PROXY: a proxy may have answered in its place."
 NEEDS_CHANGES = 2  # exit status: the portal refused, something has to be changed
 
 Document = dict[str, Any]
@@ -83,7 +84,10 @@ def certificates() -> str:
 def is_loopback(url: str) -> bool:
     """Test if the address is this machine."""
     host = urlsplit(url).hostname or ""
-    return host in {"localhost", "::1"} or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 @functools.cache
@@ -107,8 +111,8 @@ def _connections(proxy: str, certificates: str) -> urllib3.PoolManager:
         return urllib3.PoolManager(**settings)
     parts = proxy_parts(proxy)
     if parts.username:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-        settings["proxy_headers"] = {"proxy-authorization": f"Basic {base64.b64encode(login).decode()}"}
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode().decode("latin-1")  # UTF-8, sent
+        settings["proxy_headers"] = urllib3.make_headers(proxy_basic_auth=login)
     return urllib3.ProxyManager(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", **settings)
 
 
@@ -153,9 +157,7 @@ def unreachable(url: str, error: Exception) -> Unreachable:
     if isinstance(cause, urllib3.exceptions.ProxyError):
         what, fix = "the proxy did not let us through", "Check HTTPS_PROXY and NO_PROXY."
     elif any(getattr(one, "verify_code", 0) in NOT_VALID_NOW for one in (cause, *cause.args)):
-        what = time.strftime(
-            "its certificate is not valid at the time of this machine, %Y-%m-%d %H:%M UTC", time.gmtime()
-        )
+        what = strftime("its certificate is not valid at the time of this machine, %Y-%m-%d %H:%M UTC", gmtime())
         fix = "Set this machine's clock; where it is right, the certificate has run out: tell who runs the host."
     elif isinstance(cause, urllib3.exceptions.SSLError | ssl.SSLError):
         used = certificates()
@@ -285,12 +287,10 @@ class Portal:
             sentence = f"{self.url} was not reached: a proxy, or who stands there now, points to {elsewhere}."
             fix = "Sign in to the proxy, or ask IT to open the portal's address; if the portal moved, log in there."
             return PortalError(sentence, status=status, code="redirected", fix=fix, exit_code=PLATFORM_FAULT)
-        fault = status >= 500 or status in {407, 408, 429}
-        if not body and 400 <= status < 500 and status != 401:
-            fix = "Check the address, HTTPS_PROXY and NO_PROXY: a proxy may have answered in its place."
-            return PortalError(sentence, status=status, code=code, fix=fix, exit_code=PLATFORM_FAULT)
+        is_foreign = not body and 400 <= status < 500 and status != 401
+        fault = is_foreign or status >= 500 or status in {407, 408, 429}
         exit_code = PLATFORM_FAULT if fault else 1 if status == 401 else NEEDS_CHANGES
-        fix = self._way_on(status, next_url, location)
+        fix = OF_A_PROXY if is_foreign else self._way_on(status, next_url, location)
         return PortalError(sentence, status=status, code=code, next_url=next_url, fix=fix, exit_code=exit_code)
 
     def _way_on(self, status: int, next_url: str, location: str) -> str:

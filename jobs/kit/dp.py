@@ -5,6 +5,7 @@ Source: Abadi et al. 2016, arXiv:1607.00133 (DP-SGD); the subsampled Gaussian me
 Mironov et al. 2019, arXiv:1908.10530, as Opacus accounts for it.
 """
 
+import importlib
 import math
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,7 @@ def require_noise(noise_multiplier: float) -> None:
             f"A noise multiplier of {noise_multiplier:g} guarantees nothing.",
             fix=f"Give one above {LEAST_NOISE:g}, about 1 as a rule, or train without differential privacy.",
         )
-    import opacus  # noqa: F401, PLC0415 -- slow import
+    importlib.import_module("opacus")
 
 
 def draw(count: int, batch_size: int, rng: "torch.Generator") -> "torch.Tensor":

@@ -14,7 +14,7 @@ from jobs.publish import publish
 from portal import storage
 from portal.accounts.models import User
 from tests import candidates, factories
-from tests.races import while_locked
+from tests.races import until_somebody_waits, while_locked
 
 pytestmark = [pytest.mark.services, pytest.mark.django_db(transaction=True)]
 
@@ -40,7 +40,7 @@ def test_two_who_publish_at_once_leave_what_the_sums_say(carried, monkeypatch):
             candidates.evaluations(carried.candidate, seed=2, run_id=10**6)
             threads.append(Thread(target=sweep))
             threads[0].start()
-            threads[0].join()
+            until_somebody_waits()
         real(bucket, key, content, **more)
 
     raised: list[BaseException] = []

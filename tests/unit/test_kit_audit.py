@@ -24,7 +24,7 @@ def note(size: int, leaf: str, *, origin: str = "portal.example/log") -> bytes:
 
 def refusals(**given: object) -> list[str]:
     keys = [base64.b64encode(PUBLIC).decode()]
-    return [found.sentence for found in verify(Given(**given), keys=keys) if found.verdict == "fail"]  # type: ignore[arg-type]
+    return [found.sentence for found in verify(Given(**given), keys=keys) if found.verdict == "fail"]
 
 
 @pytest.mark.parametrize("latest", [(9, "later"), (5, "one"), None])

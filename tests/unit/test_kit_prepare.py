@@ -201,8 +201,11 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path):
 def test_nobody_else_reads_what_is_prepared(tmp_path):
     """The originals may lie where nobody else can read them."""
     site, seen = write_sample(tmp_path / "site", 4, seed=4, size=96), []
-    modes = lambda *_: seen.append(stat.S_IMODE((tmp_path / "out.partial").stat().st_mode))  # noqa: E731 -- short
-    prepare.prepare(site, tmp_path / "out", on_progress=modes)
+
+    def note(*_):
+        seen.append(stat.S_IMODE((tmp_path / "out.partial").stat().st_mode))
+
+    prepare.prepare(site, tmp_path / "out", on_progress=note)
     assert {*seen, stat.S_IMODE((tmp_path / "out").stat().st_mode)} == {0o700}
     (tmp_path / "shared").mkdir(mode=0o750)
     prepare.prepare(site, tmp_path / "shared")
