@@ -104,15 +104,15 @@ def _page(request: SignedInRequest, motion: Motion, status: int = 200, **filled:
     now = timezone.now()
     if motion.closed_at is None:
         presence.arrive(motion, request.user)
-    user, reasons = request.user, services.recused(motion)
+    user, reasons, state = request.user, services.recused(motion), _state(request, motion)
     context = {
         "motion": motion,
         "is_recused": user.pk in reasons,
         "recused_because": reasons.get(user.pk, ""),
         "is_secretary": services.is_secretary(user, motion),
         "timeline": _history(motion),
-        **_state(request, motion),
-        **_forms(request, motion),
+        **state,
+        **_forms(request, motion, rests=bool(state["waits_for"])),
         **_said(motion, user),
         **evidence.of(motion, now=now),
         **filled,
@@ -142,11 +142,11 @@ def _state(request: SignedInRequest, motion: Motion) -> dict[str, Any]:
     }
 
 
-def _forms(request: SignedInRequest, motion: Motion) -> dict[str, Any]:
+def _forms(request: SignedInRequest, motion: Motion, *, rests: bool) -> dict[str, Any]:
     """Return the forms that the person may fill in now."""
     user = request.user
     votes_here = services.can_vote(user, motion)
-    goes_on = votes_here and not resting.rests(motion)
+    goes_on = votes_here and not rests
     mine = motion.votes.filter(voter=user).order_by("-number")
     review = motion.reviews.waiting().filter(reviewer=user).first() if goes_on else None
     is_chair = motion.status == Status.TIED and services.chairs(motion).filter(pk=user.pk).exists()
@@ -158,7 +158,7 @@ def _forms(request: SignedInRequest, motion: Motion) -> dict[str, Any]:
         "my_review": review,
         "may_decide_tie": is_chair and goes_on,
         "may_assign": motion.status == Status.REVIEWING and services.is_secretary(user, motion),
-        "may_return": _may_return(user, motion),
+        "may_return": not rests and _may_return(user, motion),
         "vote_form": _own("vote", VoteForm, request=request, motion=motion),
         "tie_form": _own("tie", TieForm, request=request),
         "recusal_form": _own("recusal", RecusalForm),
@@ -171,7 +171,7 @@ def _forms(request: SignedInRequest, motion: Motion) -> dict[str, Any]:
 def _may_return(user: User, motion: Motion) -> bool:
     if motion.kind != Motion.Kind.APPROVE_CONTRIBUTION or motion.status not in {Status.REVIEWING, Status.OPEN}:
         return False
-    return services.is_secretary(user, motion) and not motion.votes.exists() and not resting.rests(motion)
+    return services.is_secretary(user, motion) and not motion.votes.exists()
 
 
 def _said(motion: Motion, user: User) -> dict[str, Any]:
