@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.running_portal import RunningPortal, running_portal
 
@@ -18,6 +18,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# How long a condition is waited for before its absence is a failure: Playwright's own 5 s are short on a busy machine.
+WAIT_MS = 30_000
 
 
 @pytest.fixture(scope="package")
@@ -39,6 +41,7 @@ def browser() -> Iterator[Browser]:
     # Playwright's sync API runs an event loop in this thread; Django must not take it for an async view.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
     with sync_playwright() as playwright:
+        expect.set_options(timeout=WAIT_MS)
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
@@ -53,7 +56,7 @@ def new_page(browser, portal):
         context = browser.new_context(base_url=portal.url, viewport={"width": 1280, "height": 900})
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(WAIT_MS)
         return page
 
     yield open_page
