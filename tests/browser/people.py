@@ -73,7 +73,7 @@ def _of_mails(page: Page, email: str, holds: str, read: Callable[[Page], str]) -
     """Read the newest mail that holds a text, in a page of its own; the worker sends them in a moment."""
     reader = page.context.new_page()
     try:
-        return wait_until(lambda: _read(reader, email, holds, read), seconds=20, what=f"a mail with {holds} to {email}")
+        return wait_until(lambda: _read(reader, email, holds, read), seconds=60, what=f"a mail with {holds} to {email}")
     finally:
         reader.close()
 
