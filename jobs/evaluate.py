@@ -15,6 +15,7 @@ from jobs import cache, services
 from jobs.engine import Attempt, InputRefused
 from jobs.kit import dataset, encoder
 from jobs.kit import evaluate as kit
+from jobs.kit.fit import choose_device
 from jobs.models import Run
 from portal.accounts.models import User
 from portal.institutions.countries import countries
@@ -88,9 +89,15 @@ def _on(
         if done % step == 0 or done == total:
             attempt.progress(done, total, text)
 
-    attempt.log(f"Evaluating {model.name} on {len(image_set.records)} images of {data}.")
+    device = choose_device("auto")
+    attempt.log(f"Evaluating {model.name} on {len(image_set.records)} images of {data}, on {device}.")
     results = kit.evaluate_all(
-        model, image_set, configs, region_of={place: region_name(place) for place in places}, on_progress=report
+        model,
+        image_set,
+        configs,
+        region_of={place: region_name(place) for place in places},
+        device=device,
+        on_progress=report,
     )
     return list(zip(tasks, results, strict=True))
 

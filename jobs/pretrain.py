@@ -25,6 +25,7 @@ from jobs import cache, sandbox, services
 from jobs.engine import Attempt, InputRefused, PlatformFault
 from jobs.kit import dataset, encoder, ranks
 from jobs.kit import pretrain as kit
+from jobs.kit.fit import choose_device
 from jobs.models import Run
 from jobs.validate import LIMITS
 from portal import storage
@@ -67,14 +68,14 @@ def _train(attempt: Attempt, corpus: Corpus, images: NDArray[np.uint8]) -> kit.P
     folder = settings.DATA_DIR / "scratch" / f"run-{attempt.run.pk}"  # kept between attempts: checkpoints
     processes = _processes(inputs)
     train = partial(ranks.pretrain, processes=processes) if processes > 1 else kit.pretrain
-    attempt.log(f"Training on {_device()} in {processes} {'process' if processes == 1 else 'processes'}.")
+    attempt.log(f"Training on {choose_device('auto')} in {processes} {'process' if processes == 1 else 'processes'}.")
     result = train(
         images,
         folder,
         config,
         on_progress=partial(_report, attempt, corpus, max(1, config.steps // 100)),
         should_stop=attempt.should_stop,
-        device=_device(),
+        device=choose_device("auto"),
     )
     attempt.check()
     return result
@@ -94,13 +95,7 @@ def _processes(inputs: dict[str, Any]) -> int:
     import torch  # noqa: PLC0415 -- slow import
 
     asked = int(inputs.get("processes", 1))
-    return asked if _device() == "cpu" else math.gcd(asked, torch.cuda.device_count())
-
-
-def _device() -> str:
-    import torch  # noqa: PLC0415 -- slow import
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return asked if choose_device("auto") == "cpu" else math.gcd(asked, torch.cuda.device_count())
 
 
 def _register(attempt: Attempt, corpus: Corpus, result: kit.PretrainResult, key: str, *, image_count: int) -> None:
@@ -124,7 +119,7 @@ def _register(attempt: Attempt, corpus: Corpus, result: kit.PretrainResult, key:
                 "steps": inputs["steps"],
                 "batch": inputs["batch"],
                 "seed": inputs["seed"],
-                "device": _device(),
+                "device": choose_device("auto"),
                 "processes": _processes(inputs),
                 "seconds": round(result.seconds, 1),
                 "losses": result.losses[:: max(1, len(result.losses) // 100)],

@@ -21,6 +21,7 @@ DONE = "done"
 NO_LABELLED_DATA = "no_labelled_data"
 TOO_FEW_LABELLED = "too_few_labelled"
 
+INTERVAL = "percentile bootstrap over patients; where all resamples agree, Newcombe 2006, method 5"
 OnProgress = Callable[[int, int, str], None]
 
 
@@ -93,6 +94,7 @@ def evaluate_all(
     Args:
         n_resamples: bootstrap resamples of patients. seed: of the bootstrap; the folds' is in probe_config.
         region_of: country -> region, for the subgroup `region`; without it the column `region` is read.
+        device: "cpu" or "cuda", of the features; named among the versions, for figures may differ in their last digits.
         on_progress: called with (done, total, text), one total for the whole call.
     Raises:
         EvaluationError: an unknown protocol, or a label column with other values than 0, 1 or empty.
@@ -116,7 +118,7 @@ def evaluate_all(
             "labels_sha256": image_set.labels_sha256,
             "n_images": n_images,
         },
-        "versions": library_versions(),
+        "versions": {**library_versions(), "device": device},
     }
     bootstrap = {"n_resamples": n_resamples, "seed": seed, "alpha": 0.05}
     results = []
@@ -157,7 +159,7 @@ def _heading(task: TaskConfig, config: probe.ProbeConfig, bootstrap: Mapping[str
         "task": {"slug": task.slug, "title": task.title, "label": task.label, "subgroups": list(task.subgroups)},
         "protocol": {
             **config.describe(task.protocol),
-            "interval": {"method": "percentile bootstrap over patients", **bootstrap},
+            "interval": {"method": INTERVAL, **bootstrap},
             "suppressed_below": metrics.MINIMUM_CELL,
             "suppressed_below_patients": metrics.MINIMUM_PATIENTS,
         },

@@ -1,6 +1,8 @@
 """Areas under ROC curves with intervals that respect that a patient has several photographs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -79,6 +81,9 @@ def bootstrap_auroc(
     of a single class have no AUROC; they are left out and counted. The same seed and number of patients give the
     same draws, so two encoders scored on the same samples are compared on the same resamples.
 
+    Of scores that no resample can mix up (an area of 1, of 0, or of nothing but ties) every draw has the same area,
+    which says nothing of how sure it is: there the interval is score_interval's, with patients for its samples.
+
     Args:
         y: (N,), 0 or 1.
         score: (N,), finite.
@@ -101,18 +106,47 @@ def bootstrap_auroc(
     kept = areas[~np.isnan(areas)]
     if not len(kept):
         raise MetricError("Every bootstrap resample held a single class: the positives belong to too few patients.")
+    estimate = auroc(labels, scores)
     low, high = np.quantile(kept, [alpha / 2, 1 - alpha / 2])
+    if low == high:
+        low, high = score_interval(estimate, *sides(labels, patient_of)[2:], alpha=alpha)
     return AurocInterval(
         n=len(labels),
         suppressed=False,
         n_positive=n_positive,
         n_patients=len(patients),
-        estimate=auroc(labels, scores),
+        estimate=estimate,
         low=float(low),
         high=float(high),
         n_resamples=n_resamples,
         n_excluded=n_resamples - len(kept),
     )
+
+
+def score_interval(estimate: float, n_positive: int, n_negative: int, *, alpha: float = 0.05) -> tuple[float, float]:
+    """
+    Return the interval of an AUROC from the estimate and the sizes of its two samples: also of 1 it has a width.
+
+    Its ends are the areas t with |t - estimate| = z sqrt(V(t)), where h = (n_positive + n_negative) / 2 - 1 and
+    V(t) = t (1 - t) [1 + h (1 - t) / (2 - t) + h t / (1 + t)] / (n_positive n_negative).
+
+    Source: Newcombe 2006, method 5, doi 10.1002/sim.2324.
+    """
+    z, h = NormalDist().inv_cdf(1 - alpha / 2), (n_positive + n_negative) / 2 - 1
+
+    def beyond(area: float) -> float:
+        spread = 1 + h * (1 - area) / (2 - area) + h * area / (1 + area)
+        return (area - estimate) ** 2 - z**2 * area * (1 - area) * spread / (n_positive * n_negative)
+
+    return _end(beyond, 0.0, estimate), _end(beyond, 1.0, estimate)
+
+
+def _end(beyond: Callable[[float], float], outside: float, inside: float) -> float:
+    """Return where `beyond`, positive outside and not inside, changes its sign, to the last bit but some."""
+    while abs(outside - inside) > 1e-12:
+        middle = (outside + inside) / 2
+        outside, inside = (middle, inside) if beyond(middle) > 0 else (outside, middle)
+    return inside
 
 
 def sides(y: ArrayLike, groups: ArrayLike) -> Sides:

@@ -118,7 +118,7 @@ def test_an_evaluation_shows_its_groups_its_protocol_and_its_hashes(evaluation):
         evaluation.dataset_sha256,
         report["inputs"]["labels_sha256"],
         report["versions"]["torch"],
-        "percentile bootstrap over patients",
+        "percentile bootstrap over patients; where all resamples agree, Newcombe 2006, method 5",
     ):
         assert expected in text
 

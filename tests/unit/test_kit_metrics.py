@@ -89,7 +89,38 @@ def test_bootstrap_excludes_and_counts_resamples_of_a_single_class():
     counts = metrics.resample_counts(2, 400, 0)
     assert result.n_excluded == int((counts.max(axis=0) == 2).sum())
     assert 150 < result.n_excluded < 250
-    assert (result.low, result.high) == (1.0, 1.0)
+    z_squared = 1.959964**2  # with a patient on either side, (1 - t)^2 = z^2 t (1 - t)
+    assert (result.low, result.high) == (pytest.approx(1 / (1 + z_squared), abs=1e-6), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "n_positive", "n_negative"), [(1, 10, 40), (0, 10, 40), (0.5, 7, 7), (0.9, 11, 5)]
+)
+def test_score_interval_holds_the_roots_of_newcombes_equation(estimate, n_positive, n_negative):
+    """The equation of method 5 times (2 - t)(1 + t) is a polynomial of the fourth degree."""
+    t = np.polynomial.Polynomial([0, 1])
+    h, z, pairs = (n_positive + n_negative) / 2 - 1, 1.959963984540054, n_positive * n_negative
+    spread = (2 - t) * (1 + t) + h * (1 - t) * (1 + t) + h * t * (2 - t)
+    roots = ((t - estimate) ** 2 * (2 - t) * (1 + t) * pairs - z**2 * t * (1 - t) * spread).roots()
+    ends = sorted(root.real for root in roots if -1e-9 <= root.real <= 1 + 1e-9)
+    assert metrics.score_interval(estimate, n_positive, n_negative) == pytest.approx((ends[0], ends[-1]), abs=1e-8)
+
+
+def test_a_perfect_area_has_an_interval_by_patients_and_a_reversed_one_its_mirror():
+    """Forty photographs of ten patients on either side are ten samples, not forty."""
+    y, groups = np.repeat([1, 0], 40), np.arange(80) // 4
+    perfect, reversed_ = (metrics.bootstrap_auroc(y, score, groups, n_resamples=50) for score in (y, 1 - y))
+    low, high = metrics.score_interval(1.0, 10, 10)
+    assert (perfect.estimate, perfect.low, perfect.high) == (1.0, low, high)
+    assert (reversed_.estimate, reversed_.low) == (0.0, 0.0)
+    assert reversed_.high == pytest.approx(1 - low)
+    assert (round(low, 3), high) == (0.8, 1.0)
+
+
+def test_scores_that_are_all_the_same_have_an_interval_around_chance():
+    y = np.repeat([1, 0], 40)
+    same = metrics.bootstrap_auroc(y, np.ones(80), np.arange(80), n_resamples=50)
+    assert (same.low, same.estimate, same.high) == (pytest.approx(1 - same.high), 0.5, pytest.approx(0.622, abs=1e-3))
 
 
 @pytest.mark.parametrize(("n_positive", "n_negative"), [(19, 50), (50, 19), (0, 30)])
