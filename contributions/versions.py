@@ -50,7 +50,7 @@ def impact(contribution: Contribution) -> list[dict[str, Any]]:
 
     A withdrawal keeps all of them: nothing is un-trained; only corpora that are not frozen yet lose it.
     """
-    parts = contribution.corpus_parts.select_related("corpus").prefetch_related("corpus__candidates__release")
+    parts = contribution.corpus_parts.select_related("corpus").prefetch_related("corpus__candidates__releases")
     return [
         {
             "corpus": part.corpus,

@@ -178,6 +178,6 @@ def _uses(row: Institution) -> list[dict[str, Any]]:
     """Return the corpora that hold something of the institution, and the released models that learnt from each."""
     parts = CorpusPart.objects.filter(contribution__institution=row).select_related("corpus", "contribution")
     return [
-        {"part": part, "releases": [c.release for c in part.corpus.candidates.all() if hasattr(c, "release")]}
-        for part in parts.prefetch_related("corpus__candidates__release").order_by("pk")
+        {"part": part, "releases": [c.release for c in part.corpus.candidates.all() if c.release]}
+        for part in parts.prefetch_related("corpus__candidates__releases").order_by("pk")
     ]

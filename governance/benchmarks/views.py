@@ -19,9 +19,8 @@ PUBLIC = {Status.RELEASED, Status.RETRACTED}
 @require_GET
 def leaderboard(request: HttpRequest) -> HttpResponse:
     """Show every task with the newest evaluation of each candidate."""
-    newest = Evaluation.objects.select_related("candidate__release", "task").order_by(
-        "task_id", "candidate_id", "-run_id"
-    )
+    rows = Evaluation.objects.select_related("candidate", "task").prefetch_related("candidate__releases")
+    newest = rows.order_by("task_id", "candidate_id", "-run_id")
     by_task: dict[int, list[Evaluation]] = {}
     for evaluation in newest.distinct("task_id", "candidate_id"):
         by_task.setdefault(evaluation.task_id, []).append(evaluation)
@@ -29,7 +28,7 @@ def leaderboard(request: HttpRequest) -> HttpResponse:
     context = {
         "boards": [_board(task, by_task.get(task.pk, [])) for task in tasks],
         "datasets": {task.dataset for task in tasks},
-        "candidates": Candidate.objects.select_related("release").order_by("kind", "-pk"),
+        "candidates": Candidate.objects.prefetch_related("releases").order_by("kind", "-pk"),
         "may_evaluate": accounts.has_role(request.user, "operator"),
         "may_propose": accounts.has_role(request.user, "operator", "chair"),
     }
@@ -62,7 +61,7 @@ def ranked(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
 
 
 def _public_release(candidate: Candidate) -> object:
-    release = getattr(candidate, "release", None)
+    release = candidate.release
     return release if release and release.status in PUBLIC else None
 
 
@@ -70,7 +69,7 @@ def _public_release(candidate: Candidate) -> object:
 @require_GET
 def evaluation(request: HttpRequest, pk: int) -> HttpResponse:
     """Show one evaluation: overall, per region and other subgroups, ROC, protocol, hashes."""
-    rows = Evaluation.objects.select_related("task__dataset", "candidate__release")
+    rows = Evaluation.objects.select_related("task__dataset", "candidate")
     row = get_object_or_404(rows, pk=pk)
     context = {
         "evaluation": row,

@@ -21,7 +21,7 @@ def _of(motion: Motion) -> QuerySet[Contribution]:
     if motion.kind == Kind.APPROVE_CONTRIBUTION:
         return Contribution.objects.filter(motions=motion.pk)
     if motion.kind == Kind.RELEASE_MODEL:
-        return Contribution.objects.filter(corpus_parts__corpus__candidates__release=motion.release_id).distinct()
+        return Contribution.objects.filter(corpus_parts__corpus__candidates__releases=motion.release_id).distinct()
     return Contribution.objects.none()
 
 

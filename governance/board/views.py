@@ -3,7 +3,7 @@
 from urllib.parse import urlencode
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.views.decorators.http import require_GET
@@ -16,6 +16,7 @@ from governance.board.forms import ProposalForm
 from governance.board.models import Decision, Kind, Review
 from governance.releases import cards
 from governance.releases.models import Candidate
+from governance.releases.services import AlreadyProposed
 from portal.accounts import services as accounts
 from portal.accounts.requests import SignedInRequest
 from portal.errors import NotAllowed
@@ -59,14 +60,22 @@ def propose(request: SignedInRequest, slug: str) -> HttpResponse:
     """Propose the release of a candidate to the board."""
     if not accounts.has_role(request.user, "operator", "chair"):
         raise NotAllowed("Only an operator or the chair proposes a release.")
-    candidate = get_object_or_404(Candidate, slug=slug, kind=Candidate.Kind.TRAINED, release__isnull=True)
-    initial = {"name": candidate.name, "version": "1.0", "card": cards.draft(candidate, benchmarks.latest(candidate))}
+    candidate = get_object_or_404(Candidate.objects.prefetch_related("releases"), slug=slug)
+    if not candidate.may_be_proposed:
+        raise Http404
+    initial = {
+        "name": candidate.name,
+        "version": f"1.{candidate.releases.count()}",  # an address is taken for ever, also by what was declined
+        "card": cards.draft(candidate, benchmarks.latest(candidate)),
+    }
     form = ProposalForm(request.POST or None, initial=initial)
     if form.is_valid():
         try:
             release = services.propose_release(candidate, **form.cleaned_data, by=request.user, now=timezone.now())
         except TermsExclude as error:  # beside the licence, with the card that was typed
             form.add_error("license", str(error))
+        except AlreadyProposed as error:
+            form.add_error(None, str(error))
         else:
             messages.success(request, f"{release} is before the board.")
             return redirect("board:docket")

@@ -77,6 +77,16 @@ class Candidate(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def release(self) -> "Release | None":
+        """Its newest release, also a declined one, after which another may be proposed; None: it has none."""
+        return next(iter(self.releases.all()), None)
+
+    @property
+    def may_be_proposed(self) -> bool:
+        """Whether the consortium trained it and no release of it is before the board, let out or retracted."""
+        return self.kind == self.Kind.TRAINED and (self.release is None or self.release.status == Status.DECLINED)
+
 
 class ReleaseQuerySet(models.QuerySet["Release"]):
     def visible_to(self, user: User | AnonymousUser) -> "ReleaseQuerySet":
@@ -108,7 +118,7 @@ def _as_one_asked(user: User) -> Q:
 class Release(models.Model):
     """A version of a model that the board let out, under one licence."""
 
-    candidate = models.OneToOneField(Candidate, on_delete=models.PROTECT, related_name="release")
+    candidate = models.ForeignKey(Candidate, on_delete=models.PROTECT, related_name="releases")
     slug = models.SlugField(max_length=80, unique=True, help_text="In the download address; stable for ever.")
     name = models.CharField(max_length=120)
     version = models.CharField(max_length=20)
@@ -128,6 +138,9 @@ class Release(models.Model):
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(condition=Q(status__in=list(Status)), name="release_status_known"),
+            models.UniqueConstraint(
+                fields=["candidate"], condition=~Q(status="declined"), name="one_release_of_a_candidate_not_declined"
+            ),
             models.CheckConstraint(
                 condition=Q(status__in=["released", "retracted"], released_at__isnull=False)
                 | (~Q(status__in=["released", "retracted"]) & Q(released_at__isnull=True)),

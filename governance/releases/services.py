@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.auth.models import AnonymousUser
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.urls import reverse
 from django.utils.text import slugify
@@ -65,7 +65,7 @@ class AcceptanceInvalid(DomainError):
 
 
 class AlreadyProposed(DomainError):
-    """The candidate has a release already."""
+    """The candidate has a release already, or another one has this name and version."""
 
     code = "already_proposed"
 
@@ -137,11 +137,11 @@ def propose(
     The institutions that it learnt from are asked what they say.
 
     Raises:
-        AlreadyProposed: it has a release, or is a baseline.
+        AlreadyProposed: it has a release that was not declined, or is a baseline; or the name and version are taken.
         TermsExclude: an institution signed terms for what it learnt from that exclude what the licence allows.
     """
-    Candidate.objects.select_for_update().get(pk=candidate.pk)
-    if candidate.kind != Candidate.Kind.TRAINED or Release.objects.filter(candidate=candidate).exists():
+    candidate = Candidate.objects.select_for_update().get(pk=candidate.pk)
+    if not candidate.may_be_proposed:
         raise AlreadyProposed(f"{candidate} is a baseline or has been proposed already.")
     assert candidate.corpus is not None  # a database constraint
     uses.require(
@@ -149,7 +149,7 @@ def propose(
         purpose_under(license),
         remedy="Choose a licence that keeps to them, or train without these contributions.",
     )
-    release = Release.objects.create(
+    drawn_up = Release(
         candidate=candidate,
         slug=slug_of(name, version),
         name=name,
@@ -160,8 +160,19 @@ def propose(
         proposed_by=by,
         proposed_at=now,
     )
+    release = _created(drawn_up)
     audit.record("release.proposed", release, by=by, candidate_sha256=candidate.sha256)
     answers.ask(release)
+    return release
+
+
+def _created(release: Release) -> Release:
+    """Save a release; one that was drawn up at the same time may have taken its address."""
+    try:
+        with transaction.atomic():
+            release.save()
+    except IntegrityError:
+        raise AlreadyProposed(f"There is a release {release.slug} already. Give another version.") from None
     return release
 
 

@@ -138,7 +138,7 @@ def effects_of_termination(case: SigningRequest, *, reader: User | None = None) 
     approved = given.filter(status="approved")
     corpora = programme.corpora.filter(parts__contribution__in=given).distinct()
     candidates = programme.candidates.filter(corpus__in=corpora).distinct()
-    released = candidates.filter(release__status="released").select_related("release")
+    released = candidates.filter(releases__status="released").prefetch_related("releases")
     rows = (
         ("Institutions under it", parties, "From then on they can no longer upload or download base models."),
         ("Drafts", given.filter(status="draft"), "They are kept, and cannot be sent."),

@@ -51,5 +51,5 @@ def _figures(programme: Programme) -> dict[str, int]:
         "institutions": approved.order_by().values("institution").distinct().count(),
         "contributions": approved.count(),
         "tasks": programme.tasks.count(),
-        "releases": programme.candidates.filter(release__status="released").count(),
+        "releases": programme.candidates.filter(releases__status="released").count(),
     }

@@ -3,6 +3,7 @@
 from datetime import date, timedelta
 
 import pytest
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from contributions import services as contributions
@@ -61,6 +62,47 @@ def test_a_release_that_is_taken_back_is_declined(programme, board, operator):
     boards.take_back(row.motions.get(), reason="A wrong card.", by=operator, now=now())
     row.refresh_from_db()
     assert (row.status, row.reason) == ("declined", "A wrong card.")
+
+
+def test_a_candidate_whose_release_was_declined_is_proposed_again(programme, board, operator, sign_in):
+    """It may be a card or a licence that was wrong. The board sees what it declined, and its address stays its own."""
+    first = publishing.proposed_release(operator)
+    page, client = f"/board/propose/{first.candidate.slug}/", sign_in(operator)
+    assert client.get(page).status_code == 404
+    factories.vote_all(first.motions.get(), "against", "The card is wrong.")
+    assert f'href="{page}"' in client.get("/benchmark/").text
+    asked = client.get(page)
+    assert "The board declined Tiny 1.0" in asked.text
+    assert "The board voted against it. The card is wrong." in asked.text
+    assert asked.context["form"].initial["version"] == "1.1"
+    form = {"name": "Tiny", "version": "1.1", "license": first.license_id, "card": "# Better"}
+    assert client.post(page, form).status_code == 302
+    second = Release.objects.get(slug="tiny-1-1")
+    factories.vote_all(second.motions.get())
+    statuses = {row.slug: row.status for row in first.candidate.releases.all()}
+    assert statuses == {"tiny-1-0": "declined", "tiny-1-1": "released"}
+    assert f'href="{page}"' not in client.get("/benchmark/").text
+    assert f'href="{second.get_absolute_url()}"' in client.get("/benchmark/").text
+
+
+def test_a_candidate_has_one_release_that_was_not_declined(release):
+    twin = Release.objects.get()
+    twin.pk, twin.slug = None, "twin"
+    with pytest.raises(IntegrityError, match="one_release_of_a_candidate_not_declined"), transaction.atomic():
+        twin.save()
+
+
+def test_an_address_that_another_proposal_has_just_taken_is_a_form_error(release, operator, sign_in, monkeypatch):
+    """Both forms found it free; the second to be saved is told."""
+    second = publishing.candidate(release.candidate.programme, slug="second", corpus=release.candidate.corpus)
+    monkeypatch.setattr("governance.board.forms.ProposalForm.clean", lambda form: form.cleaned_data)
+    form = {"name": release.name, "version": release.version, "license": release.license_id, "card": "# Card"}
+    answer = sign_in(operator).post(f"/board/propose/{second.slug}/", form)
+    assert (answer.status_code, answer.context["form"].non_field_errors()) == (
+        422,
+        [f"There is a release {release.slug} already. Give another version."],
+    )
+    assert Motion.objects.filter(kind=Kind.RELEASE_MODEL).count() == 1
 
 
 @pytest.fixture
