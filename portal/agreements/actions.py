@@ -46,14 +46,15 @@ def _blocked_sign(reason: str, url: str) -> Action:
 
 
 def _preparing(case: SigningRequest, user: User) -> Iterator[Action]:
-    if case.status not in OPEN or not services.may_prepare(user, case.institution):
+    if case.status not in OPEN:
         return
-    if case.status == Status.DRAFT:
+    if case.status == Status.DRAFT and services.may_prepare(user, case.institution):
         found = services.obstacles(case)
         reason, code = (str(found[0]), found[0].code) if found else ("", "")
         yield Action("send", "Send it to be signed", not found, reason, _to("send", case), code=code)
         yield Action("prepare", "Change the particulars", True, url=services.prepare_url(case), method="get")
-    yield Action("withdraw", "Withdraw", True, url=_to("withdraw", case), method="get")
+    if services.may_withdraw(user, case):
+        yield Action("withdraw", "Withdraw", True, url=_to("withdraw", case), method="get")
 
 
 def _life(case: SigningRequest, user: User, now: datetime) -> Iterator[Action]:

@@ -50,8 +50,13 @@ class ReasonMissing(DomainError):
 
 
 def may_prepare(user: User, institution: Institution) -> bool:
-    """Test if the person prepares, sends and withdraws agreements of the institution."""
+    """Test if the person prepares and sends agreements of the institution."""
     return institutions.is_member(user, institution, *PREPARERS)
+
+
+def may_withdraw(user: User, case: SigningRequest) -> bool:
+    """Test if the person takes it back: who prepares for the institution, or for what it was merged into."""
+    return may_prepare(user, institutions.acting_for(case.institution))
 
 
 def _require_preparer(user: User, institution: Institution) -> None:
@@ -272,7 +277,7 @@ def decline(case: SigningRequest, *, by: User, reason: str, now: datetime) -> Si
 @transaction.atomic
 def withdraw(case: SigningRequest, *, by: User, now: datetime) -> SigningRequest:
     """Take a case back before the last signature; signatures that were given stay on record."""
-    _require_preparer(by, case.institution)
+    _require_preparer(by, institutions.acting_for(case.institution))
     case = move(case.pk, Status.WITHDRAWN, by=by, now=now, ended_at=now)
     tell(
         case,

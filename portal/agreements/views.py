@@ -299,7 +299,7 @@ def decline(request: SignedInRequest, pk: int) -> HttpResponse:
 def withdraw(request: SignedInRequest, pk: int) -> HttpResponse:
     """Take a case back, after asking."""
     row = case_of(request, pk)
-    if not services.may_prepare(request.user, row.institution):
+    if not services.may_withdraw(request.user, row):
         raise NotAllowed(f"Only people who prepare agreements of {row.institution} can withdraw it.")
     if request.method == "POST":
         services.withdraw(row, by=request.user, now=timezone.now())

@@ -62,6 +62,25 @@ def test_the_people_of_a_merged_institution_see_its_agreement_and_end_it(sign_in
     assert told(official, f"{case} was terminated") == 1
 
 
+@pytest.mark.parametrize("is_sent", [True, False])
+def test_what_a_merged_institution_left_open_is_taken_back_by_the_other(
+    sign_in, volta, agreement, into, operator, now, is_sent
+):
+    """It can be signed, sent and changed by nobody any more."""
+    case = factories.draft_case(volta, agreement)
+    if is_sent:
+        factories.person_of(volta, Role.SIGNING_OFFICIAL)
+        case = services.send(case, by=factories.person_of(volta), now=now)
+    steward, former = factories.person_of(into, Role.STEWARD), factories.user("A Stranger")
+    merging.merge(volta, into, by=operator, now=now)
+    client, page = sign_in(steward), reverse("agreements:withdraw", args=[case.pk])
+    assert f'href="{page}"' in client.get(case.get_absolute_url()).text
+    assert sign_in(former).post(page).status_code == 404
+    assert client.post(page).status_code == 302
+    case = type(case).objects.get(pk=case.pk)
+    assert (case.status, f'href="{page}"' in client.get(case.get_absolute_url()).text) == ("withdrawn", False)
+
+
 def test_nobody_is_asked_to_renew_what_a_merged_institution_signed(sign_in, case, volta, into, operator, now):
     case = factories.signed_case(case)
     merging.merge(volta, into, by=operator, now=now)
