@@ -72,7 +72,7 @@ def revoke_token(request: SignedInRequest, token_id: int) -> HttpResponse:
 
 def device(request: SignedInRequest) -> HttpResponse:
     """Let a kit sign in (RFC 8628): GET shows who asks, POST answers, with a proof as for a token."""
-    code = request.POST.get("code") or request.GET.get("code")
+    code = request.GET.get("code") or request.POST.get("code")  # whoever approves posts a second factor's "code"
     form = DeviceForm({"code": code} if code else None)
     login = None
     if form.is_bound and form.is_valid():

@@ -1,6 +1,7 @@
 """One's own account: name, API tokens, letting a kit sign in; base models; the read-only admin."""
 
 import hashlib
+import re
 from datetime import timedelta
 
 import pytest
@@ -162,6 +163,20 @@ def test_a_kit_signs_in_once_its_person_approves(client, sign_in, person, settin
     assert client.get("/api/v1/me", headers=bearer(token)).json()["email"] == person.email
     again = post(client, TOKEN, device_code=body["device_code"])
     assert (again.status_code, again.json()["code"]) == (400, "expired")
+
+
+def test_a_person_with_a_second_factor_lets_a_kit_in(client, sign_in, person):
+    """The page knows two codes, that of the kit and that of the second factor, and takes each for what it is."""
+    factories.enrol(person)
+    body = post(client, DEVICE, client_name="kit").json()
+    browser = sign_in(person)
+    page = browser.get(reverse("accounts:device"), {"code": body["user_code"]}).text
+    form = re.search(r'<form class="stack" method="post" action="([^"]+)".*?</form>', page, re.DOTALL)
+    hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form[0]))
+    proof = {"password": factories.PASSWORD, "code": factories.totp_code(person)}
+    assert browser.post(form[1], hidden | proof | {"answer": "approve"}).status_code == 200
+    token = post(client, TOKEN, device_code=body["device_code"]).json()["token"]
+    assert client.get("/api/v1/me", headers=bearer(token)).json()["email"] == person.email
 
 
 def test_a_refused_kit_gets_no_token(client, sign_in, researcher):
