@@ -57,3 +57,36 @@ def test_the_services_of_the_recipe_are_those_that_parts_wait_for():
     assert on_request == {"clamav"}
     services = set(COMPOSE["services"]) - PARTS - on_request
     assert services == {"postgres", "valkey", "store"} == set(COMPOSE["x-portal"]["depends_on"])
+
+
+def test_several_processes_of_the_pages_count_together():
+    """Else /metrics tells what the one process that answers has counted."""
+    unit = configparser.RawConfigParser(strict=False)
+    unit.read(DEPLOY / "systemd" / "portal-web.service")
+    folder = f"/run/{unit['Service']['runtimedirectory']}"
+    assert unit["Service"]["environment"] == f"PROMETHEUS_MULTIPROC_DIR={folder}"
+    web = COMPOSE["services"]["web"]
+    assert web["environment"]["PROMETHEUS_MULTIPROC_DIR"] == web["tmpfs"]
+
+
+def test_the_pages_have_the_files_that_collectstatic_wrote():
+    assert {name: COMPOSE["services"][name]["volumes"] for name in PARTS} == dict.fromkeys(
+        PARTS, ["cache:/var/lib/portal"]
+    )
+
+
+def test_the_pages_are_asked_by_the_name_that_they_answer_to(monkeypatch):
+    """Django refuses a host that is not in ALLOWED_HOSTS, 127.0.0.1 among them."""
+    asked = []
+    monkeypatch.setenv("ALLOWED_HOSTS", "portal.example.org,other.example.org")
+    monkeypatch.setattr("urllib.request.urlopen", asked.append)
+    *_, program = COMPOSE["services"]["web"]["healthcheck"]["test"]
+    exec(program, {})
+    assert [(request.full_url, request.get_header("Host")) for request in asked] == [
+        ("http://127.0.0.1:8000/readyz", "portal.example.org")
+    ]
+
+
+def test_the_store_of_the_recipe_asks_for_keys_and_can_be_reached():
+    store = COMPOSE["services"]["store"]
+    assert (store["env_file"], store["ports"]) == ("store.env", ["127.0.0.1:8333:8333"])
