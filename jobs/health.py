@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db.models import Count, Exists, Min, OuterRef, Q
+from django.db.models import Count, Exists, Max, Min, OuterRef, Q
 from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -16,7 +16,7 @@ from jobs import estimates, fixity, workers
 from jobs.lifecycle import ACTIVE, Status
 from jobs.models import Beat, Run, Worker
 from portal import malware, storage
-from portal.audit.models import AuditEvent, AuditPending
+from portal.audit.models import AuditEvent, AuditLeaf, AuditPending, Checkpoint
 from portal.celery import app
 from portal.notifications.lifecycle import State
 from portal.notifications.models import OutboxMessage
@@ -211,14 +211,20 @@ def _outbox(*, now: datetime) -> Iterator[Finding]:
 
 
 def _log(*, now: datetime) -> Iterator[Finding]:
+    """Look for events outside the tree, and for those that no checkpoint covers: an old copy that was restored."""
     pending = AuditPending.objects.values("event_id")
-    behind = AuditEvent.objects.filter(pk__in=pending, at__lt=now - LOG_LATE).count()
+    unsigned = AuditLeaf.objects.filter(index__gte=Checkpoint.objects.aggregate(n=Max("size"))["n"] or 0)
+    events, signs_within = AuditEvent.objects, timedelta(seconds=settings.AUDIT_CHECKPOINT_SECONDS)
+    behind = events.filter(pk__in=pending, at__lt=now - LOG_LATE).count()
+    behind += events.filter(pk__in=unsigned.values("event_id"), at__lt=now - LOG_LATE - signs_within).count()
     if behind:
         yield Finding(
             "log_behind",
             "warn",
-            _("%(count)s events are not in the verifiable log after five minutes.") % {"count": behind},
-            _("The worker of the queue “sweep” writes them; see whether it and the object store run."),
+            _("%(count)s events are under no checkpoint of the verifiable log after five minutes.") % {"count": behind},
+            _(
+                "The worker of the queue “sweep” writes them; read its log and see whether both it and the store run."
+            ),
         )
 
 

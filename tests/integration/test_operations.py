@@ -11,7 +11,8 @@ from jobs import health, logs, services, workers
 from jobs.lifecycle import Status
 from jobs.models import Beat, Budget, Maintenance, Run, Worker
 from portal import storage, views
-from portal.audit.models import AuditEvent
+from portal.audit import sequencer
+from portal.audit.models import AuditEvent, AuditPending
 from portal.celery import app
 from portal.notifications.models import OutboxMessage
 from portal.notifications.services import put
@@ -62,6 +63,15 @@ def test_runs_that_ask_for_what_nobody_has_are_found_once_for_each_ask(well, pro
 def test_a_site_where_nobody_works_any_more(well, programme):
     later = timezone.now() + timedelta(minutes=20)
     assert codes(later) == {"scheduler_missing", "no_worker_cpu", "no_worker_gpu", "worker_silent", "log_behind"}
+
+
+def test_a_log_that_nobody_signs_is_found(well, operator, log_origin):
+    later = timezone.now() + timedelta(minutes=20)
+    sequencer.sequence()
+    unsigned = codes(later)
+    assert AuditPending.objects.count() == 0
+    sequencer.publish(now=timezone.now())
+    assert unsigned - codes(later) == {"log_behind"}
 
 
 def test_mail_that_waits_a_full_disk_and_a_long_drain_are_found(well, operator):
