@@ -110,11 +110,10 @@ def _agreements(programme: Programme, wanted: list[reading.Agreement], *, by: Us
 
 def _refuse_other_terms(agreement: Agreement, row: reading.Agreement) -> None:
     """Institutions signed under these terms: other ones are another agreement."""
-    for name in ("title", "covers", "signing_order"):
-        if getattr(agreement, name) != getattr(row, name):
-            raise BlueprintInvalid(
-                [f"{row.key}{name}: {agreement} has {getattr(agreement, name)}. Give other terms another slug."]
-            )
+    for name in ("title", "covers", "signing_order", "months_valid"):
+        has = getattr(agreement, name) or 0  # no months: it does not expire
+        if has != getattr(row, name):
+            raise BlueprintInvalid([f"{row.key}{name}: {agreement} has {has}. Give other terms another slug."])
 
 
 def _version(agreement: Agreement, row: reading.Agreement, *, by: User | None, now: datetime) -> list[str]:

@@ -86,6 +86,17 @@ def test_only_what_changed_is_changed(chest_folder, db):
     assert BaseModel.objects.count() == 1
 
 
+def test_how_long_an_agreement_is_valid_is_no_change_of_a_folder(chest_folder, db):
+    """Institutions have signed for so many months: a folder that says another number is not as the portal is."""
+    chests.apply(chest_folder)
+    chests.edit(chest_folder, 'covers = ["weights"]', 'covers = ["weights"]\nmonths_valid = 12')
+    with pytest.raises(BlueprintInvalid) as refused:
+        chests.apply(chest_folder)
+    assert refused.value.problems == [
+        "programme.toml: agreements[1].months_valid: Chest agreement has 0. Give other terms another slug."
+    ]
+
+
 def test_the_profile_offers_what_every_programme_brings(chest_folder, programme):
     """`programme` is the retina's. What a folder no longer names stays; a name may change, a code may not."""
     chests.apply(chest_folder)
