@@ -222,9 +222,7 @@ def _log(*, now: datetime) -> Iterator[Finding]:
             "log_behind",
             "warn",
             _("%(count)s events are under no checkpoint of the verifiable log after five minutes.") % {"count": behind},
-            _(
-                "The worker of the queue “sweep” writes them; read its log and see whether both it and the store run."
-            ),
+            _("The worker of the queue “sweep” writes them; read its log and see whether both it and the store run."),
         )
 
 
