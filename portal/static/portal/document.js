@@ -29,9 +29,9 @@ function hash(file) {
       if ("done" in data) return;
       worker.terminate();
       if (data.error) reject(new Refused(part("problem-text").dataset.unreadable));
-      else resolve(data.sha256);
+      else resolve(data.found.sha256);
     };
-    worker.postMessage({ file, partSize: Number(root.dataset.maxBytes) });
+    worker.postMessage({ file, partSize: Number(root.dataset.maxBytes), what: "whole" });
   });
 }
 

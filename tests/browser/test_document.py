@@ -1,0 +1,34 @@
+"""The browser sends the ethics document of an institution to the real object store."""
+
+import pytest
+from playwright.sync_api import expect
+
+from portal import storage
+from tests.contributing import sha256_hex
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+CONTENT = b"%PDF-1.7 approved"
+
+
+@pytest.fixture
+def page(browser, live_server, settings, institution, investigator, sign_in):
+    """The page of the institution, opened by its principal investigator."""
+    settings.PORTAL_URL = live_server.url
+    storage.ensure_buckets()  # the store lets this site's pages PUT
+    context = browser.new_context(base_url=live_server.url)
+    session = sign_in(investigator).cookies["sessionid"].value
+    context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
+    page = context.new_page()
+    page.goto(f"/institutions/{institution.slug}/edit/")
+    yield page
+    context.close()
+
+
+def test_the_document_is_hashed_here_and_arrives(page, institution, tmp_path):
+    path = tmp_path / "approval.pdf"
+    path.write_bytes(CONTENT)
+    page.locator("#document-file").set_input_files(path)
+    expect(page.get_by_role("link", name="Download version 1")).to_be_visible()
+    document = institution.documents.get()
+    assert (document.state, document.sha256) == ("stored", sha256_hex(CONTENT))
+    assert storage.get(storage.QUARANTINE, document.key) == CONTENT
