@@ -69,13 +69,21 @@ def _small_cell(value: object) -> str:
     return ""
 
 
-def _small_cell_within(value: object, name: str = "") -> str:
+def _small_cell_within(value: object, name: str = "", in_text: re.Pattern[str] = _CELL_IN_TEXT) -> str:
     """Return what is wrong with the first small cell of a table, however deep it lies, with its name."""
     if isinstance(value, dict):
-        return next((found for key, cell in value.items() if (found := _small_cell_within(cell, str(key)))), "")
+        cells = (_small_cell_within(cell, str(key), in_text) for key, cell in value.items())
+        return next(filter(None, cells), "")
     if isinstance(value, list):
-        return next((found for cell in value if (found := _small_cell_within(cell, name))), "")
-    return f"({name}) {found}" if (found := _small_cell(value)) else ""
+        return next(filter(None, (_small_cell_within(cell, name, in_text) for cell in value)), "")
+    found = _small_cell(value) or (_small_cell_told(f": {value}", in_text) if isinstance(value, str) else "")
+    return f"({name}) {found}" if found else ""
+
+
+def _small_cell_told(text: str, in_text: re.Pattern[str]) -> str:
+    """Return what is wrong with the first small cell of a text: "Sex: 412 female, 7 male"."""
+    cells = (cell[1] or cell[2] for cell in in_text.finditer(text))
+    return next(filter(None, map(_small_cell, cells)), "")
 
 
 def _whole(low: int, high: int) -> Callable[[object], str]:
@@ -93,9 +101,10 @@ def _learning_rate(value: object) -> str:
 def _described(value: object, in_text: re.Pattern[str] = _CELL_IN_TEXT) -> str:
     """Return what is wrong with a text or a table of the site's own making."""
     if isinstance(value, str):
-        cells = (cell[1] or cell[2] for cell in in_text.finditer(value))
-        return next(filter(None, map(_small_cell, cells)), "")
-    return _small_cell_within(value) if isinstance(value, dict) else "must be a text, or a table of names and counts."
+        return _small_cell_told(value, in_text)
+    if isinstance(value, dict):
+        return _small_cell_within(value, in_text=in_text)
+    return "must be a text, or a table of names and counts."
 
 
 def _people(value: object) -> str:

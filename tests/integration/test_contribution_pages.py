@@ -98,6 +98,7 @@ def test_the_card_comes_back_as_it_was_typed(browser, draft):
         ("patients", "7", "Write &lt;10 instead"),
         ("cameras", "Topcon: 4", "a group this small can point at people"),
         ("demographics", "about 40 people, of them female: 3", "a group this small can point at people"),
+        ("demographics", "Sex: 412 female, 7 male", "a group this small can point at people"),
         ("learning_rate", "2", "Learning rate must be a number between 0 and 1."),
         ("delta", "1", "give delta: a number between 0 and 1"),
         ("epsilon", "", "give epsilon: a number above 0"),

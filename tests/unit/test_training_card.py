@@ -191,6 +191,9 @@ def test_what_a_site_tells_beyond_the_training_is_kept_and_judged():
         ("demographics", {"female": "3 patients"}, "(female) is 3: a group"),
         ("demographics", {"female": "3 (0.7 %)"}, "(female) is 3: a group"),
         ("cameras", {"Topcon": "3 images"}, "(Topcon) is 3: a group"),
+        ("demographics", {"Sex": "412 female, 7 male"}, "(Sex) is 7: a group"),
+        ("demographics", {"Sex": ["412 female", "male 7"]}, "(Sex) is 7: a group"),
+        ("cameras", {"Topcon": "NW400: 7, NW500: 40"}, "(Topcon) is 7: a group"),
         ("exclusions", "Of poor quality: 3 eyes", "is 3: a group"),
         ("exclusions", "Left out: 3 patients with cataract", "is 3: a group"),
         ("sites", {"A": 2}, "Sites (A) is 2: a group"),
@@ -218,6 +221,8 @@ def test_small_cells_are_written_as_fewer_than_ten_however_deep_they_lie():
         ("demographics", "diabetes type 1, type 2 and gestational"),
         ("demographics", "type 2 patients: 400, ages 5 to 9 children: 40"),
         ("cameras", "Topcon: 2 images per eye, 4 000 in all"),
+        ("cameras", {"Topcon": "2 images per eye, 4 000 in all", "Kowa": "nonmyd 7"}),
+        ("demographics", {"Diagnosis": "diabetes type 1, type 2 and gestational"}),
         ("labels", "ICDR grades 0 to 4"),
         ("labels", "Graded by one ophthalmologist and 2 persons in training; 3 people adjudicated"),
         ("exclusions", "only 1 photograph of either eye, 2 images of the disc"),
@@ -236,7 +241,8 @@ def test_numbers_that_are_no_groups_are_kept(field, value):
 @pytest.mark.parametrize(("piece", "count"), [(" ", 12_000), ("a: ", 4_000), ("\n", 7_000), ("3 (", 4_000)])
 def test_a_text_made_to_be_read_for_hours_is_read_at_once(piece, count):
     text = f"1{piece * count}x"
-    assert [problem.field for problem in cards.problems({"demographics": {"a": text}}) if not problem.missing] == []
+    told = [problem.field for problem in cards.problems({"demographics": {"a": text}}) if not problem.missing]
+    assert told == ["demographics"] * (piece == "\n")  # its first line is a count: "a: 1"
     assert [problem.field for problem in cards.problems({"demographics": text}) if not problem.missing] == []
 
 
