@@ -241,18 +241,21 @@ def _lines(value: Any) -> str:
 
 
 def _table(text: str) -> dict[str, Any] | str:
-    """Read lines `name: value` as a table; any other text stays as it is."""
+    """Read lines `name: value` as a table; any other text stays as it is, and one in which a name comes twice."""
     lines = [line.partition(":") for line in text.splitlines() if line.strip()]
     if not lines or not all(colon and key.strip() and value.strip() for key, colon, value in lines):
         return text
-    return {key.strip(): _value(value.strip()) for key, _, value in lines}
+    table = {key.strip(): _value(value.strip()) for key, _, value in lines}
+    return table if len(table) == len(lines) else text
 
 
 def _value(text: str) -> Any:
+    """Read a value as JSON; a number that would come back otherwise stays as typed: 12.000 is no 12.0 to many."""
     try:
-        return json.loads(text)
+        value = json.loads(text, parse_constant=str)
     except (ValueError, RecursionError):
         return text
+    return text if isinstance(value, float) and json.dumps(value) != text else value
 
 
 def _text(rows: int, help_text: str, **kwargs: Any) -> forms.CharField:

@@ -142,6 +142,23 @@ def test_thousands_are_read_as_our_own_pages_write_them(browser, draft):
     assert draft.training_card == {"images": 1200, "patients": 1100}
 
 
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("unknown: 12\nfemale: 412\nunknown: 40", "unknown: 12\nfemale: 412\nunknown: 40"),
+        ("male: 0.5\nfemale: 12.000", {"female": "12.000", "male": 0.5}),
+        ("male: Infinity\nfemale: NaN", {"female": "NaN", "male": "Infinity"}),
+    ],
+)
+def test_no_line_of_a_table_is_lost_or_read_as_another_number(browser, draft, typed, kept):
+    """Of sex and of age the same may be unknown; 12.000 is twelve thousand to half of our readers."""
+    assert browser.post(here(draft, "card/"), {"demographics": typed, "unfinished": "1"}).status_code == 302
+    draft.refresh_from_db()
+    assert draft.training_card == {"demographics": kept}
+    form = browser.get(here(draft, "card/")).context["form"]
+    assert form.initial["demographics"] == typed
+
+
 def test_a_correction_is_called_what_it_is(browser, at_status, steward):
     rejected = at_status("rejected")
     correction = services.replace(rejected, by=steward, now=timezone.now())
