@@ -194,3 +194,23 @@ def test_a_file_begun_elsewhere_is_continued_here(page, draft, weights, steward)
     choose(page, weights)
     expect(page.get_by_role("heading", name="The file has arrived")).to_be_visible()
     assert (arrived(draft) == CONTENT, services.parts_uploaded(draft.files.get())) == (True, [1, 2, 3])
+
+
+def test_a_file_that_another_window_sent_meanwhile_has_arrived_here_too(page, draft, weights, steward):
+    def meanwhile(route):
+        contributing.upload(draft, CONTENT, by=steward)
+        route.continue_()
+
+    page.context.route("**/files/*/parts", meanwhile, times=1)
+    choose(page, weights)
+    expect(page.get_by_role("heading", name="The file has arrived")).to_be_visible()
+    assert arrived(draft) == CONTENT
+
+
+def test_the_page_of_a_proxy_is_an_interruption(page, draft, weights):
+    """A hospital's proxy answers 200 with a page of its own, to sign in there."""
+    page.context.route("**/files", lambda route: route.fulfill(body="<html>", content_type="text/html"), times=1)
+    choose(page, weights)
+    expect(part(page, "phase")).to_contain_text("Trying again by itself (1 of 8)")
+    expect(page.get_by_role("heading", name="The file has arrived")).to_be_visible()
+    assert arrived(draft) == CONTENT

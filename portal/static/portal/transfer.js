@@ -49,7 +49,11 @@ async function api(method, url, body, signal) {
   } catch {
     throw signal.aborted ? signal.reason : new Interrupted();
   }
-  if (response.ok) return response.json();
+  if (response.ok) {
+    return response.json().catch(() => {
+      throw signal.aborted ? signal.reason : new Interrupted(); // cut short, or the page of a proxy before us
+    });
+  }
   if (isTransient(response.status)) throw new Interrupted();
   throw new Refused(response.status, await response.json().catch(() => ({})));
 }
@@ -113,6 +117,15 @@ export class Upload {
   }
 
   async run() {
+    try {
+      await this.goOn();
+    } catch (error) {
+      if (error.code !== "files_fixed") throw error;
+      await this.goOn(); // another window, or the kit, sent the rest: it is told as arrived, unless the draft is sent
+    }
+  }
+
+  async goOn() {
     this.stop = new AbortController();
     this.digests ??= await this.hash("parts", (done) => this.show.hashing(done, this.file.size));
     const announced = { name: this.file.name, size_bytes: this.file.size, parts_sha256: this.digests.together };
