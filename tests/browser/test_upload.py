@@ -9,6 +9,8 @@ from playwright.sync_api import expect
 
 from contributions import services
 from portal import storage
+from portal.programmes import services as programmes
+from portal.programmes.models import BaseModel
 from tests import contributing
 from tests.contributing import sha256_hex
 
@@ -214,3 +216,42 @@ def test_the_page_of_a_proxy_is_an_interruption(page, draft, weights):
     expect(part(page, "phase")).to_contain_text("Trying again by itself (1 of 8)")
     expect(page.get_by_role("heading", name="The file has arrived")).to_be_visible()
     assert arrived(draft) == CONTENT
+
+
+def test_an_upload_goes_on_by_itself_when_the_server_is_back(page, draft, weights):
+    """The browser has been on line all the time, so it does not say so."""
+    page.clock.install()
+    page.clock.pause_at(timezone.now() + timedelta(seconds=60))
+    page.context.route("**/*partNumber=1&*", lambda route: route.abort())
+    page.context.route("**/*partNumber={2,3}&*", lambda route: None)
+    choose(page, weights)
+    for attempt in range(1, 9):
+        expect(part(page, "phase")).to_contain_text(f"Trying again by itself ({attempt} of 8)")
+        page.clock.run_for(30_000)
+    expect(part(page, "problem")).to_contain_text("The upload goes on by itself when it is back")
+    page.context.unroute_all(behavior="ignoreErrors")
+    page.clock.run_for(60_000)
+    expect(page.get_by_role("heading", name="The file has arrived")).to_be_visible()
+    assert arrived(draft) == CONTENT
+
+
+def test_the_next_of_several_files_leaves_the_focus_where_it_is(page, draft, institution, steward, tmp_path):
+    programmes.change(draft.programme, kinds=["weights", "synthetic"], by=None)
+    several = contributing.draft(institution, BaseModel.objects.get(), by=steward, kind="synthetic")
+    page.goto(f"/contributions/{several.pk}/files/")
+    shards = [tmp_path / f"synthetic-0000{number}.tar" for number in range(2)]
+    for number, shard in enumerate(shards):
+        shard.write_bytes(b"shard %d" % number)
+    page.context.route("**/complete", lambda route: None)  # on its way for ever
+    choose(page, shards)
+    expect(part(page, "phase")).to_have_text("The parts have arrived and are being joined")
+    expect(part(page, "pause")).to_be_focused()
+    elsewhere = page.get_by_role("link", name="Back to the training card")
+    elsewhere.focus()
+    page.context.unroute_all(behavior="ignoreErrors")
+    part(page, "pause").dispatch_event("click")
+    expect(part(page, "resume")).to_be_visible()
+    page.context.route("**/files", lambda route: None if "00001" in route.request.post_data else route.continue_())
+    part(page, "resume").dispatch_event("click")
+    expect(part(page, "name")).to_have_text("synthetic-00001.tar")
+    expect(elsewhere).to_be_focused()

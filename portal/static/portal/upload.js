@@ -1,7 +1,10 @@
 // The page that uploads the files of a draft, one after the other: what is chosen, how far it is, what went wrong.
 import { Interrupted, MAX_RETRIES, Paused, Upload, isSignedOut } from "./transfer.js";
 
+const AGAIN_AFTER_MS = 60_000;
 const PICKLED = /\.(pth|pt|ckpt|bin|pkl|pickle)$/i;
+
+const UNDER_WAY = ["hashing", "sending", "joining"];
 
 const root = document.getElementById("upload");
 const part = (name) => root.querySelector(`[data-part="${name}"]`);
@@ -29,13 +32,14 @@ const page = {
   numbers: part("numbers"),
   upload: null,
   waitingFiles: [],
+  again: 0, // timer of an upload that waits for the link
 
   state(name) {
     root.dataset.state = name;
     part("progress").hidden = name === "idle";
-    part("pause").hidden = !["hashing", "sending"].includes(name);
+    part("pause").hidden = !UNDER_WAY.includes(name);
     part("resume").hidden = name !== "paused";
-    part("drop").hidden = ["hashing", "sending", "joining"].includes(name);
+    part("drop").hidden = UNDER_WAY.includes(name);
   },
 
   say(phase, numbers = "") {
@@ -96,13 +100,25 @@ const page = {
       const link = { link: root.dataset.signIn, label: "Sign in in a new window" };
       this.problem("You were signed out. Sign in in a new window, come back to this one and press Resume.", link);
     } else if (error instanceof Interrupted) {
+      this.again = setTimeout(() => this.goOn(), AGAIN_AFTER_MS); // what is away may be the server alone
       this.problem("The link is down. The upload goes on by itself when it is back, or press Resume. You can also close this page and choose the same file later, here or with the kit.");
     } else if (!(error instanceof Paused)) {
       this.problem(error.message, { link: error.nextUrl, label: "Go there" });
     }
   },
 
+  // Pressed, or by itself: never twice at once.
+  goOn() {
+    if (root.dataset.state !== "paused") return;
+    const hadFocus = document.activeElement === part("resume");
+    this.state("sending");
+    if (hadFocus) part("pause").focus();
+    this.run();
+  },
+
   async run() {
+    clearTimeout(this.again);
+    this.again = 0;
     this.problem("");
     try {
       await this.upload.run();
@@ -130,6 +146,7 @@ const page = {
     }
     this.waitingFiles = chosen;
     this.begin(this.waitingFiles.shift());
+    part("pause").focus(); // of the first file: meanwhile somebody may be elsewhere on the page
   },
 
   begin(file) {
@@ -137,7 +154,6 @@ const page = {
     this.hashing(0, file.size);
     const more = this.waitingFiles.length;
     part("name").textContent = more ? `${file.name}, then ${more} more` : file.name;
-    part("pause").focus();
     return this.run();
   },
 
@@ -172,14 +188,8 @@ for (const name of ["dragover", "drop"]) {
   });
 }
 part("pause").addEventListener("click", () => page.upload.pause());
-part("resume").addEventListener("click", () => {
-  page.state("sending");
-  part("pause").focus();
-  page.run();
-});
-window.addEventListener("online", () => {
-  if (root.dataset.state === "paused" && !part("problem").hidden) page.run();
-});
+part("resume").addEventListener("click", () => page.goOn());
+window.addEventListener("online", () => page.again && page.goOn());
 window.addEventListener("beforeunload", (event) => {
-  if (["hashing", "sending", "joining"].includes(root.dataset.state)) event.preventDefault();
+  if (UNDER_WAY.includes(root.dataset.state)) event.preventDefault();
 });
