@@ -15,6 +15,8 @@ from portal.errors import DomainError, NotAllowed
 from portal.institutions.models import Institution
 from portal.programmes.models import Programme
 
+Account = tuple[int, int | None]  # a programme, as a whole or of it one institution, by number
+
 
 class OverBudget(DomainError):
     """The GPU time of this month is used up."""
@@ -27,7 +29,8 @@ def write(run: Run, *, now: datetime) -> None:
     if run.started_at is None or run.worker is None:
         return
     seconds = max(0.0, (now - run.started_at).total_seconds())
-    gpus = max(run.gpu_count, 1) if run.worker.gpu_count else 0
+    # A worker tells what its machine has; a check, in its sandbox on the CPU, uses none of that.
+    gpus = max(run.gpu_count, 1) if run.queue == Run.Queue.GPU and run.worker.gpu_count else 0
     Usage.objects.create(
         run=run,
         attempt=run.attempt,
@@ -111,19 +114,23 @@ def lines(*, now: datetime) -> list[Line]:
     """Return the ledger of this month: each programme as a whole, then its institutions."""
     rows = Usage.objects.filter(ended_at__gte=month_of(now), programme__isnull=False).order_by()
     sums = {"attempts": Count("pk"), "seconds": Sum("seconds"), "gpu": Sum("gpu_seconds")}
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for whole in rows.values("programme__name").annotate(**sums):
-        found[whole["programme__name"], ""] = dict(whole)
-    sites = rows.filter(institution__isnull=False)
-    for site in sites.values("programme__name", "institution__name").annotate(**sums):
-        found[site["programme__name"], site["institution__name"]] = dict(site)
-    budgets = {
-        (budget.programme.name, budget.institution.name if budget.institution else ""): budget.gpu_seconds
-        for budget in Budget.objects.select_related("programme", "institution")
-    }
+    found: dict[Account, dict[str, Any]] = {}
+    for whole in rows.values("programme").annotate(**sums):
+        found[whole["programme"], None] = dict(whole)
+    for site in rows.filter(institution__isnull=False).values("programme", "institution").annotate(**sums):
+        found[site["programme"], site["institution"]] = dict(site)
+    budgets = {(row.programme_id, row.institution_id): row.gpu_seconds for row in Budget.objects.all()}
     nothing = {"attempts": 0, "seconds": 0.0, "gpu": 0.0}
     return [
-        Line(*key, row["attempts"], row["seconds"], row["gpu"], budgets.get(key))
-        for key in sorted({*found, *budgets})
+        Line(*names, row["attempts"], row["seconds"], row["gpu"], budgets.get(key))
+        for names, key in _named({*found, *budgets})
         for row in [found.get(key, nothing)]
     ]
+
+
+def _named(accounts: set[Account]) -> list[tuple[tuple[str, str], Account]]:
+    """Return each with its names and in their order; two hospitals may have one name."""
+    programmes = Programme.objects.in_bulk({programme for programme, _ in accounts})
+    sites = Institution.objects.in_bulk({site for _, site in accounts if site is not None})
+    pairs = [((programmes[one].name, sites[two].name if two else ""), (one, two)) for one, two in accounts]
+    return sorted(pairs, key=lambda pair: (*pair[0], pair[1][0], pair[1][1] or 0))

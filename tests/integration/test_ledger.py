@@ -35,6 +35,30 @@ def test_what_an_attempt_used_is_written_when_it_ends(programme, institution):
     ]  # fmt: skip
 
 
+def test_a_check_on_a_machine_with_gpus_uses_none_of_them(programme, institution):
+    queue(1, Run.Kind.VALIDATE, programme=programme, institution=institution)
+    held = claim(factories.worker("cpu@big/1", **H100))
+    now = timezone.now()
+    services.move(held, Status.RUNNING, now=now, started_at=now)
+    services.move(held, Status.FAILED_INPUT, now=now + timedelta(seconds=40))
+    assert (Usage.objects.get().seconds, ledger.used(programme, institution, now=now)) == (40.0, 0.0)
+
+
+def test_two_institutions_of_one_name_have_a_line_each(programme, operator):
+    now, sites = timezone.now(), [factories.admitted_institution("City Hospital", country=c) for c in ("GH", "KE")]
+    for number, site in enumerate(sites, start=1):
+        ledger.set_budget(programme, site, gpu_seconds=100 * number, by=operator, now=now)
+        queue(number, programme=programme, institution=site)
+        held = claim(factories.worker("gpu@big/1", **H100))
+        services.move(held, Status.RUNNING, now=now, started_at=now)
+        services.move(held, Status.FAILED_INPUT, now=now + timedelta(seconds=10 * number))
+    whole, *lines = ledger.lines(now=now)
+    assert [(line.institution, line.gpu_seconds, line.budget) for line in lines] == [
+        ("City Hospital", 10.0, 100), ("City Hospital", 20.0, 200),
+    ]  # fmt: skip
+    assert (whole.institution, whole.attempts, whole.gpu_seconds) == ("", 2, 30.0)
+
+
 def test_an_attempt_that_never_began_used_nothing(run):
     services.give_back(claim(), note="Lost.", now=timezone.now())
     assert Usage.objects.count() == 0
