@@ -4,13 +4,13 @@ import math
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from django.conf import settings
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,11 +27,13 @@ from jobs.kit import dataset, encoder, ranks
 from jobs.kit import pretrain as kit
 from jobs.kit.fit import choose_device
 from jobs.models import Run
-from jobs.validate import LIMITS
+from jobs.validate import LIMITS, scratch_folder
 from portal import storage
 from portal.accounts.models import User
+from portal.programmes.models import BaseModel
 
 FIRST = "00000"
+MOST_AT_ONCE = 64  # images of one child: as many as check 7 draws of every generator, within the same limits
 BATCH = 32
 IMAGE_SIZE = 128  # pixels kept for training; crops are taken from it
 PRESETS = {"tiny": encoder.TINY, "vit-l-16": encoder.VIT_L_16}
@@ -65,7 +67,7 @@ def _train(attempt: Attempt, corpus: Corpus, images: NDArray[np.uint8]) -> kit.P
     inputs = attempt.run.inputs
     preset = replace(PRESETS[inputs["preset"]], name=inputs["slug"])
     config = kit.PretrainConfig(encoder=preset, steps=inputs["steps"], batch=inputs["batch"], seed=inputs["seed"])
-    folder = settings.DATA_DIR / "scratch" / f"run-{attempt.run.pk}"  # kept between attempts: checkpoints
+    folder = scratch_folder() / f"run-{attempt.run.pk}"  # kept between attempts: checkpoints
     processes = _processes(inputs)
     train = partial(ranks.pretrain, processes=processes) if processes > 1 else kit.pretrain
     attempt.log(f"Training on {choose_device('auto')} in {processes} {'process' if processes == 1 else 'processes'}.")
@@ -161,33 +163,59 @@ def _synthetic(attempt: Attempt, part: CorpusPart) -> NDArray[np.uint8]:
     contribution = part.contribution
     assert contribution is not None  # a database constraint
     assert contribution.base_model is not None  # another one
-    size = int(contribution.base_model.config["image_size"])
-    with tempfile.TemporaryDirectory(dir=settings.DATA_DIR / "scratch") as folder:
-        out, files = Path(folder) / "out", Path(folder) / "files"
-        out.mkdir(mode=0o777)
-        _gather(contribution, files)
+    with tempfile.TemporaryDirectory(dir=scratch_folder()) as folder:
+        child = _Child(attempt, contribution, contribution.base_model, Path(folder))
         if contribution.kind == Contribution.Kind.WEIGHTS:
             attempt.log(f"Sampling {part.image_count} images from {contribution}, seed {part.seed}.")
-            command = ["sample", "--file", f"/in/files/{FIRST}", "--seed", str(part.seed)]
+            pieces = child.sample(part.image_count, part.seed)
         else:
             attempt.log(f"Reading {part.image_count} images of {contribution}.")
-            command = ["unpack", "--shards", "/in/files"]
-        command += ["--base-dir", "/in/base", "--out", "/out", "--n", str(part.image_count)]
-        outcome = sandbox.run(
-            [sys.executable, "-m", "jobs.kit.child", *command],
-            read_only={"files": files, "base": cache.base_folder(contribution.base_model)},
-            output_dir=out,
-            limits=LIMITS,
-            on_line=lambda line: None,
-            should_stop=attempt.should_stop,
-        )
-        attempt.check()
-        if outcome.kind != "finished":
-            raise PlatformFault(f"Sampling ended as {outcome.kind}: {outcome.stderr_tail[-2000:]}")
-        name, expected = "samples.rgb", part.image_count * size * size * 3
-        pixels = sandbox.collect(out, [name], max_bytes=expected)[name].read_bytes()
-    images = np.frombuffer(pixels, dtype=np.uint8).reshape(part.image_count, size, size, 3)
-    return np.stack([_enlarged(image) for image in images])
+            pieces = iter([child.images(["unpack", "--shards", "/in/files"], part.image_count)])
+        return np.stack([_enlarged(image) for piece in pieces for image in piece])
+
+
+class _Child:
+    """The kit in the sandbox, with the files of one contribution and its base."""
+
+    def __init__(self, attempt: Attempt, contribution: Contribution, base: BaseModel, folder: Path) -> None:
+        self.attempt, self.contribution, self.base, self.folder = attempt, contribution, base, folder
+        _gather(contribution, folder / "files")
+        self.given = {"files": folder / "files", "base": cache.base_folder(base)}
+
+    def sample(self, count: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+        """
+        Yield drawn images in pieces: a child that draws them all has no time for many, nor says how far it is.
+
+        They are those of one piece: an image follows from the seed plus its number, and from its class in turn.
+        """
+        classes = len(self.base.config["classes"])
+        step = max(1, MOST_AT_ONCE // classes) * classes
+        for start in range(0, count, step):
+            self.attempt.progress(start, count, f"Sampling images from {self.contribution}")
+            command = ["sample", "--file", f"/in/files/{FIRST}", "--seed", str(seed + start)]
+            yield self.images(command, min(step, count - start))
+
+    def images(self, command: list[str], count: int) -> NDArray[np.uint8]:
+        """Run one command of the kit's child; return the images that it wrote, (count, S, S, 3)."""
+        size = int(self.base.config["image_size"])
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            out = Path(folder) / "out"
+            out.mkdir(mode=0o777)
+            fixed = ["--base-dir", "/in/base", "--out", "/out", "--n", str(count)]
+            outcome = sandbox.run(
+                [sys.executable, "-m", "jobs.kit.child", *command, *fixed],
+                read_only=self.given,
+                output_dir=out,
+                limits=LIMITS,
+                on_line=lambda line: None,
+                should_stop=self.attempt.should_stop,
+            )
+            self.attempt.check()
+            if outcome.kind != "finished":
+                raise PlatformFault(f"Sampling ended as {outcome.kind}: {outcome.stderr_tail[-2000:]}")
+            name, expected = "samples.rgb", count * size * size * 3
+            pixels = sandbox.collect(out, [name], max_bytes=expected)[name].read_bytes()
+        return np.frombuffer(pixels, dtype=np.uint8).reshape(count, size, size, 3)
 
 
 def _gather(contribution: Contribution, folder: Path) -> None:

@@ -79,7 +79,7 @@ def validate(attempt: Attempt) -> None:
     if refusal := _agreement(attempt, contribution):
         _reject(attempt, refusal)
         return
-    with tempfile.TemporaryDirectory(dir=_scratch()) as scratch:
+    with tempfile.TemporaryDirectory(dir=scratch_folder()) as scratch:
         refusal = _check_files(attempt, contribution, Path(scratch))
     if refusal:
         _reject(attempt, refusal)
@@ -108,7 +108,8 @@ def _agreement(attempt: Attempt, contribution: Contribution) -> str:
     return "" if decision.allowed else sentence
 
 
-def _scratch() -> Path:
+def scratch_folder() -> Path:
+    """Return where work keeps what it needs only while it lasts, on this worker's disk."""
     folder = settings.DATA_DIR / "scratch"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -174,7 +175,7 @@ def _fetch(attempt: Attempt, contribution: Contribution, paths: dict[Contributio
 
 def _require_space(size_bytes: int) -> None:
     """Leave the disk room for the runs beside this one: a full one would end them all."""
-    free = shutil.disk_usage(_scratch()).free
+    free = shutil.disk_usage(scratch_folder()).free
     if size_bytes > free - FREE_BYTES:
         raise PlatformFault(
             f"The files have {size_bytes:,} bytes, and this worker's disk has {free:,} left, of which {FREE_BYTES:,} "

@@ -13,7 +13,7 @@ from contributions.corpora import services as corpora
 from contributions.models import Contribution
 from contributions.reports import image_count, report_of
 from governance.board.models import Motion
-from jobs import gather, pretrain
+from jobs import gather, pretrain, sandbox
 from jobs.engine import Attempt
 from jobs.kit import cli, generator, keys, scan, shards, statements, synthetic
 from jobs.models import Run
@@ -65,7 +65,7 @@ def submitted(institution, paths, **given) -> Contribution:
     return services.submit(draft, by=factories.person_of(institution, "steward"), now=timezone.now())
 
 
-def test_shards_reach_the_board_and_a_corpus(institution, two_shards, settings):
+def test_shards_reach_the_board_and_a_corpus(institution, two_shards, settings, tmp_path):
     contribution = check(submitted(institution, two_shards))
     report = report_of(contribution)
     assert (contribution.status, report.verdict) == ("review", "warn")  # nobody holds the generator
@@ -83,10 +83,33 @@ def test_shards_reach_the_board_and_a_corpus(institution, two_shards, settings):
     assert part.image_count == 12
     corpora.freeze(corpus, by=None, now=timezone.now())
     run = pretrain.queue(corpus, slug="s", name="S", description="", steps=1, by=None)
+    settings.DATA_DIR = tmp_path / "new"  # of a worker that has never checked anything
     images = pretrain._images_of(Attempt(Run.objects.get(pk=run.pk)), part)
     assert images.shape == (12, 128, 128, 3)
     small = np.stack([pretrain._enlarged(picture) for picture in PICTURES])
     assert np.array_equal(images, small)
+
+
+@pytest.mark.slow
+def test_a_generator_is_sampled_in_pieces_which_are_the_same_images(institution, monkeypatch):
+    weights = factories.reviewed_contribution(institution, honest())
+    services.approve(weights.pk, by=None, now=timezone.now())
+    corpus = corpora.draft_corpus(weights.programme, slug="c", title="C", by=None, now=timezone.now())
+    part = corpora.add_generator(corpus, weights, image_count=8, seed=3, now=timezone.now())
+    corpora.freeze(corpus, by=None, now=timezone.now())
+    run = pretrain.queue(corpus, slug="s", name="S", description="", steps=1, by=None)
+    real, asked = sandbox.run, []
+
+    def counted(argv, **given):
+        asked.append((argv[argv.index("--seed") + 1], argv[argv.index("--n") + 1]))
+        return real(argv, **given)
+
+    monkeypatch.setattr(sandbox, "run", counted)
+    whole = pretrain._images_of(Attempt(run), part)
+    monkeypatch.setattr(pretrain, "MOST_AT_ONCE", 6, raising=False)  # one of each class
+    pieces = pretrain._images_of(Attempt(run), part)
+    assert asked == [("3", "8"), ("3", "6"), ("9", "2")]
+    assert np.abs(whole.astype(int) - pieces).max() <= 1  # of 255: how a sum is rounded depends on the batch
 
 
 @pytest.mark.django_db(transaction=True)  # the heartbeat has a connection of its own, and must see the run
