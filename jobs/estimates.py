@@ -35,7 +35,7 @@ def before(run: Run) -> Q:
 def place(run: Run, *, now: datetime) -> Place:
     """Return where a waiting run stands."""
     ahead = list(Run.objects.filter(before(run)).values_list("kind", flat=True))
-    living = workers.living(now=now).filter(pk__in=services.able(run).values("pk"))
+    living = workers.living(now=now).filter(pk__in=services.able(run).values("pk"), draining_at=None)
     if not living:
         return Place(len(ahead), None, _problem(run))
     active = list(Run.objects.filter(status__in=ACTIVE, worker__in=living).values_list("kind", "started_at"))

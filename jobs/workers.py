@@ -97,6 +97,8 @@ def _take_place(name: str, facts: dict[str, Any], *, now: datetime) -> Worker:
         name, before = f"{name}-{os.getpid()}", None
     if before is not None:
         give_back_all(before, note=f"The process of {before} ended.", code=Code.WORKER_LOST, now=now)
+        if before.stopping_at is None and before.stopped_at is None:  # it was killed: whoever drained it still means it
+            facts = {**facts, "draining_at": before.draining_at}
     worker, _ = Worker.objects.update_or_create(name=name, defaults=facts)
     announce("runs")
     return worker

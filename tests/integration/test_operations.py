@@ -236,6 +236,14 @@ def test_a_waiting_run_says_when_it_is_expected_to_begin(well, programme, operat
     assert "No worker serves the queue “gpu” now." in client.get(waiting[0].get_absolute_url()).content.decode()
 
 
+def test_a_run_does_not_begin_on_a_worker_that_drains(well, programme, operator, sign_in):
+    for worker in Worker.objects.filter(queues__contains=["gpu"]):
+        workers.drain(worker, on=True, by=operator, now=timezone.now())
+    page = sign_in(operator).get(queue(1).get_absolute_url())
+    assert page.context["place"].starts_in is None
+    assert "No worker serves the queue “gpu” now." in page.content.decode()
+
+
 def test_the_log_is_replayed_searched_and_downloaded(programme, operator, sign_in):
     run = queue(1)
     for text in ("Reading the header.", "token=abc", "Done."):

@@ -50,6 +50,18 @@ def test_a_draining_worker_takes_nothing(run, worker, operator):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("was_asked_to_stop", "takes_runs"), [(False, False), (True, True)])
+def test_a_drained_worker_that_is_killed_stays_drained(run, worker, operator, was_asked_to_stop, takes_runs):
+    """Its node makes another child in its place by itself; a node that is started again was meant to begin anew."""
+    workers.drain(worker, on=True, by=operator, now=timezone.now())
+    if was_asked_to_stop:
+        workers.stop_node("cpu@site", now=timezone.now())
+    Worker.objects.update(process=f"{workers._machine()}:{os.getpid()}:1.00")  # a process that had our number
+    again = factories.worker()
+    assert again.pk == worker.pk
+    assert (services.claim(again, now=timezone.now()) is not None) == takes_runs
+
+
 def test_only_an_operator_drains(worker, auditor):
     with pytest.raises(NotAllowed):
         workers.drain(worker, on=True, by=auditor, now=timezone.now())
