@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from contributions import services as contributions
 from contributions.models import Contribution
@@ -36,16 +36,21 @@ def _open(
 ) -> Motion:
     """Put a question before the board: its reviewers first where the rule asks for them, else its ballot."""
     rule = copied(rule_for(kind, programme), programme)
-    motion = Motion.objects.create(
-        kind=kind,
-        title=title[:300],
-        programme=programme,
-        status=Status.REVIEWING,
-        opened_at=now,
-        opened_by=by,
-        **rule,
-        **subject,
-    )
+    try:
+        with transaction.atomic():
+            motion = Motion.objects.create(
+                kind=kind,
+                title=title[:300],
+                programme=programme,
+                status=Status.REVIEWING,
+                opened_at=now,
+                opened_by=by,
+                **rule,
+                **subject,
+            )
+    except IntegrityError:  # somebody asked the same at this moment
+        _require_no_twin(kind, **{name: subject[name] for name in SUBJECT_FIELDS if name in subject})
+        raise
     if motion.reviewers:
         audit.record("motion.opened", motion, by=by, rule=rule)
         reviews.begin(motion, now=now)

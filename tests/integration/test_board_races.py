@@ -10,11 +10,12 @@ from django.utils import timezone
 
 from governance.board import ballots, meetings
 from governance.board import services as boards
+from governance.board.errors import ProposalInvalid
 from governance.board.models import Decision, Meeting, Motion, Vote
 from portal.audit.models import AuditEvent
 from portal.errors import DomainError
 from portal.institutions.models import Institution
-from tests import factories
+from tests import candidates, factories
 from tests.races import then, until_somebody_waits, while_locked
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -170,3 +171,16 @@ def test_twenty_decisions_at_once_have_twenty_numbers(motion):
 
     at_once([settle(row) for row in motions])
     assert sorted(Decision.objects.values_list("number", flat=True)) == list(range(1, 21))
+
+
+def test_of_two_who_ask_the_board_the_same_at_once_the_second_is_told(programme):
+    """As of one person who presses twice."""
+    chair, *_ = factories.board(3)
+    release, now = candidates.released(candidates.candidate(programme)), timezone.now()
+
+    def ask() -> None:
+        boards.propose_retraction(release, reason="It is biased.", by=chair, now=now)
+
+    raised = while_locked(ask, ask)
+    motion = Motion.objects.get(kind="retract_release")
+    assert (type(raised), str(raised)) == (ProposalInvalid, f"{motion} asks this already.")
