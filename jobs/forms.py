@@ -15,6 +15,7 @@ from portal.institutions.models import Institution
 from portal.programmes.models import Programme
 
 HOUR = 3600
+ANY_DEVICE: dict[str, Any] = {"gpu_type": "", "gpu_count": 0, "gpu_memory_bytes": 0}
 
 
 class CancelForm(forms.Form):
@@ -54,11 +55,12 @@ class RetryForm(forms.Form):
         self.fields["wall_hours"].initial = round(run.wall_seconds / HOUR, 2)
 
     def wanted(self) -> dict[str, Any]:
-        """Return what the new run asks for."""
+        """Return what the new run asks for that may differ; on the type of before, it asks for as many as before."""
         gpu_type = self.cleaned_data["gpu_type"]
         gpus = self.run.inputs.get("processes", 1)  # one for each process of a training
-        asked = {"gpu_type": gpu_type, "gpu_count": gpus} if gpu_type else {}
-        return {"wall_seconds": round(self.cleaned_data["wall_hours"] * HOUR), **asked}
+        asked = {"gpu_type": gpu_type, "gpu_count": gpus} if gpu_type else ANY_DEVICE
+        changed = asked if gpu_type != self.run.gpu_type else {}
+        return {"wall_seconds": round(self.cleaned_data["wall_hours"] * HOUR), **changed}
 
 
 class BudgetForm(forms.Form):

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from django.contrib import messages
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -31,6 +31,7 @@ from portal.accounts.requests import SignedInRequest
 from portal.errors import NotAllowed
 from portal.programmes.models import Programme
 
+CORPORA_LOCK = 0x63727061  # advisory: the name of a corpus counts those before it
 LOG_LINES = 200
 LOG_PAGE = 1000
 FILTERS = ("status", "kind", "queue", "gpu_type", "code", "worker", "institution")
@@ -287,6 +288,8 @@ def pretrain(request: SignedInRequest) -> HttpResponse:
 def _start(wanted: dict, request: SignedInRequest) -> Run:
     """Make the corpus and the run together, so that neither stays behind alone."""
     now, dataset, seed = timezone.now(), wanted["dataset"], wanted["seed"]
+    with connection.cursor() as cursor:  # of two at this moment the second counts what the first has made
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CORPORA_LOCK])
     slug = slugify(wanted["name"])[:40] + f"-{Candidate.objects.count() + Corpus.objects.count()}"
     corpus = corpora.draft_corpus(
         dataset.programme, slug=slug, title=f"Corpus of {wanted['name']}", by=request.user, now=now

@@ -15,6 +15,7 @@ from jobs.models import Run
 from portal.accounts import services as accounts
 from portal.audit.models import AuditEvent
 from tests import candidates, factories, runs
+from tests.races import while_locked
 
 REASON = {"reason": "The disk is full."}
 HTMX = {"HTTP_HX_REQUEST": "true"}
@@ -274,6 +275,29 @@ def test_training_on_gpus_asks_for_one_to_each_process_and_again_when_retried(pr
     services.cancel(run, by=operator, now=timezone.now())
     client.post(f"/runs/{run.pk}/retry/", {"reason": "Again", "gpu_type": "NVIDIA H100", "wall_hours": 1})
     assert Run.objects.get(retry_of=run).gpu_count == 4
+
+
+def test_what_asked_for_a_gpu_is_started_again_on_any_device(programme, board, operator, sign_in):
+    factories.worker(**runs.H100)
+    form = {"name": "A", "dataset": candidates.dataset(programme).pk, "images_per_generator": 8, "steps": 10, "seed": 0}
+    client = sign_in(operator)
+    client.post("/runs/pretrain/", {**form, "gpu_type": "NVIDIA H100", "processes": 4})
+    run = Run.objects.get()
+    services.cancel(run, by=operator, now=timezone.now())
+    client.post(f"/runs/{run.pk}/retry/", {"reason": "Nobody has four.", "gpu_type": "", "wall_hours": 1})
+    again = Run.objects.get(retry_of=run)
+    assert (again.gpu_type, again.gpu_count, services.able(again).exists()) == ("", 0, True)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_trainings_started_at_once_each_has_its_corpus(programme, board, operator, sign_in):
+    form = {"name": "A", "dataset": candidates.dataset(programme).pk, "images_per_generator": 8, "steps": 10}
+    form |= {"seed": 0, "processes": 1}
+    one, two = sign_in(operator), sign_in(operator)
+    raised = while_locked(lambda: one.post("/runs/pretrain/", form), lambda: two.post("/runs/pretrain/", form))
+    assert raised is None
+    assert list(Corpus.objects.order_by("pk").values_list("slug", flat=True)) == ["a-0", "a-1"]
+    assert Run.objects.filter(kind="pretrain", status="queued").count() == 2
 
 
 def test_only_approved_generators_can_be_chosen(programme, institution, board, operator, sign_in):
