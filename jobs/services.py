@@ -288,8 +288,9 @@ def give_back(run: Run, *, note: str, now: datetime, code: str = Code.FAULT, at_
     back_off = BACK_OFF_OF.get(Code(code), BACK_OFF * 2 ** max(0, faults - 1))
     waits: dict[str, Any] = {"not_before": None if at_once else now + back_off, "faults": faults}
     held = _move(
-        held, Status.QUEUED, now=now, note=note, code=code, lease_expires_at=None, worker=None, rung_at=None, **waits
-    )
+        held, Status.QUEUED, now=now, note=note, code=code, lease_expires_at=None, worker=None, rung_at=None,
+        started_at=None, **waits,
+    )  # fmt: skip
     if at_once:
         Run.objects.filter(pk=held.pk).update(rung_at=now)
         ring(held)

@@ -49,7 +49,7 @@ def list_(request: SignedInRequest) -> HttpResponse:
     """Show the newest runs, filtered by state and kind in the address."""
     require(request, "operator", "auditor", "chair")
     runs = Run.objects.visible_to(request.user).select_related("requested_by", "institution", "worker")
-    filters = {field: request.GET.get(field, "")[:60] for field in FILTERS}
+    filters = {field: _given(request, field) for field in FILTERS}
     now = timezone.now()
     wanted = {field: value for field, value in filters.items() if value}
     if any(not wanted[field].isdecimal() for field in ("worker", "institution") if field in wanted):
@@ -171,7 +171,7 @@ def _same_result(run: Run) -> bool | None:
 def log(request: SignedInRequest, pk: int) -> HttpResponse:
     """Show the log from line `since` on, or the lines that hold `q`."""
     run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
-    since, holding = _number(request.GET.get("since", "")), request.GET.get("q", "")[:100]
+    since, holding = _number(request.GET.get("since", "")), _given(request, "q")
     found = list(logs.lines(run, since=since, holding=holding)[: LOG_PAGE + 1])
     context = {"run": run, "lines": found[:LOG_PAGE], "since": since, "q": holding}
     context["next_since"] = found[LOG_PAGE - 1].seq if len(found) > LOG_PAGE else 0
@@ -186,6 +186,11 @@ def log_text(request: SignedInRequest, pk: int) -> HttpResponse:
     response = HttpResponse(text, content_type="text/plain; charset=utf-8")
     response.headers["Content-Disposition"] = f'attachment; filename="run-{run.pk}.log"'
     return response
+
+
+def _given(request: SignedInRequest, name: str) -> str:
+    """Return what the address says, without NUL, which PostgreSQL takes in no text."""
+    return request.GET.get(name, "")[:100].replace("\0", "")
 
 
 def _number(text: str) -> int:
@@ -275,7 +280,7 @@ def pretrain(request: SignedInRequest) -> HttpResponse:
     """Compose a corpus, freeze it, and queue the training of an encoder on it."""
     require(request, "operator")
     programmes = Programme.objects.filter(datasets__isnull=False).distinct().order_by("pk")
-    wanted = request.GET.get("programme")
+    wanted = _given(request, "programme")
     programme = get_object_or_404(programmes, slug=wanted) if wanted else programmes.first()
     form = PretrainForm(request.POST or None, programme=programme, now=timezone.now())
     if form.is_valid():

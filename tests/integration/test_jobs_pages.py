@@ -170,6 +170,22 @@ def test_the_list_has_totals_and_filters(candidate, check, operator, sign_in):
     assert "No run matches" in client.get("/runs/?status=cancelled").content.decode()
 
 
+def test_a_run_that_waits_again_is_not_at_work(candidate, operator, sign_in):
+    held = start(queue(candidate.pk, Run.Kind.EVALUATE))
+    services.give_back(held, note="It went away.", code="worker_lost", now=timezone.now(), at_once=True)
+    context = sign_in(operator).get(held.get_absolute_url()).context
+    assert (context["run"].status, context["ran"], context["waited"] > 0) == ("queued", None, True)
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [("/runs/?status=%00", 200), ("/runs/?code=a%00", 200), ("/runs/{}/log/?q=%00", 200),
+     ("/runs/pretrain/?programme=x%00", 404)],
+)  # fmt: skip
+def test_an_address_with_a_character_that_no_text_holds_is_answered(check, address, status, operator, sign_in):
+    assert sign_in(operator).get(address.format(check.pk)).status_code == status
+
+
 def test_the_rows_are_a_fragment(check, operator, sign_in):
     text = sign_in(operator).get("/runs/", **HTMX).content.decode()
     assert ("<html" in text, 'data-live="runs"' in text) == (False, True)
