@@ -24,14 +24,14 @@ def _is_due(release: Release) -> bool:
 
 @transaction.atomic
 def _publish(release_id: int) -> None:
-    """One at a time: another would write other bytes under the same names where a newer evaluation has come."""
+    """One at a time: one that another has overtaken would write after it."""
     rows = Release.objects.select_for_update(of=("self",)).select_related("candidate__corpus", "license")
     release = rows.get(pk=release_id)
     if not _is_due(release):
         return
     releases.add_weights(release)
     candidate = release.candidate
-    evaluations = [row.report for row in benchmarks.latest(candidate)]
+    evaluations = [row.report for row in benchmarks.latest(candidate, until=release.released_at)]  # what was decided on
     texts = {
         "README.md": release.card,
         "LICENSE.txt": release.license.text,

@@ -76,7 +76,9 @@ def record_evaluation(
     return evaluation
 
 
-def latest(candidate: Candidate) -> list[Evaluation]:
-    """Return the newest evaluation of a candidate on each task, in the tasks' order."""
+def latest(candidate: Candidate, *, until: datetime | None = None) -> list[Evaluation]:
+    """Return the newest evaluation of a candidate on each task, today or at a moment, in the tasks' order."""
     rows = candidate.evaluations.select_related("task__dataset").order_by("task_id", "-run_id").distinct("task_id")
+    if until is not None:
+        rows = rows.filter(recorded_at__lte=until)
     return sorted(rows, key=lambda row: (row.task.position, row.task_id))

@@ -99,15 +99,18 @@ def _candidate(motion: Motion, now: datetime) -> Facts:
     release = _required(motion.release)
     given = corpora.contributions_in(_required(release.candidate.corpus))
     answers = uses.answers(given, purpose_under(release.license))
-    return of_candidate(release.candidate) | {
+    found = of_candidate(release.candidate, until=motion.closed_at)
+    newest = max((row.recorded_at for row in found["evaluations"]), default=motion.opened_at)
+    return found | {
+        "votes_before": motion.votes.filter(cast_at__lt=newest).values("voter").distinct().count(),
         "acceptors": release.acceptances.count(),
         "not_permitted": [row for row in answers if row[1] != Answer.YES],
     }
 
 
-def of_candidate(candidate: Candidate) -> Facts:
-    """Return the evaluations of a candidate and what it learnt from."""
-    evaluations = benchmarks.latest(candidate)
+def of_candidate(candidate: Candidate, *, until: datetime | None = None) -> Facts:
+    """Return the evaluations of a candidate, today or as they were at a moment, and what it learnt from."""
+    evaluations = benchmarks.latest(candidate, until=until)
     corpus = candidate.corpus
     return {
         "evaluations": evaluations,

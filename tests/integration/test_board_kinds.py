@@ -105,6 +105,26 @@ def test_an_address_that_another_proposal_has_just_taken_is_a_form_error(release
     assert Motion.objects.filter(kind=Kind.RELEASE_MODEL).count() == 1
 
 
+def test_who_voted_before_the_figures_of_a_release_is_counted_and_what_came_later_is_not_shown(
+    programme, board, operator, sign_in
+):
+    candidate = candidates.candidate(programme)
+    candidates.evaluations(candidate)
+    motion = candidates.proposed(candidate).motions.get()
+    factories.review_all(motion)
+    client, warning = sign_in(operator), "1 member voted before these figures were there"
+    factories.cast(motion, boards.electorate(motion)[0])
+    assert warning not in client.get(motion.get_absolute_url()).text
+    again = candidates.evaluations(candidate, seed=2)[0]
+    page = client.get(motion.get_absolute_url()).text
+    assert (warning in page, f'href="{again.get_absolute_url()}"' in page) == (True, True)
+    factories.vote_all(motion)
+    later = candidates.evaluations(candidate, seed=3)[0]
+    page = client.get(motion.get_absolute_url()).text
+    assert (motion.status, warning in page) == ("carried", False)
+    assert [f'href="{row.get_absolute_url()}"' in page for row in (again, later)] == [True, False]
+
+
 @pytest.fixture
 def learnt(institution, programme, board, operator) -> tuple[Contribution, Release]:
     """A contribution that a released model has learnt from, and that was withdrawn."""

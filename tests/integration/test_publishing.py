@@ -1,12 +1,14 @@
 """Releases among others who act at the same moment: publishing, accepting, retracting."""
 
 import hashlib
+import json
 from threading import Thread
 
 import pytest
 from django.db import connection
 from django.utils import timezone
 
+from governance.benchmarks import services as benchmarks
 from governance.releases import cards
 from governance.releases import services as releases
 from governance.releases.models import LicenseAcceptance, Release
@@ -33,6 +35,7 @@ def carried(programme) -> Release:
 
 def test_two_who_publish_at_once_leave_what_the_sums_say(carried, monkeypatch):
     """The sweep comes while the task of the vote is about to write the evaluation; a newer one was made meanwhile."""
+    decided_on = json.dumps([row.report for row in benchmarks.latest(carried.candidate)], indent=2) + "\n"
     real, threads = storage.put, []
 
     def put(bucket, key, content, **more) -> None:
@@ -58,6 +61,7 @@ def test_two_who_publish_at_once_leave_what_the_sums_say(carried, monkeypatch):
     threads[0].join()
     assert raised == []
     assert carried.files.count() == 8
+    assert storage.get(storage.RELEASES, carried.files.get(name="evaluation.json").storage_key).decode() == decided_on
     for file in carried.files.all():
         assert hashlib.sha256(storage.get(storage.RELEASES, file.storage_key)).hexdigest() == file.sha256, file.name
 
