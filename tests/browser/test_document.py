@@ -24,11 +24,25 @@ def page(browser, live_server, settings, institution, investigator, sign_in):
     context.close()
 
 
-def test_the_document_is_hashed_here_and_arrives(page, institution, tmp_path):
-    path = tmp_path / "approval.pdf"
-    path.write_bytes(CONTENT)
-    page.locator("#document-file").set_input_files(path)
+def choose(page) -> None:
+    document = {"name": "approval.pdf", "mimeType": "application/pdf", "buffer": CONTENT}
+    page.locator("#document-file").set_input_files(document)
+
+
+def test_the_document_is_hashed_here_and_arrives(page, institution):
+    choose(page)
     expect(page.get_by_role("link", name="Download version 1")).to_be_visible()
     document = institution.documents.get()
     assert (document.state, document.sha256) == ("stored", sha256_hex(CONTENT))
     assert storage.get(storage.QUARANTINE, document.key) == CONTENT
+
+
+def test_who_is_signed_out_is_told_so_and_sends_it_once_signed_in_again(page, institution):
+    cookies = page.context.cookies()
+    page.context.clear_cookies(name="sessionid")
+    choose(page)
+    expect(page.locator('[data-part="problem"]')).to_contain_text("You were signed out, so the document was not sent.")
+    assert institution.documents.count() == 0
+    page.context.add_cookies(cookies)
+    choose(page)
+    expect(page.get_by_role("link", name="Download version 1")).to_be_visible()

@@ -16,6 +16,7 @@ async function post(path, body) {
     headers: { Accept: "application/json", "Content-Type": "application/json", "X-CSRFToken": csrfToken() },
     body: JSON.stringify(body),
   });
+  if (response.redirected) throw new Refused(part("problem-text").dataset.signedOut); // to the page to sign in
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) throw new Refused(answer.detail || part("problem-text").dataset.refused);
   return answer;
