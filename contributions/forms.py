@@ -350,6 +350,8 @@ class CardForm(GuardedForm):
 
     def clean(self) -> dict[str, Any]:
         given = super().clean() or {}
+        if given.get("dp_used") != "yes" and any(given.get(name) is not None for name in self.budget):
+            self.add_error("dp_used", "You gave numbers that only a private training has. Answer Yes, or empty them.")
         base = self.contribution.base_model
         for problem in cards.problems(self.card(), base_sha256=base.sha256 if base else ""):
             field = {"dp": "dp_used"}.get(problem.field, problem.field)

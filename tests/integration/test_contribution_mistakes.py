@@ -159,6 +159,15 @@ def test_no_line_of_a_table_is_lost_or_read_as_another_number(browser, draft, ty
     assert form.initial["demographics"] == typed
 
 
+@pytest.mark.parametrize("answer", ["", "no"])
+def test_numbers_of_a_private_training_are_not_dropped_unawares(browser, draft, answer):
+    given = {"epsilon": "3", "noise_multiplier": "1.1", "dp_used": answer, "unfinished": "1"}
+    said = contributing.text(browser.post(here(draft, "card/"), given))
+    assert "You gave numbers that only a private training has. Answer Yes, or empty them." in said
+    draft.refresh_from_db()
+    assert draft.training_card == {}
+
+
 def test_a_correction_is_called_what_it_is(browser, at_status, steward):
     rejected = at_status("rejected")
     correction = services.replace(rejected, by=steward, now=timezone.now())
