@@ -1,5 +1,6 @@
 """The processes of the site itself: what `make run` starts on top of the services."""
 
+import csv
 import os
 import shutil
 import signal
@@ -24,8 +25,11 @@ MATH_THREADS = str(max(1, (os.cpu_count() or 2) // 2))
 CELERY_STOP_STEPS = ((signal.SIGTERM, 5.0), (signal.SIGQUIT, 5.0))  # let short tasks finish; a lost lease runs again
 
 
+SAMPLE_COLUMNS = ("file", "source", "country", "patient_group", "dr_any", "glaucoma", "amd", "split")
+
+
 class NoSuchSample(Exception):
-    """SAMPLE does not name a folder."""
+    """SAMPLE does not name a folder of photographs that the demonstration can be made of."""
 
 
 def sample_dir(sample: str) -> str:
@@ -35,7 +39,17 @@ def sample_dir(sample: str) -> str:
     folder = Path(sample).expanduser().resolve()
     if not folder.is_dir():
         raise NoSuchSample(f"SAMPLE={folder} is not a folder.")
+    if missing := [name for name in SAMPLE_COLUMNS if name not in _columns(folder / "labels.csv")]:
+        raise NoSuchSample(f"SAMPLE={folder}: its labels.csv needs these columns, too: {', '.join(missing)}.")
     return str(folder)
+
+
+def _columns(labels: Path) -> list[str]:
+    """Return the columns of a labels.csv; none where there is no such file."""
+    if not labels.is_file():
+        return []
+    with labels.open(encoding="utf-8", newline="") as file:
+        return next(csv.reader(file), [])
 
 
 def choose_address(data_dir: Path) -> str:

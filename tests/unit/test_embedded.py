@@ -231,9 +231,26 @@ def test_a_sample_folder_that_is_missing_is_refused(tmp_path):
     assert str(refusal.value) == f"SAMPLE={tmp_path / 'photos'} is not a folder."
 
 
+@pytest.mark.parametrize(
+    ("head", "missing"),
+    [
+        (None, "file, source, country, patient_group, dr_any, glaucoma, amd, split"),
+        ("file,patient_group,dr_grade,split", "source, country, dr_any, glaucoma, amd"),
+    ],
+)
+def test_a_sample_without_what_the_demonstration_reads_is_refused(tmp_path, head, missing):
+    """Else it would draw phantoms in silence, or stop half way."""
+    if head:
+        (tmp_path / "labels.csv").write_text(f"{head}\n")
+    with pytest.raises(site.NoSuchSample) as refusal:
+        site.sample_dir(str(tmp_path))
+    assert str(refusal.value) == f"SAMPLE={tmp_path}: its labels.csv needs these columns, too: {missing}."
+
+
 def test_a_sample_folder_is_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "labels.csv").write_text(f"{','.join(site.SAMPLE_COLUMNS)},camera\n")
 
     assert site.sample_dir("photos") == str(tmp_path / "photos")
     assert site.sample_dir("") == ""
