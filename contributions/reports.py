@@ -152,11 +152,17 @@ def report_of(contribution: Contribution) -> Report:
 
 
 def accepted_layers(base: BaseModel, *, now: datetime, limit: int = 200) -> list[dict[str, float]]:
-    """Return how far the layers of the newest approved contributions of a base are from it; see the kit's check 5."""
+    """
+    Return how far the layers of the newest approved contributions of a base are from it; see the kit's check 5.
+
+    Each counts once, as it was checked last: an attempt whose worker was lost has left what it found, too.
+    """
     rows = CheckResult.objects.filter(
         number=5, contribution__base_model=base, contribution__in=embargo.usable(now=now), evidence__has_key="layers"
     )
-    return list(rows.order_by("-checked_at").values_list("evidence__layers", flat=True)[:limit])
+    last = rows.order_by("contribution_id", "-run_id", "-attempt").distinct("contribution_id").values("pk")
+    newest = CheckResult.objects.filter(pk__in=last).order_by("-checked_at")
+    return list(newest.values_list("evidence__layers", flat=True)[:limit])
 
 
 def _name(result: CheckResult, named: dict[int, tuple[kinds.Text, kinds.Text]]) -> str:

@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from contributions import attestations, services
 from contributions.models import Attestation, CheckResult
-from contributions.reports import report_of
+from contributions.reports import accepted_layers, report_of
 from governance.board.models import Motion
 from jobs.kit.checks import sites
 from jobs.kit.checks.drawn import Drawn, load_reference
@@ -225,3 +225,12 @@ def test_statements_are_put_through_the_api(sign_in, institution, steward, membe
     assert put(steward, body={"payload": "x"}).status_code == 400
     assert put(member).status_code == 403
     assert put(outsider).status_code == 404
+
+
+def test_what_was_accepted_is_one_peer_however_often_it_was_checked(at_status):
+    """A worker may be lost after check 5, and a check may be made again after a fault."""
+    approved = at_status("approved")
+    for run_id, attempt in ((1, 1), (2, 1), (2, 2), (1, 2)):
+        layers = {"conv_in": run_id + attempt / 10}
+        contributing.check(approved, 5, "pass", run_id=run_id, attempt=attempt, evidence={"layers": layers})
+    assert accepted_layers(approved.base_model, now=timezone.now()) == [{"conv_in": 2.2}]
