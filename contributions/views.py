@@ -315,7 +315,7 @@ def evidence(request: SignedInRequest, pk: int, evidence_pk: int) -> HttpRespons
     contribution = _contribution(request, pk)
     row = get_object_or_404(contribution.evidence_files, pk=evidence_pk)
     isolation.require_none(contribution)
-    if not row.name.endswith(".png"):
+    if not row.name.endswith(".png") or contribution.deletion_began_at is not None:
         raise Http404
     response = HttpResponse(storage.get(storage.VAULT, row.storage_key), content_type="image/png")
     response.headers["X-Content-Type-Options"] = "nosniff"
