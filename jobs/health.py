@@ -180,9 +180,9 @@ def parked() -> int:
     """Return how many subjects wait for a person, since a fault or an operator ended their last run."""
     later = Run.objects.filter(kind=OuterRef("kind"), subject_id=OuterRef("subject_id"), pk__gt=OuterRef("pk"))
     waiting = Contribution.objects.filter(stalled_at__isnull=False).values("pk")
-    cancelled = Q(status=Status.CANCELLED, kind=Run.Kind.VALIDATE, subject_id__in=waiting)
-    ended = Q(status__in=[Status.FAILED_PLATFORM, Status.TIMED_OUT]) | cancelled
-    return Run.objects.filter(ended, ~Exists(later)).count()
+    stopped = [Status.FAILED_PLATFORM, Status.TIMED_OUT]
+    checks = Q(kind=Run.Kind.VALIDATE, status__in=[*stopped, Status.CANCELLED], subject_id__in=waiting)
+    return Run.objects.filter(checks | Q(~Q(kind=Run.Kind.VALIDATE), status__in=stopped), ~Exists(later)).count()
 
 
 def _parked(*, now: datetime) -> Iterator[Finding]:

@@ -6,10 +6,12 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
+from contributions import services as contributions
 from contributions.models import Contribution, ContributionFile
 from jobs import health, logs, services, workers
 from jobs.lifecycle import Status
 from jobs.models import Beat, Budget, Maintenance, Run, Worker
+from jobs.validate import queue_check
 from portal import storage, views
 from portal.audit import sequencer
 from portal.audit.models import AuditEvent, AuditPending
@@ -51,6 +53,19 @@ def test_a_run_that_stands_still_is_found_and_then_waits_for_a_person(well, prog
     assert (codes(), health.parked()) == ({"runs_parked"}, 1)
     services.retry(Run.objects.get(), reason="Again.", by=operator, now=timezone.now())
     assert (codes(), health.parked()) == (set(), 0)
+
+
+def test_a_check_that_stopped_waits_for_nobody_once_its_contribution_is_withdrawn(well, institution):
+    contribution = factories.submitted_contribution(institution)
+    run = queue_check(contribution)
+    for _ in range(services.MAX_FAULTS):
+        held = services.claim(Worker.objects.get(name="cpu@site/1"), now=timezone.now())
+        services.give_back(held, note="Lost.", code="worker_lost", now=timezone.now(), at_once=True)
+    run.refresh_from_db()
+    assert (run.status, health.parked()) == ("failed_platform", 1)
+    steward = factories.person_of(institution, "steward")
+    contributions.withdraw(contribution, by=steward, reason="It took too long.", now=timezone.now())
+    assert health.parked() == 0
 
 
 def test_runs_that_ask_for_what_nobody_has_are_found_once_for_each_ask(well, programme):
