@@ -12,6 +12,7 @@ from governance.board import ballots, meetings
 from governance.board import services as boards
 from governance.board.errors import ProposalInvalid
 from governance.board.models import Decision, Meeting, Motion, Vote
+from governance.releases.services import AlreadyProposed
 from portal.audit.models import AuditEvent
 from portal.errors import DomainError
 from portal.institutions.models import Institution
@@ -184,3 +185,17 @@ def test_of_two_who_ask_the_board_the_same_at_once_the_second_is_told(programme)
     raised = while_locked(ask, ask)
     motion = Motion.objects.get(kind="retract_release")
     assert (type(raised), str(raised)) == (ProposalInvalid, f"{motion} asks this already.")
+
+
+def test_of_two_releases_of_one_name_at_once_the_second_is_told(programme):
+    chair, *_ = factories.board(3)
+    one, two = (candidates.candidate(programme, seed=seed) for seed in (1, 2))
+    given = {"name": "RETFound", "version": "2.0", "license": candidates.license(), "card": "# Card", "by": chair}
+
+    def propose(candidate) -> None:
+        boards.propose_release(candidate, **given, now=timezone.now())
+
+    raised = while_locked(lambda: propose(one), lambda: propose(two))
+    assert (type(raised), str(raised)) == (
+        AlreadyProposed, "There is a release retfound-2-0 already. Give another version.",
+    )  # fmt: skip
