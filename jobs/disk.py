@@ -49,12 +49,21 @@ def tidy() -> None:
         with suppress(FileNotFoundError):  # another process of this worker was there first
             if path.name in deleted or _age(path.stat().st_atime) > UNUSED_SECONDS:
                 path.unlink()
+    for folder in (*cache.glob("base-*"), *cache.glob("candidate-*")):  # second names of such copies
+        if _is_unused(folder):
+            shutil.rmtree(folder, ignore_errors=True)
     for folder in (*cache.glob("tmp*"), *scratch.glob("tmp*")):
         with suppress(FileNotFoundError):
             if _age(folder.stat().st_mtime) > UNUSED_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
     for folder in _ended(list(scratch.glob("run-*"))):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_unused(folder: Path) -> bool:
+    """Test if nobody asked for the weights in a folder for a day: they share their times with the copy."""
+    weights = folder / "model.safetensors"
+    return _age((weights if weights.exists() else folder).stat().st_atime) > UNUSED_SECONDS
 
 
 def _age(moment: float) -> float:

@@ -236,4 +236,6 @@ def _fault(exc: Exception) -> tuple[str, str]:
         return Code.SCANNER_AWAY, "The malware scanner did not answer."
     if isinstance(exc, DatabaseError | InterfaceError):
         return Code.DATABASE_AWAY, "The database did not answer."
+    if isinstance(exc, PlatformFault):  # what a child wrote last is in the log; the page has its first line
+        return Code.FAULT, str(exc).partition("\n")[0][:300]
     return Code.FAULT, f"{type(exc).__name__} in the worker."

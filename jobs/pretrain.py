@@ -33,6 +33,7 @@ from portal.accounts.models import User
 from portal.programmes.models import BaseModel
 
 FIRST = "00000"
+SAMPLES = "samples.rgb"  # what the kit's child writes
 MOST_AT_ONCE = 64  # images of one child: as many as check 7 draws of every generator, within the same limits
 BATCH = 32
 IMAGE_SIZE = 128  # pixels kept for training; crops are taken from it
@@ -202,19 +203,19 @@ class _Child:
             out = Path(folder) / "out"
             out.mkdir(mode=0o777)
             fixed = ["--base-dir", "/in/base", "--out", "/out", "--n", str(count)]
+            expected = count * size * size * 3
             outcome = sandbox.run(
                 [sys.executable, "-m", "jobs.kit.child", *command, *fixed],
                 read_only=self.given,
                 output_dir=out,
-                limits=LIMITS,
+                limits=replace(LIMITS, file_bytes=max(LIMITS.file_bytes, expected)),
                 on_line=lambda line: None,
                 should_stop=self.attempt.should_stop,
             )
             self.attempt.check()
             if outcome.kind != "finished":
-                raise PlatformFault(f"Sampling ended as {outcome.kind}: {outcome.stderr_tail[-2000:]}")
-            name, expected = "samples.rgb", count * size * size * 3
-            pixels = sandbox.collect(out, [name], max_bytes=expected)[name].read_bytes()
+                raise PlatformFault(f"Sampling ended as {outcome.kind}.\n{outcome.stderr_tail[-2000:]}")
+            pixels = sandbox.collect(out, [SAMPLES], max_bytes=expected)[SAMPLES].read_bytes()
         return np.frombuffer(pixels, dtype=np.uint8).reshape(count, size, size, 3)
 
 

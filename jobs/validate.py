@@ -337,7 +337,7 @@ def _judged(report: dict[str, Any], expected: set[int], record: Callable[[dict[s
         record(_line(number, "limits", sentence, "Send what the kit made, or less of it."))
         return sentence
     if not report["ended"]:
-        raise PlatformFault(f"The check ended as {outcome.kind} ({outcome.exit_code}): {outcome.stderr_tail[-2000:]}")
+        raise PlatformFault(f"The check ended as {outcome.kind} ({outcome.exit_code}).\n{outcome.stderr_tail[-2000:]}")
     if not report["refusal"] and report["checks"] != expected:
         raise PlatformFault(f"The check ended without a word on {sorted(expected - report['checks'])}.")
     return str(report["refusal"])

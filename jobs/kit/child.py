@@ -88,7 +88,7 @@ def sample(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) 
 
 def _write(pixels: Any, options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "samples.rgb").write_bytes(pixels.tobytes())  # (N, S, S, 3)
+    pixels.tofile(options.out / "samples.rgb")  # (N, S, S, 3)
     emit({"type": "file", "name": "samples.rgb"})
 
 

@@ -1,7 +1,9 @@
 """The training card that `fit` writes: what check 6 asks a site to declare, as far as the folder tells it."""
 
+import csv
 import math
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, dp, generator, images
@@ -15,7 +17,8 @@ DP_FACTS = {"unit": "photograph", "accountant": "RDP, Opacus"}
 
 def training_card(
     photographs: list[images.Photograph],
-    listed: int,
+    listed: list[images.Photograph],
+    folder: Path | str,
     config: "FitConfig",
     base: generator.Base,
     state: "TrainingState",
@@ -34,7 +37,10 @@ def training_card(
         "seed": config.seed,
         "image_size": base.image_size,
         "augmentation": {"flip": config.flip, "rotation_degrees": config.rotation_degrees, "zoom": config.zoom},
-        "deduplication": {"method": "sha256 of the files", "removed": listed - len(photographs)},
+        "deduplication": {
+            "method": "sha256 of the files",
+            "removed": copies_left_out(folder) + len(listed) - len(photographs),
+        },
         "dp": _privacy(config, len(photographs), state.step),
         "cameras": dict(cameras.most_common()),
         **state.model.facts(),
@@ -45,6 +51,15 @@ def training_card(
         # A loss is told by the photographs themselves: what epsilon promises does not cover it.
         "final_loss": None if config.noise_multiplier else _known(state.loss, 5),
     }
+
+
+def copies_left_out(folder: Path | str) -> int:
+    """Return how many copies `prepare` left out when it made the folder; none where somebody else did."""
+    index = Path(folder) / "index.csv"
+    if not index.is_file():
+        return 0
+    with index.open(encoding="utf-8", newline="") as file:
+        return sum(row.get("file") == "copy" for row in csv.DictReader(file))
 
 
 def _known(value: float, digits: int) -> float | None:

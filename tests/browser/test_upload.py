@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import expect
 
-from contributions import services
+from contributions import services, uploads
 from portal import storage
 from portal.programmes import services as programmes
 from portal.programmes.models import BaseModel
@@ -84,6 +84,18 @@ def test_after_a_reload_only_what_is_missing_is_sent(page, draft, weights):
     choose(page, weights)
     expect(page.get_by_role("heading", name="The file has arrived")).to_be_visible()
     assert (len(sent), "partNumber=3&" in sent[0]) == (1, True)
+    assert arrived(draft) == CONTENT
+
+
+def test_who_sends_what_a_colleague_removes_meanwhile_is_told_and_sends_it_anew(page, draft, weights, steward):
+    page.context.route("**/*partNumber=*", lambda route: route.abort())
+    choose(page, weights)
+    expect(part(page, "phase")).to_contain_text("Trying again by itself")
+    uploads.remove_file(draft.files.get(), by=steward)
+    page.context.unroute("**/*partNumber=*")
+    expect(part(page, "problem")).to_contain_text("The file was removed from this draft while it was sent")
+    choose(page, weights)
+    expect(page.get_by_role("heading", name="The file has arrived")).to_be_visible()
     assert arrived(draft) == CONTENT
 
 

@@ -306,28 +306,6 @@ def test_what_nobody_used_for_a_day_or_was_deleted_leaves_the_disk(settings, tmp
     assert (used.exists(), [path.exists() for path in paths]) == (True, [False, True])
 
 
-def test_what_killed_work_left_behind_leaves_the_disk(settings, tmp_path, db):
-    settings.DATA_DIR = tmp_path
-    run = fixity.queue(by=None, now=timezone.now())
-    live, ended = tmp_path / "scratch" / f"run-{run.pk}", tmp_path / "scratch" / f"run-{run.pk + 1}"
-    left, young = tmp_path / "scratch" / "tmpleft", tmp_path / "scratch" / "tmpyoung"
-    partial, base = tmp_path / "cache" / "tmppart", tmp_path / "cache" / "base-of-something"
-    for folder in (live, ended, left, young, partial, base):
-        folder.mkdir(parents=True)
-        (folder / "images.npy").write_bytes(b"pixels")
-    for folder in (live, ended, left, partial, base):
-        age(folder, days=2)
-    disk.tidy()
-    assert [path.exists() for path in (live, ended, left, young, partial, base)] == [
-        True,
-        False,
-        False,
-        True,
-        False,
-        True,
-    ]
-
-
 def age(path, *, days: int) -> None:
     moment = time.time() - days * 24 * 3600
     os.utime(path, (moment, moment))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -65,7 +66,7 @@ def submitted(institution, paths, **given) -> Contribution:
     return services.submit(draft, by=factories.person_of(institution, "steward"), now=timezone.now())
 
 
-def test_shards_reach_the_board_and_a_corpus(institution, two_shards, settings, tmp_path):
+def test_shards_reach_the_board_and_a_corpus(institution, two_shards, settings, tmp_path, monkeypatch):
     contribution = check(submitted(institution, two_shards))
     report = report_of(contribution)
     assert (contribution.status, report.verdict) == ("review", "warn")  # nobody holds the generator
@@ -84,6 +85,7 @@ def test_shards_reach_the_board_and_a_corpus(institution, two_shards, settings, 
     corpora.freeze(corpus, by=None, now=timezone.now())
     run = pretrain.queue(corpus, slug="s", name="S", description="", steps=1, by=None)
     settings.DATA_DIR = tmp_path / "new"  # of a worker that has never checked anything
+    monkeypatch.setattr(pretrain, "LIMITS", replace(pretrain.LIMITS, file_bytes=4096))  # smaller than the images
     images = pretrain._images_of(Attempt(Run.objects.get(pk=run.pk)), part)
     assert images.shape == (12, 128, 128, 3)
     small = np.stack([pretrain._enlarged(picture) for picture in PICTURES])

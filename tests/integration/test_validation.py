@@ -270,6 +270,7 @@ def test_after_three_faults_an_operator_has_it_and_the_institution_is_told(
     contribution.refresh_from_db()
     run = Run.objects.get(subject_id=contribution.pk)
     assert (run.status, contribution.status, contribution.stalled_at is None) == ("failed_platform", "submitted", False)
+    assert run.error.startswith("Stopped after 3 faults: The disk is broken. This is not your fault;")
     page = sign_in(steward).get(contribution.get_absolute_url()).text
     assert "An operator" in page
     assert "The checks stopped, through no fault of yours." in page

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.kit import cli, prepare
+from jobs.kit import cli, fit_card, prepare
 from jobs.kit.errors import ImagesError, KitError
 from jobs.kit.phantom import phantom, write_sample
 
@@ -67,6 +67,10 @@ def test_it_counts_what_it_did(prepared):
     assert counts["split"]["held_out"] >= 4
     assert sum(counts["quality"].values()) == 16
     assert (counts["graded"], counts["passed_over"]) == (16, {".dcm": 1, "subfolder": 1})
+
+
+def test_the_training_card_counts_the_copies_that_were_left_out(folder, prepared):
+    assert [fit_card.copies_left_out(made) for made in (folder, prepared[0])] == [0, 2]
 
 
 def test_no_patient_is_on_both_sides(prepared):

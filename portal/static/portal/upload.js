@@ -102,6 +102,8 @@ const page = {
     } else if (error instanceof Interrupted) {
       this.again = setTimeout(() => this.goOn(), AGAIN_AFTER_MS); // what is away may be the server alone
       this.problem("The link is down. The upload goes on by itself when it is back, or press Resume. You can also close this page and choose the same file later, here or with the kit.");
+    } else if (error.status === 404) {
+      this.problem("The file was removed from this draft while it was sent, or the draft is not yours any more. Choose the file again to send it anew.");
     } else if (!(error instanceof Paused)) {
       this.problem(error.message, { link: error.nextUrl, label: "Go there" });
     }
