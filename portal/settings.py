@@ -22,6 +22,7 @@ EMBEDDED = env.bool("EMBEDDED", default=False)  # the one-machine default: the m
 SECRET_KEY = env.str("SECRET_KEY")
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])  # old ones, still read and no longer written
 SIGNING_KEY = env.str("SIGNING_KEY", default="")  # ed25519, 32 bytes in base64; embedded: made once in DATA_DIR/keys
+SIGNING_PUBLIC_KEYS_BEFORE = env.list("SIGNING_PUBLIC_KEYS_BEFORE", default=[])  # of keys before it, base64
 PORTAL_URL = env.str("PORTAL_URL", default="http://127.0.0.1:8000")  # how browsers and kits reach the site
 LIVE_URL = env.str("LIVE_URL", default="")  # WebSocket origin when it is not the site's own
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])

@@ -54,9 +54,24 @@ def public_key() -> str:
     return base64.b64encode(_key().public_key().public_bytes_raw()).decode()
 
 
-def key_id() -> str:
-    """Return the short name of the key: the first 16 hexadecimal digits of the SHA-256 of its 32 bytes."""
-    return hashlib.sha256(base64.b64decode(public_key())).hexdigest()[:16]
+def public_keys() -> list[str]:
+    """
+    Return the public keys under what the portal ever signed, today's first: 32 bytes each, base64.
+
+    Raises:
+        ImproperlyConfigured: one of those before it is no key.
+    """
+    before = list(settings.SIGNING_PUBLIC_KEYS_BEFORE)
+    if any(len(_decoded(text)) != KEY_BYTES for text in before):
+        raise ImproperlyConfigured(
+            "SIGNING_PUBLIC_KEYS_BEFORE must hold public keys as /agreements/keys.json tells them."
+        )
+    return [public_key(), *before]
+
+
+def key_id(public_key: str) -> str:
+    """Return the short name of a key: the first 16 hexadecimal digits of the SHA-256 of its 32 bytes."""
+    return hashlib.sha256(base64.b64decode(public_key)).hexdigest()[:16]
 
 
 def is_valid(payload: dict[str, Any], signature: str, *, public_key: str) -> bool:
@@ -77,13 +92,18 @@ def _key() -> Ed25519PrivateKey:
 def _load(text: str, path: Path) -> Ed25519PrivateKey:
     if not text and settings.EMBEDDED:
         text = _made_once(path)
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except ValueError:
-        raw = b""
+    raw = _decoded(text)
     if len(raw) != KEY_BYTES:
         raise ImproperlyConfigured("SIGNING_KEY must be 32 random bytes in base64; see .env.example.")
     return Ed25519PrivateKey.from_private_bytes(raw)
+
+
+def _decoded(text: str) -> bytes:
+    """Return what base64 holds; nothing where it is none."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return b""
 
 
 def _made_once(path: Path) -> str:

@@ -112,9 +112,7 @@ def fit(
             on_checkpoint=lambda state: save_samples(state, base, out_dir / f"samples-{state.step:06d}.png"),
         )
         save_average(state, out_dir / "weights.safetensors")
-        card = fit_card.training_card(
-            photographs, listed, folder, config, base, state, seconds=time.monotonic() - start
-        )
+        card = fit_card.training_card(photographs, listed, folder, config, base, state, began=start)
         terminal.write_json(out_dir / "training_card.json", card)
         (out_dir / "state.safetensors").unlink(missing_ok=True)
         return card

@@ -74,8 +74,8 @@ def full_form(request: SigningRequest, *, now: datetime) -> dict[str, Any]:
 
 
 def keys() -> dict[str, Any]:
-    """Return the portal's public keys."""
-    return {"keys": [_key()]}
+    """Return the portal's public keys, today's first."""
+    return {"keys": [_key(public) for public in signing.public_keys()]}
 
 
 def verify_url(request: SigningRequest) -> str:
@@ -86,8 +86,8 @@ def _signed(facts: dict[str, Any]) -> dict[str, Any]:
     return facts | {"signature": signing.sign(facts)}
 
 
-def _key() -> dict[str, str]:
-    return {"algorithm": "ed25519", "id": signing.key_id(), "public_key": signing.public_key()}
+def _key(public: str) -> dict[str, str]:
+    return {"algorithm": "ed25519", "id": signing.key_id(public), "public_key": public}
 
 
 def _facts(request: SigningRequest, *, now: datetime) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _facts(request: SigningRequest, *, now: datetime) -> dict[str, Any]:
         "text_sha256": request.text_sha256,
         "institutions": _institutions(request),
         "signing_order": request.agreement.signing_order,
-        "key": _key(),
+        "key": _key(signing.public_key()),
     }
 
 

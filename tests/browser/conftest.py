@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from portal import storage
+from portal.accounts.models import User
 from tests.running_portal import RunningPortal, running_portal
 
 FLAGS = [
@@ -57,6 +59,28 @@ def new_page(browser, portal):
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(WAIT_MS)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def page_for(browser, live_server, settings, sign_in):
+    """Return a function that opens an address of this process's own site for somebody who is signed in."""
+    settings.PORTAL_URL = live_server.url
+    storage.ensure_buckets()  # the store lets this site's pages PUT
+    contexts = []
+
+    def open_page(person: User, path: str) -> Page:
+        context = browser.new_context(base_url=live_server.url)
+        contexts.append(context)
+        session = sign_in(person).cookies["sessionid"].value
+        context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.goto(path)
         return page
 
     yield open_page

@@ -11,17 +11,9 @@ CONTENT = b"%PDF-1.7 approved"
 
 
 @pytest.fixture
-def page(browser, live_server, settings, institution, investigator, sign_in):
+def page(page_for, institution, investigator):
     """The page of the institution, opened by its principal investigator."""
-    settings.PORTAL_URL = live_server.url
-    storage.ensure_buckets()  # the store lets this site's pages PUT
-    context = browser.new_context(base_url=live_server.url)
-    session = sign_in(investigator).cookies["sessionid"].value
-    context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
-    page = context.new_page()
-    page.goto(f"/institutions/{institution.slug}/edit/")
-    yield page
-    context.close()
+    return page_for(investigator, f"/institutions/{institution.slug}/edit/")
 
 
 def choose(page) -> None:

@@ -16,20 +16,14 @@ def draft(institution, programme, steward) -> Contribution:
 
 
 @pytest.fixture
-def card(browser, live_server, settings, draft, steward, sign_in):
+def card(page_for, draft, steward):
     """The card of the draft, open before its steward, with an answer typed."""
-    settings.PORTAL_URL = live_server.url
     steward.set_password("a retina of glass")
     steward.save()
-    session = sign_in(steward).cookies["sessionid"].value
-    context = browser.new_context(base_url=live_server.url)
-    context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
-    page = context.new_page()
-    page.goto(f"/contributions/{draft.pk}/card/")
+    page = page_for(steward, f"/contributions/{draft.pk}/card/")
     page.get_by_label("Ethics reference").click()  # a browser asks nothing of who has touched nothing
     page.keyboard.type("HREC/2026/9")
-    yield page
-    context.close()
+    return page
 
 
 def sign_in_on(page, steward) -> None:

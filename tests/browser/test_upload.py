@@ -31,17 +31,9 @@ def weights(tmp_path):
 
 
 @pytest.fixture
-def page(browser, live_server, settings, draft, steward, sign_in):
+def page(page_for, draft, steward):
     """The upload page of the draft, opened by its steward."""
-    settings.PORTAL_URL = live_server.url
-    storage.ensure_buckets()  # the store lets this site's pages PUT
-    context = browser.new_context(base_url=live_server.url)
-    session = sign_in(steward).cookies["sessionid"].value
-    context.add_cookies([{"name": "sessionid", "value": session, "url": live_server.url}])
-    page = context.new_page()
-    page.goto(f"/contributions/{draft.pk}/files/")
-    yield page
-    context.close()
+    return page_for(steward, f"/contributions/{draft.pk}/files/")
 
 
 def part(page, name: str):

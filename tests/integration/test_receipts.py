@@ -1,10 +1,12 @@
 """Receipts: what the public sees, what the parties get, and that the kit verifies it."""
 
+import base64
 import hashlib
 import json
 from datetime import timedelta
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
@@ -217,6 +219,23 @@ def test_the_kit_verifies_both_forms_with_the_portals_published_key(client, sign
     assert "version 1, for Volta Teaching Hospital: active" in capsys.readouterr().out
     full.write_bytes(full.read_bytes().replace("Łukasz".encode(), b"Lukasz"))
     assert cli.main(["receipt", "verify", str(full), "--key", str(keys)]) == 2
+
+
+def test_what_an_earlier_key_signed_is_still_verified(client, case, tmp_path, settings):
+    """The published keys are today's, then those before it."""
+    receipt, keys, newest = tmp_path / "receipt.json", tmp_path / "keys.json", tmp_path / "newest.json"
+    receipt.write_bytes(client.get(address("receipt_json", case)).content)
+    settings.SIGNING_PUBLIC_KEYS_BEFORE = [signing.public_key()]
+    settings.SIGNING_KEY = base64.b64encode(bytes(range(32))).decode()
+    published = client.get(reverse("agreements:keys")).json()["keys"]
+    keys.write_text(json.dumps({"keys": published}))
+    newest.write_text(json.dumps({"keys": published[:1]}))
+    assert [key["public_key"] for key in published] == [signing.public_key(), *settings.SIGNING_PUBLIC_KEYS_BEFORE]
+    found = [cli.main(["receipt", "verify", str(receipt), "--key", str(file)]) for file in (keys, newest)]
+    assert found == [0, 2]
+    settings.SIGNING_PUBLIC_KEYS_BEFORE = ["not a key"]
+    with pytest.raises(ImproperlyConfigured, match="SIGNING_PUBLIC_KEYS_BEFORE"):
+        signing.public_keys()
 
 
 def test_portal_and_kit_write_the_same_canonical_json(case):
