@@ -2,6 +2,7 @@
 
 import configparser
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,11 @@ def test_the_pages_are_asked_by_the_name_that_they_answer_to(monkeypatch):
 def test_the_store_of_the_recipe_asks_for_keys_and_can_be_reached():
     store = COMPOSE["services"]["store"]
     assert (store["env_file"], store["ports"]) == ("store.env", ["127.0.0.1:8333:8333"])
+
+
+def test_the_store_of_the_recipe_removes_no_upload_by_itself():
+    """SeaweedFS would, after 24 hours; the portal takes one up again for seven days and then announces its end."""
+    [mounted] = [volume for volume in COMPOSE["services"]["store"]["volumes"] if volume.startswith("./")]
+    source, target, mode = mounted.split(":")
+    assert (target, mode) == ("/etc/seaweedfs/master.toml", "ro")
+    assert tomllib.loads((DEPLOY / source).read_text()) == {"master": {"maintenance": {"scripts": ""}}}
