@@ -8,11 +8,8 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_GET
 
 from governance.benchmarks.models import Evaluation, Task
-from governance.releases.lifecycle import Status
 from governance.releases.models import Candidate
 from portal.accounts import services as accounts
-
-PUBLIC = {Status.RELEASED, Status.RETRACTED}
 
 
 @login_not_required
@@ -46,23 +43,14 @@ def ranked(evaluations: list[Evaluation]) -> list[dict[str, Any]]:
     Order evaluations of one task by AUROC and rank them without ranking noise.
 
     The rank is one more than the number of rows whose whole interval lies above this row's; rows of one rank are a
-    tie. Rows without an AUROC come last and have no rank. `release` is the candidate's, where the public may see it.
+    tie. Rows without an AUROC come last and have no rank.
     """
     scored = sorted((row for row in evaluations if row.auroc is not None), key=lambda row: -(row.auroc or 0))
     ranks = [1 + sum((other.low or 0) > (row.high or 0) for other in scored) for row in scored]
     return [
-        {"evaluation": row, "rank": rank, "is_tie": ranks.count(rank) > 1, "release": _public_release(row.candidate)}
+        {"evaluation": row, "rank": rank, "is_tie": ranks.count(rank) > 1}
         for row, rank in zip(scored, ranks, strict=True)
-    ] + [
-        {"evaluation": row, "rank": None, "is_tie": False, "release": _public_release(row.candidate)}
-        for row in evaluations
-        if row.auroc is None
-    ]
-
-
-def _public_release(candidate: Candidate) -> object:
-    release = candidate.release
-    return release if release and release.status in PUBLIC else None
+    ] + [{"evaluation": row, "rank": None, "is_tie": False} for row in evaluations if row.auroc is None]
 
 
 @login_not_required
@@ -74,7 +62,7 @@ def evaluation(request: HttpRequest, pk: int) -> HttpResponse:
     context = {
         "evaluation": row,
         "report": row.report,
-        "release": _public_release(row.candidate),
+        "release": row.candidate.public_release,
         "datasets": [row.task.dataset],
     }
     return render(request, "benchmarks/evaluation_show.html", context)

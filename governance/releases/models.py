@@ -83,6 +83,11 @@ class Candidate(models.Model):
         return next(iter(self.releases.all()), None)
 
     @property
+    def public_release(self) -> "Release | None":
+        """Its release that anybody may see, also as a tombstone."""
+        return self.release if self.release is not None and self.release.status not in NOT_PUBLIC else None
+
+    @property
     def may_be_proposed(self) -> bool:
         """Whether the consortium trained it and no release of it is before the board, let out or retracted."""
         return self.kind == self.Kind.TRAINED and (self.release is None or self.release.status == Status.DECLINED)
