@@ -50,8 +50,9 @@ def tidy() -> None:
             if path.name in deleted or _age(path.stat().st_atime) > UNUSED_SECONDS:
                 path.unlink()
     for folder in (*cache.glob("base-*"), *cache.glob("candidate-*")):  # second names of such copies
-        if _is_unused(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            if _is_unused(folder):
+                shutil.rmtree(folder, ignore_errors=True)
     for folder in (*cache.glob("tmp*"), *scratch.glob("tmp*")):
         with suppress(FileNotFoundError):
             if _age(folder.stat().st_mtime) > UNUSED_SECONDS:

@@ -11,6 +11,7 @@ from contributions.lifecycle import Status as ContributionStatus
 from contributions.models import Contribution
 from contributions.reports import report_of
 from governance.benchmarks import services as benchmarks
+from governance.board.counting import last_votes
 from governance.board.effects import CONSEQUENCES, releases_of
 from governance.board.models import Kind, Motion
 from governance.releases.models import Candidate
@@ -102,7 +103,7 @@ def _candidate(motion: Motion, now: datetime) -> Facts:
     found = of_candidate(release.candidate, until=motion.closed_at)
     newest = max((row.recorded_at for row in found["evaluations"]), default=motion.opened_at)
     return found | {
-        "votes_before": motion.votes.filter(cast_at__lt=newest).values("voter").distinct().count(),
+        "votes_before": sum(vote.cast_at < newest for vote in last_votes(motion)),
         "acceptors": release.acceptances.count(),
         "not_permitted": [row for row in answers if row[1] != Answer.YES],
     }

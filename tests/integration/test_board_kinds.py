@@ -113,11 +113,14 @@ def test_who_voted_before_the_figures_of_a_release_is_counted_and_what_came_late
     motion = candidates.proposed(candidate).motions.get()
     factories.review_all(motion)
     client, warning = sign_in(operator), "1 member voted before these figures were there"
-    factories.cast(motion, boards.electorate(motion)[0])
+    first = boards.electorate(motion)[0]
+    factories.cast(motion, first)
     assert warning not in client.get(motion.get_absolute_url()).text
     again = candidates.evaluations(candidate, seed=2)[0]
     page = client.get(motion.get_absolute_url()).text
     assert (warning in page, f'href="{again.get_absolute_url()}"' in page) == (True, True)
+    factories.cast(motion, first, "abstain", "I have to read them first.")
+    assert warning not in client.get(motion.get_absolute_url()).text
     factories.vote_all(motion)
     later = candidates.evaluations(candidate, seed=3)[0]
     page = client.get(motion.get_absolute_url()).text
