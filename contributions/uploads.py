@@ -17,6 +17,7 @@ from contributions.readiness import may_contribute
 from contributions.rules import require_steward
 from portal import storage
 from portal.accounts.models import User
+from portal.agreements.rendering import JOINERS
 from portal.agreements.services import AgreementRequired
 from portal.audit import services as audit
 from portal.errors import DomainError, NotAllowed
@@ -88,7 +89,8 @@ def check_announcement(*, name: str, size_bytes: int) -> None:
     """
     if not name.strip() or name in {".", ".."} or len(name) > 200:
         raise FileRefused("The file needs a name of 1 to 200 characters. Rename it and try again.")
-    if any(unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} or c in "/\\" for c in name):
+    shown = (c for c in name if c not in JOINERS)
+    if any(unicodedata.category(c) in {"Cc", "Cf", "Cs", "Zl", "Zp"} or c in "/\\" for c in shown):
         raise FileRefused("The file's name holds a slash or an invisible character. Rename it and try again.")
     if not 0 <= size_bytes <= settings.UPLOAD_MAX_BYTES:
         raise FileRefused(

@@ -100,7 +100,16 @@ def test_an_empty_file_can_be_sent_so_that_the_checks_say_what_is_wrong(draft, s
     assert services.submit(draft, by=steward, now=timezone.now()).status == "submitted"
 
 
-@pytest.mark.parametrize("name", ["generator.pth", "évaluation 2026.safetensors", "重み.safetensors", "no extension"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "generator.pth",
+        "évaluation 2026.safetensors",
+        "重み.safetensors",
+        "no extension",
+        "\u0648\u0632\u0646\u200c\u0647\u0627.safetensors",
+    ],
+)
 def test_the_worker_judges_the_name_not_the_door(draft, steward, name):
     assert announce(draft, b"weights", by=steward, name=name).name == name
 
