@@ -93,7 +93,7 @@ def begin_device_login(request: Request) -> Response:
     body = BeginSerializer(data=request.data)
     body.is_valid(raise_exception=True)
     login, device_code = services.begin_device_login(client_name=body.validated_data["client_name"], now=timezone.now())
-    query = urlencode({"code": login.user_code})
+    query = urlencode({"user_code": login.user_code})
     answer = {
         "device_code": device_code,
         "user_code": login.user_code,

@@ -46,18 +46,18 @@ class SignupForm(forms.Form):
 
 
 class DeviceForm(forms.Form):
-    """The code that the kit shows."""
+    """The code that the kit shows: by RFC 8628's name for it, as a second factor's is `code`."""
 
-    code = forms.CharField(
+    user_code = forms.CharField(
         max_length=20,
         label="Code",
         help_text="Eight letters in two groups, as your terminal shows them.",
         widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "characters", "spellcheck": "false"}),
     )
 
-    def clean_code(self) -> str:
+    def clean_user_code(self) -> str:
         """People type small letters and leave the dash out."""
-        letters = "".join(letter for letter in self.cleaned_data["code"].upper() if letter.isalpha())
+        letters = "".join(letter for letter in self.cleaned_data["user_code"].upper() if letter.isalpha())
         return f"{letters[:4]}-{letters[4:]}"
 
 

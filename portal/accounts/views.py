@@ -72,13 +72,13 @@ def revoke_token(request: SignedInRequest, token_id: int) -> HttpResponse:
 
 def device(request: SignedInRequest) -> HttpResponse:
     """Let a kit sign in (RFC 8628): GET shows who asks, POST answers, with a proof as for a token."""
-    code = request.GET.get("code") or request.POST.get("code")  # whoever approves posts a second factor's "code"
-    form = DeviceForm({"code": code} if code else None)
+    code = request.POST.get("user_code") or request.GET.get("user_code")
+    form = DeviceForm({"user_code": code} if code else None)
     login = None
     if form.is_bound and form.is_valid():
-        login = services.waiting_device_login(form.cleaned_data["code"], now=timezone.now())
+        login = services.waiting_device_login(form.cleaned_data["user_code"], now=timezone.now())
         if login is None:
-            form.add_error("code", "No kit waits with this code. It is too old, used, or mistyped.")
+            form.add_error("user_code", "No kit waits with this code. It is too old, used, or mistyped.")
     answer = request.POST.get("answer")
     proof = ProofForm(request.POST if answer == "approve" else None, request=request)
     if login is not None and (answer == "deny" or proof.is_valid()):

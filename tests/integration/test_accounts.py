@@ -145,15 +145,15 @@ def test_a_kit_signs_in_once_its_person_approves(client, sign_in, person, settin
         201,
         ["device_code", "expires_in_seconds", "interval_seconds", "user_code", "verification_url"],
     )
-    assert body["verification_url"] == f"{settings.PORTAL_URL}/account/device/?code={body['user_code']}"
+    assert body["verification_url"] == f"{settings.PORTAL_URL}/account/device/?user_code={body['user_code']}"
     pending = post(client, TOKEN, device_code=body["device_code"])
     assert (pending.status_code, pending.json()["code"]) == (400, "authorization_pending")
     browser = sign_in(person)
     typed = body["user_code"].replace("-", "").lower()
-    page = browser.get(reverse("accounts:device"), {"code": typed})
+    page = browser.get(reverse("accounts:device"), {"user_code": typed})
     assert "consortium on eye-1" in page.text
     assert DeviceLogin.objects.get().approved_by is None  # a GET approves nothing
-    approval = {"code": typed, "answer": "approve"}
+    approval = {"user_code": typed, "answer": "approve"}
     for proof in ({}, {"password": "wrong"}):  # whoever finds an open browser lets no kit in
         page = browser.post(reverse("accounts:device"), approval | proof)
         assert (page.status_code, list(page.context["proof"].errors)) == (422, ["password"])
@@ -166,22 +166,22 @@ def test_a_kit_signs_in_once_its_person_approves(client, sign_in, person, settin
 
 
 def test_a_person_with_a_second_factor_lets_a_kit_in(client, sign_in, person):
-    """The page knows two codes, that of the kit and that of the second factor, and takes each for what it is."""
+    """The page asks for two codes, that of the kit and that of the second factor."""
     factories.enrol(person)
     body = post(client, DEVICE, client_name="kit").json()
     browser = sign_in(person)
-    page = browser.get(reverse("accounts:device"), {"code": body["user_code"]}).text
-    form = re.search(r'<form class="stack" method="post" action="([^"]+)".*?</form>', page, re.DOTALL)
+    page = browser.get(reverse("accounts:device"), {"user_code": body["user_code"]}).text
+    form = re.search(r'<form class="stack" method="post".*?</form>', page, re.DOTALL)
     hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', form[0]))
     proof = {"password": factories.PASSWORD, "code": factories.totp_code(person)}
-    assert browser.post(form[1], hidden | proof | {"answer": "approve"}).status_code == 200
+    assert browser.post(reverse("accounts:device"), hidden | proof | {"answer": "approve"}).status_code == 200
     token = post(client, TOKEN, device_code=body["device_code"]).json()["token"]
     assert client.get("/api/v1/me", headers=bearer(token)).json()["email"] == person.email
 
 
 def test_a_refused_kit_gets_no_token(client, sign_in, researcher):
     body = post(client, DEVICE, client_name="kit").json()
-    sign_in(researcher).post(reverse("accounts:device"), {"code": body["user_code"], "answer": "deny"})
+    sign_in(researcher).post(reverse("accounts:device"), {"user_code": body["user_code"], "answer": "deny"})
     answer = post(client, TOKEN, device_code=body["device_code"])
     assert (answer.status_code, answer.json()["code"]) == (400, "denied")
     assert ApiToken.objects.count() == 0
@@ -191,8 +191,8 @@ def test_an_old_code_and_an_unknown_code_are_refused(client, sign_in, researcher
     login, device_code = services.begin_device_login(client_name="kit", now=timezone.now() - timedelta(hours=1))
     browser = sign_in(researcher)
     for code in (login.user_code, "ZZZZ-ZZZZ"):
-        response = browser.post(reverse("accounts:device"), {"code": code, "answer": "approve"})
-        assert (response.status_code, list(response.context["form"].errors)) == (422, ["code"])
+        response = browser.post(reverse("accounts:device"), {"user_code": code, "answer": "approve"})
+        assert (response.status_code, list(response.context["form"].errors)) == (422, ["user_code"])
     for code in (device_code, "nonsense"):
         assert post(client, TOKEN, device_code=code).json()["code"] == "expired"
     assert ApiToken.objects.count() == 0
