@@ -1,6 +1,5 @@
 """Areas under ROC curves with intervals that respect that a patient has several photographs."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -132,21 +131,18 @@ def score_interval(estimate: float, n_positive: int, n_negative: int, *, alpha: 
 
     Source: Newcombe 2006, method 5, doi 10.1002/sim.2324.
     """
+    from scipy.optimize import brentq  # noqa: PLC0415 -- slow import
+
     z, h = NormalDist().inv_cdf(1 - alpha / 2), (n_positive + n_negative) / 2 - 1
 
     def beyond(area: float) -> float:
         spread = 1 + h * (1 - area) / (2 - area) + h * area / (1 + area)
         return (area - estimate) ** 2 - z**2 * area * (1 - area) * spread / (n_positive * n_negative)
 
-    return _end(beyond, 0.0, estimate), _end(beyond, 1.0, estimate)
-
-
-def _end(beyond: Callable[[float], float], outside: float, inside: float) -> float:
-    """Return where `beyond`, positive outside and not inside, changes its sign, to the last bit but some."""
-    while abs(outside - inside) > 1e-12:
-        middle = (outside + inside) / 2
-        outside, inside = (middle, inside) if beyond(middle) > 0 else (outside, middle)
-    return inside
+    # It is negative a little beside the estimate, which is itself an end where it is 0 or 1.
+    low = brentq(beyond, 0.0, estimate - 1e-12) if estimate > 0 else 0.0
+    high = brentq(beyond, estimate + 1e-12, 1.0) if estimate < 1 else 1.0
+    return float(low), float(high)
 
 
 def sides(y: ArrayLike, groups: ArrayLike) -> Sides:
