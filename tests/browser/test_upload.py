@@ -132,16 +132,21 @@ def test_a_hash_that_fails_while_the_parts_are_sent_ends_the_sending(page, draft
     assert arrived(draft) == CONTENT
 
 
-def test_a_lane_that_gives_up_ends_the_others_at_once(page, draft, weights):
-    """Time stands still but for the retries of part 1: nothing waits once more for its own."""
+def try_in_vain(page, weights) -> None:
+    """Let part 1 fail until it is given up, while the others are on their way for ever; time is the test's own."""
     page.clock.install()
     page.clock.pause_at(timezone.now() + timedelta(seconds=60))
     page.context.route("**/*partNumber=1&*", lambda route: route.abort())
-    page.context.route("**/*partNumber={2,3}&*", lambda route: None)  # on their way for ever
+    page.context.route("**/*partNumber={2,3}&*", lambda route: None)
     choose(page, weights)
     for attempt in range(1, 9):
         expect(part(page, "phase")).to_contain_text(f"Trying again by itself ({attempt} of 8)")
         page.clock.run_for(30_000)
+
+
+def test_a_lane_that_gives_up_ends_the_others_at_once(page, draft, weights):
+    """Time stands still but for the retries of part 1: nothing waits once more for its own."""
+    try_in_vain(page, weights)
     expect(part(page, "problem")).to_contain_text("The link is down.")
     expect(part(page, "resume")).to_be_visible()
     page.context.unroute_all(behavior="ignoreErrors")
@@ -224,14 +229,7 @@ def test_the_page_of_a_proxy_is_an_interruption(page, draft, weights):
 
 def test_an_upload_goes_on_by_itself_when_the_server_is_back(page, draft, weights):
     """The browser has been on line all the time, so it does not say so."""
-    page.clock.install()
-    page.clock.pause_at(timezone.now() + timedelta(seconds=60))
-    page.context.route("**/*partNumber=1&*", lambda route: route.abort())
-    page.context.route("**/*partNumber={2,3}&*", lambda route: None)
-    choose(page, weights)
-    for attempt in range(1, 9):
-        expect(part(page, "phase")).to_contain_text(f"Trying again by itself ({attempt} of 8)")
-        page.clock.run_for(30_000)
+    try_in_vain(page, weights)
     expect(part(page, "problem")).to_contain_text("The upload goes on by itself when it is back")
     page.context.unroute_all(behavior="ignoreErrors")
     page.clock.run_for(60_000)

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
@@ -281,24 +282,26 @@ def test_training_freezes_what_was_chosen(programme, institution, board, operato
     ]
 
 
-def test_training_on_gpus_asks_for_one_to_each_process_and_again_when_retried(programme, board, operator, sign_in):
+@pytest.fixture
+def on_four_gpus(programme, board, operator, sign_in) -> tuple[Run, Client]:
+    """A training that asks for more GPUs than the only worker has, and who started it."""
     factories.worker(**runs.H100)
     form = {"name": "A", "dataset": candidates.dataset(programme).pk, "images_per_generator": 8, "steps": 10, "seed": 0}
     client = sign_in(operator)
     client.post("/runs/pretrain/", {**form, "gpu_type": "NVIDIA H100", "processes": 4})
-    run = Run.objects.get()
+    return Run.objects.get(), client
+
+
+def test_training_on_gpus_asks_for_one_to_each_process_and_again_when_retried(on_four_gpus, operator):
+    run, client = on_four_gpus
     assert (run.gpu_type, run.gpu_count, services.able(run).exists()) == ("NVIDIA H100", 4, False)
     services.cancel(run, by=operator, now=timezone.now())
     client.post(f"/runs/{run.pk}/retry/", {"reason": "Again", "gpu_type": "NVIDIA H100", "wall_hours": 1})
     assert Run.objects.get(retry_of=run).gpu_count == 4
 
 
-def test_what_asked_for_a_gpu_is_started_again_on_any_device(programme, board, operator, sign_in):
-    factories.worker(**runs.H100)
-    form = {"name": "A", "dataset": candidates.dataset(programme).pk, "images_per_generator": 8, "steps": 10, "seed": 0}
-    client = sign_in(operator)
-    client.post("/runs/pretrain/", {**form, "gpu_type": "NVIDIA H100", "processes": 4})
-    run = Run.objects.get()
+def test_what_asked_for_a_gpu_is_started_again_on_any_device(on_four_gpus, operator):
+    run, client = on_four_gpus
     services.cancel(run, by=operator, now=timezone.now())
     client.post(f"/runs/{run.pk}/retry/", {"reason": "Nobody has four.", "gpu_type": "", "wall_hours": 1})
     again = Run.objects.get(retry_of=run)
