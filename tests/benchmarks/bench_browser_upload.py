@@ -7,25 +7,21 @@ lets the portal join them. Both rates are told: of sending and joining alone, an
 """
 
 import argparse
-import os
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import boto3
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.benchmarks.bench_uploads import inside, write_file
 from tests.benchmarks.bench_web import report
-from tests.browser.conftest import FLAGS
+from tests.chromium import chromium
 from tests.running_portal import RunningPortal, running_portal
 
 GOAL = 0.5
@@ -52,15 +48,6 @@ def main() -> int:
                 (curl(portal, path), page_sends(portal, browser, path, sha256)) for _ in range(options.rounds + 1)
             ]
         return judged(rounds[1:], path.stat().st_size / 1e6)
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def curl(portal: RunningPortal, path: Path) -> float:

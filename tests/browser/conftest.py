@@ -1,25 +1,16 @@
 """Chromium, and the whole portal as `make run` starts it."""
 
 import os
-import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from portal import storage
 from portal.accounts.models import User
+from tests.chromium import chromium
 from tests.running_portal import RunningPortal, running_portal
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 # How long a condition is waited for before its absence is a failure: Playwright's own 5 s are short on a busy machine.
 WAIT_MS = 30_000
 
@@ -34,19 +25,15 @@ def portal() -> Iterator[RunningPortal]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """
-    Debian's Chromium. Its absence is a failure, not a reason to skip.
+    Chromium, which waits as long as a busy machine needs.
 
     It ends with its module: Playwright's event loop would stay in this thread, where Channels cannot work beside it.
     """
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    assert path, "The browser tests need Chromium: `apt-get install chromium`, or set CHROMIUM to its path."
     # Playwright's sync API runs an event loop in this thread; Django must not take it for an async view.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
-    with sync_playwright() as playwright:
+    with chromium() as started:
         expect.set_options(timeout=WAIT_MS)
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
+        yield started
 
 
 @pytest.fixture
