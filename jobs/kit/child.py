@@ -39,8 +39,8 @@ def take_standard_output() -> Callable[[dict[str, Any]], None]:
 
 def check(options: argparse.Namespace, emit: Callable[[dict[str, Any]], None]) -> None:
     from .checks import dossier, weights  # noqa: PLC0415 -- after standard output is safe
-    from .container import Stream  # noqa: PLC0415 -- as above
     from .generator import load_base  # noqa: PLC0415 -- as above
+    from .stream import Stream  # noqa: PLC0415 -- as above
 
     given = dossier.load_dossier(options.dossier, options.others) if options.dossier else None
     stream = Stream(sys.stdin.fileno(), options.stream_bytes) if options.stream_bytes is not None else None
@@ -111,7 +111,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     commands = parser.add_subparsers(required=True)
     command = _command(commands, "check", check, "run the checks on a weights file", reads="file")
     command.add_argument("--name", default="", help="the file's name at the site")
-    command.add_argument("--stream-bytes", type=int, help="the file has so many bytes and comes on standard input")
+    command.add_argument(
+        "--stream-bytes", type=int, help="so large is the file that stream.py takes from standard input"
+    )
     command.add_argument("--first", type=int, default=1, help="number of the first check that runs")
     command.add_argument("--last", type=int, default=11, help="and of the last")
     _beside(command)

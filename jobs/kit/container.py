@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import ContainerError
+from .stream import Stream
 
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 MAX_LOOSENESS = 2  # of a header over the shortest text of the same: one with an entry a line is below it
@@ -98,35 +99,11 @@ class Container:
     data_start: int
     tensors: tuple[Tensor, ...]
     metadata: dict[str, str]
-    stream: "Stream | None" = None  # where the file is read from, if it lies on no disk: once, in order
+    stream: Stream | None = None  # where the file is read from, if it lies on no disk: once, in order
 
     @property
     def parameters(self) -> int:
         return sum(tensor.count for tensor in self.tensors)
-
-
-class Stream:
-    """A file of known size that comes through a pipe; what was looked at of its start is given again."""
-
-    def __init__(self, descriptor: int, size: int) -> None:
-        self.descriptor, self.size = descriptor, size
-        self.head = bytearray()
-        self.given = 0  # bytes of the head that readinto() has given
-
-    def peek(self, count: int) -> bytes:
-        """Return the first `count` bytes, or fewer where the file is shorter; only before readinto()."""
-        while len(self.head) < count and (block := os.read(self.descriptor, count - len(self.head))):
-            self.head += block
-        return bytes(self.head[:count])
-
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill the buffer, unless the stream ends before; return the count of bytes."""
-        filled = min(len(buffer), len(self.head) - self.given)
-        buffer[:filled] = self.head[self.given : self.given + filled]
-        self.given += filled
-        while filled < len(buffer) and (count := os.readv(self.descriptor, [buffer[filled:]])):
-            filled += count
-        return filled
 
 
 def read_container(path: Path | str, limits: Limits | None = None, *, name: str = "") -> Container:
@@ -148,7 +125,7 @@ def read_container(path: Path | str, limits: Limits | None = None, *, name: str 
 
 
 def read_stream(stream: Stream, limits: Limits | None = None, *, name: str) -> Container:
-    """Read and check the header of a file that comes through a pipe, as read_container() does."""
+    """Read and check the header of a file that comes block by block, as read_container() does."""
     return replace(_read(Path(name), stream.size, stream.peek, limits, name), stream=stream)
 
 

@@ -1,9 +1,10 @@
 """
 Read a weights file once: SHA-256 in one thread, finiteness and moments of every tensor in another.
 
-A stream is not hashed here: who feeds it through the pipe hashes it (DESIGN.md section 5), and is the one to trust.
+A stream is not hashed here: who feeds it hashes it (DESIGN.md section 5), and is the one to trust. Its blocks are
+measured where they lie.
 
-The file goes through a ring of four 4 MiB buffers filled by preadv. A memory map would be shorter, but its pages count
+A file goes through a ring of four 4 MiB buffers filled by preadv. A memory map would be shorter, but its pages count
 against a container's memory limit. Statistics are taken in blocks of 256 KiB so that a block, the base's and their
 difference stay in a core's own cache: whole arrays are 15 to 50 times slower (BENCHMARKS.md section 1), blocks of 1 MiB
 a third.
@@ -14,7 +15,6 @@ import math
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,11 +23,14 @@ import numpy as np
 
 from .container import ITEM_BYTES, Container, Tensor
 from .errors import ContainerError
+from .stream import Stream
 
 RING_BUFFERS = 4
 BUFFER_BYTES = 4 * 1024 * 1024
 BLOCK_BYTES = 256 * 1024
+PROGRESS_BYTES = 64 * 1024 * 1024
 ONES = np.ones(BLOCK_BYTES // 2, dtype=np.float32)
+Progress = Callable[[int, int, str], None]
 
 
 @dataclass
@@ -121,7 +124,7 @@ class Difference:
 
 def scan(
     container: Container,
-    on_progress: Callable[[int, int, str], None] | None = None,
+    on_progress: Progress = lambda done, total, text: None,
     *,
     base: Container | None = None,
 ) -> Scan:
@@ -134,65 +137,78 @@ def scan(
     Raises:
         ContainerError: the file changed since its header was read.
     """
-    digest = hashlib.sha256()
     deltas = _Deltas(base) if base is not None else None
     moments = _Moments(container.tensors, deltas)
+    try:
+        if container.stream is None:
+            sha256 = _scan_file(container, moments, on_progress)
+        else:
+            sha256 = _scan_stream(container, container.stream, moments, on_progress)
+    finally:
+        if deltas is not None:
+            os.close(deltas.descriptor)
+    found = tuple(deltas.found.values()) if deltas is not None else ()
+    return Scan(sha256, container.size, tuple(moments.statistics), found)
+
+
+def _scan_stream(container: Container, stream: Stream, moments: "_Moments", on_progress: Progress) -> str:
+    done = told = 0
+    for block in stream.blocks():
+        done += len(block)
+        if done > container.size:
+            break
+        moments.feed(block)
+        if done - told >= PROGRESS_BYTES or done == container.size:
+            on_progress(told := done, container.size, "Reading the file")
+    _require_whole(container, done == container.size)
+    return ""
+
+
+def _scan_file(container: Container, moments: "_Moments", on_progress: Progress) -> str:
+    digest = hashlib.sha256()
     free: SimpleQueue[int] = SimpleQueue()
-    works = [moments.feed] if container.stream is not None else [digest.update, moments.feed]
-    consumers = [_Consumer(work) for work in works]
+    consumers = [_Consumer(digest.update), _Consumer(moments.feed)]
     buffers = [memoryview(bytearray(BUFFER_BYTES)) for _ in range(RING_BUFFERS)]
     pending = _Pending(RING_BUFFERS, len(consumers), free)
     for consumer in consumers:
         consumer.start(pending)
+    told = 0
     try:
         for done, slot, filled in _fill(container, buffers, free):
             for consumer in consumers:
                 consumer.blocks.put((slot, buffers[slot][:filled]))
-            if on_progress is not None and (done // BUFFER_BYTES % 16 == 0 or done == container.size):
-                on_progress(done, container.size, "Reading the file")
+            if done - told >= PROGRESS_BYTES or done == container.size:
+                on_progress(told := done, container.size, "Reading the file")
     finally:
         for consumer in consumers:
             consumer.blocks.put(None)
             consumer.thread.join()
-        if deltas is not None:
-            os.close(deltas.descriptor)
     for consumer in consumers:
         if consumer.error is not None:
             raise consumer.error
-    found = tuple(deltas.found.values()) if deltas is not None else ()
-    sha256 = "" if container.stream is not None else digest.hexdigest()
-    return Scan(sha256, container.size, tuple(moments.statistics), found)
+    return digest.hexdigest()
 
 
 def _fill(container: Container, buffers: list[memoryview], free: "SimpleQueue[int]") -> Iterator[tuple[int, int, int]]:
     """Read the file into free buffers; yield (bytes done, slot, bytes in the slot)."""
-    with _opened(container) as (read, is_whole):
+    descriptor = os.open(container.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
         position = 0
         while position < container.size:
             slot = free.get()
-            filled = read(buffers[slot], position)
+            filled = os.preadv(descriptor, [buffers[slot]], position)
             position += filled
             if filled == 0 or position > container.size:
                 break
             yield position, slot, filled
-        if position != container.size or not is_whole():
-            raise ContainerError(f"{container.path.name} changed while it was read.", code="changed", fix="Try again.")
-
-
-@contextmanager
-def _opened(container: Container) -> Iterator[tuple[Callable[[memoryview, int], int], Callable[[], bool]]]:
-    """Yield how to read at a position, which only rises, and how to tell at the end that there is no more."""
-    if (stream := container.stream) is not None:
-        yield lambda buffer, position: stream.readinto(buffer), lambda: stream.readinto(memoryview(bytearray(1))) == 0
-        return
-    descriptor = os.open(container.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield (
-            lambda buffer, position: os.preadv(descriptor, [buffer], position),
-            lambda: os.fstat(descriptor).st_size == container.size,
-        )
+        _require_whole(container, position == container.size == os.fstat(descriptor).st_size)
     finally:
         os.close(descriptor)
+
+
+def _require_whole(container: Container, is_whole: bool) -> None:
+    if not is_whole:
+        raise ContainerError(f"{container.path.name} changed while it was read.", code="changed", fix="Try again.")
 
 
 class _Pending:

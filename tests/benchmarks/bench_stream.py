@@ -125,6 +125,7 @@ def checked(base: Path, out: Path) -> tuple[float, float]:
     feed.finish()
     seconds = time.perf_counter() - began
     ended = [json.loads(line) for line in verdicts if '"end"' in line]
+    assert ended, (outcome, verdicts)
     assert (outcome.kind, ended[-1]["verdict"]) in {("finished", "pass"), ("finished", "warn")}, (outcome, verdicts)
     return seconds, (outcome.peak_rss_bytes or 0) / 2**20
 

@@ -2,19 +2,18 @@
 
 import hashlib
 import json
-import os
 import struct
-import threading
-from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from jobs.feed import Feed
 from jobs.kit import scan as scan_module
-from jobs.kit.container import Stream, read_container, read_stream
+from jobs.kit.container import read_container, read_stream
 from jobs.kit.errors import ContainerError
 from jobs.kit.scan import as_float32, scan, sha256_of
+from jobs.kit.stream import Stream
 
 
 def write(path, arrays: dict[str, tuple[str, np.ndarray]]):
@@ -82,34 +81,27 @@ def test_float16_bits_convert_exactly():
     assert np.array_equal(np.isfinite(every), np.isfinite(bits.view(np.float16)))
 
 
-def through_a_pipe(content: bytes, size: int, *, at_once: int, name: str = "w.safetensors"):
-    """Return the container and the scan of content that comes in pieces."""
-    reader, writer = os.pipe()
-
-    def write_pieces() -> None:
-        with open(writer, "wb", buffering=0) as pipe, suppress(BrokenPipeError):
-            for start in range(0, len(content), at_once):
-                pipe.write(content[start : start + at_once])
-
-    thread = threading.Thread(target=write_pieces)
-    thread.start()
+def streamed(content: bytes, size: int, *, at_once: int, name: str = "w.safetensors"):
+    """Return the container and the scan of content that comes in pieces, as a worker feeds it."""
+    feed = Feed(content[start : start + at_once] for start in range(0, len(content), at_once))
+    stream = Stream(feed.start(), size)
     try:
-        container = read_stream(Stream(reader, size), name=name)
+        container = read_stream(stream, name=name)
         return container, scan(container)
     finally:
-        os.close(reader)
-        thread.join()
+        stream.socket.close()
+        feed.finish()
 
 
-@pytest.mark.parametrize("at_once", [1000, 65_536, 10**9])
+@pytest.mark.parametrize("at_once", [1001, 65_536, 4 * 2**20])
 def test_a_stream_is_read_as_the_file_is(tmp_path, rng, monkeypatch, at_once):
-    monkeypatch.setattr(scan_module, "BUFFER_BYTES", 4096 + 1)
+    monkeypatch.setattr(scan_module, "BUFFER_BYTES", at_once)  # sums depend on where a block ends
     values = rng.normal(size=(300, 401)).astype(np.float16)
     container = write(tmp_path / "w.safetensors", {"a": ("F16", values), "b": ("F32", np.ones(7, np.float32))})
     content = (tmp_path / "w.safetensors").read_bytes()
-    streamed, found = through_a_pipe(content, len(content), at_once=at_once)
-    assert (streamed.tensors, streamed.data_start) == (container.tensors, container.data_start)
-    assert found == replace(scan(container), sha256="")  # who feeds the pipe hashes
+    container_of_it, found = streamed(content, len(content), at_once=at_once)
+    assert (container_of_it.tensors, container_of_it.data_start) == (container.tensors, container.data_start)
+    assert found == replace(scan(container), sha256="")  # who feeds it hashes
 
 
 @pytest.mark.parametrize("change", [lambda raw: raw[:-4], lambda raw: raw + b"more"])
@@ -117,7 +109,7 @@ def test_a_stream_of_another_length_than_announced_is_noticed(tmp_path, change):
     write(tmp_path / "x", {"a": ("F32", np.ones(5000, np.float32))})
     content = (tmp_path / "x").read_bytes()
     with pytest.raises(ContainerError) as caught:
-        through_a_pipe(change(content), len(content), at_once=4096)
+        streamed(change(content), len(content), at_once=4096)
     assert caught.value.code == "changed"
 
 
@@ -134,7 +126,7 @@ def test_a_stream_of_another_length_than_announced_is_noticed(tmp_path, change):
 )
 def test_a_bad_header_of_a_stream_is_refused_as_that_of_a_file(content, size, name, code):
     with pytest.raises(ContainerError) as caught:
-        through_a_pipe(content, size, at_once=3, name=name)
+        streamed(content, size, at_once=3, name=name)
     assert caught.value.code == code
 
 

@@ -17,7 +17,10 @@ Layers = dict[str, float]
 
 
 def check_numerics(
-    container: Container, base: Base, peers: Sequence[Layers] = (), on_progress: Progress | None = None
+    container: Container,
+    base: Base,
+    peers: Sequence[Layers] = (),
+    on_progress: Progress = lambda done, total, text: None,
 ) -> CheckResult:
     """
     Check 5: every number is finite, the weights are not all zero, not the base itself, and not far from it.
