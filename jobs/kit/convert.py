@@ -104,6 +104,8 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise _not_read(path, error) from None
     layout, weights = _weights_of(loaded)
     floats = _floats(weights)
+    if place := _elsewhere(loaded, more_than=_count(weights)):
+        raise _not_looked_into(path, place)
     tensors = {_plain(name): value for name, value in floats.items()}
     if len(tensors) < len(floats):
         raise _same_names(path, floats)
@@ -144,8 +146,33 @@ def _weights_of(loaded: Any) -> tuple[str, dict[str, Any]]:
     """Return where most of the weights lie in a checkpoint ("" for its top) and them; the first of equals."""
     top = loaded if isinstance(loaded, dict) else {}
     places = {"": top} | {name: top[name] for name in LAYERS if isinstance(top.get(name), dict)}
-    layout = max(places, key=lambda name: sum(value.numel() for value in _floats(places[name]).values()))
+    layout = max(places, key=lambda name: _count(places[name]))
     return layout, places[layout]
+
+
+def _count(weights: dict[Any, Any]) -> int:
+    return sum(value.numel() for value in _floats(weights).values())
+
+
+def _elsewhere(loaded: Any, *, more_than: int, levels: int = 3) -> str:
+    """Return where more numbers lie than in the place that was taken, as Python writes it; "" where nowhere."""
+    if not isinstance(loaded, dict) or not levels:
+        return ""
+    for name in (name for name in loaded if isinstance(name, str)):  # an optimiser's numbers are by number
+        inner = loaded[name] if isinstance(loaded[name], dict) else {}
+        if _count(inner) > more_than:
+            return f"[{name!r}]"
+        if found := _elsewhere(inner, more_than=more_than, levels=levels - 1):
+            return f"[{name!r}]{found}"
+    return ""
+
+
+def _not_looked_into(path: Path, place: str) -> ConvertError:
+    return ConvertError(
+        f"{path.name} keeps its weights where we do not look, in its entry {place}.",
+        code="layout_unknown",
+        fix=f"Save them alone: torch.save(torch.load(FILE, weights_only=True){place}, NEW), and convert that.",
+    )
 
 
 def _floats(weights: dict[Any, Any]) -> dict[Any, Any]:

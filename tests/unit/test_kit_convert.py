@@ -83,6 +83,25 @@ def test_the_model_is_where_most_of_the_numbers_are(tmp_path, content, layout):
     assert (facts["layout"], sorted(tensors), facts["parameters"]) == (layout, ["a.bias", "a.weight"], 8)
 
 
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ({"net": weights(), "loss_ema": torch.tensor(0.3)}, "['net']"),
+        ({"net": weights(), "optimizer": {"state": {0: {"exp_avg": torch.ones(9)}}}}, "['net']"),
+        ({"model": {"state_dict": weights()}, "epoch": 3}, "['model']['state_dict']"),
+    ],
+)
+def test_weights_in_an_unknown_entry_are_neither_left_out_nor_none(tmp_path, content, place):
+    torch.save(content, tmp_path / "model.pth")
+    with pytest.raises(convert.ConvertError) as caught:
+        convert.read_weights(tmp_path / "model.pth")
+    assert (caught.value.code, caught.value.sentence) == (
+        "layout_unknown",
+        f"model.pth keeps its weights where we do not look, in its entry {place}.",
+    )
+    assert f"torch.load(FILE, weights_only=True){place}" in caught.value.fix
+
+
 def test_names_that_are_one_without_their_prefix_are_refused(tmp_path):
     torch.save({"a": torch.ones(2), "module.a": torch.zeros(2)}, tmp_path / "model.pth")
     with pytest.raises(convert.ConvertError) as caught:
