@@ -181,6 +181,7 @@ class PortalHandler(Handler):
         pk = len(self.site.contributions) + 1
         row = {
             **given,
+            "title": given["title"].strip(),  # as the portal keeps it
             "id": pk,
             "status": "draft",
             "files": [],

@@ -34,7 +34,8 @@ class Parcel:
     embargo_until: date | None = None
 
     def wanted(self) -> dict[str, str]:
-        return {"institution": self.institution, "base_model": self.base_model, "title": self.title}
+        """Return what a contribution is found again by, as the portal keeps it: no blanks around a title."""
+        return {"institution": self.institution, "base_model": self.base_model, "title": self.title.strip()}
 
     def embargo(self) -> dict[str, str]:
         """Return the day as the portal takes it; without one, a draft keeps what it has."""
@@ -47,6 +48,8 @@ def send(portal: Portal, parcel: Parcel, resume_id: int | None = None) -> Docume
         hashed = [transfer.hash_file(path, on_progress=on_progress) for path in parcel.files]
         on_progress.close()
         found = portal.contribution(resume_id) if resume_id else _begun(portal, parcel, hashed)
+        if found is not None and resume_id:
+            _require_of(found, parcel, hashed)
         if found is None:
             found = portal.create_contribution(
                 **parcel.wanted(), kind=parcel.kind, training_card=parcel.card, **parcel.embargo()
@@ -54,7 +57,7 @@ def send(portal: Portal, parcel: Parcel, resume_id: int | None = None) -> Docume
         elif found["status"] == "draft":
             terminal.say(f"Going on with contribution {found['id']}.")
             found = portal.change_contribution(
-                found["id"], title=parcel.title, training_card=parcel.card, **parcel.embargo()
+                found["id"], title=parcel.title.strip(), training_card=parcel.card, **parcel.embargo()
             )
         _require_kept(parcel, found)
         if found["status"] != "draft":
@@ -69,6 +72,21 @@ def send(portal: Portal, parcel: Parcel, resume_id: int | None = None) -> Docume
     if parcel.report is not None:
         portal.attest(found["id"], "privacy", parcel.report)
     return _submit(portal, found)
+
+
+def _require_of(found: Document, parcel: Parcel, hashed: Sequence[transfer.FileHash]) -> None:
+    """Raise KitError unless what somebody names to be gone on with is what they send; a title may have changed."""
+    wanted = {**parcel.wanted(), "kind": parcel.kind}
+    other = next((key for key in ("kind", "institution", "base_model") if found[key] != wanted[key]), None)
+    theirs = {file["parts_sha256"] for file in found["files"]}
+    if other is not None:
+        what = f"is of the {other.replace('_', ' ')} {found[other]}, and what you send is of {wanted[other]}"
+    elif found["status"] in SENT and theirs != {one.parts_sha256 for one in hashed}:
+        what = "was submitted before, with other files than these"
+    else:
+        return
+    fix = "Give the number of the right one, or leave --resume out: these files are then sent as one of their own."
+    raise KitError(f"Contribution {found['id']} {what}. Nothing is sent.", code="other_contribution", fix=fix)
 
 
 def _require_kept(parcel: Parcel, found: Document) -> None:

@@ -151,31 +151,45 @@ def test_contribute_leaves_other_drafts_alone(site, contribute):
     assert [row["status"] for row in site.contributions.values()] == ["draft", "draft", "review"]
 
 
+def test_a_title_with_blanks_around_it_is_found_again(site, contribute):
+    site.faults["POST contributions/1/submit"] = ["agreement_required"]
+    assert contribute("--title", " Weights of 2026 ") == 2
+    assert contribute("--title", " Weights of 2026 ") == 0
+    assert [(row["title"], row["status"]) for row in site.contributions.values()] == [("Weights of 2026", "review")]
+
+
+BEGUN = {
+    "id": 1, "kind": "weights", "institution": "moi-eye-clinic", "base_model": "fundus-64", "status": "draft",
+    "title": "Begun in the browser", "files": [], "checks": [], "url": "/contributions/1/",
+}  # fmt: skip
+
+
 def test_contribute_resumes_the_draft_it_is_told(site, contribute):
-    draft = {
-        "id": 1,
-        "status": "draft",
-        "title": "Begun in the browser",
-        "files": [],
-        "checks": [],
-        "url": "/contributions/1/",
-    }
-    site.contributions[1] = draft
+    site.contributions[1] = draft = BEGUN | {"files": []}
     assert contribute("--resume", "1") == 0
     assert (draft["title"], draft["status"], len(site.contributions)) == ("Weights of 2026", "review", 1)
 
 
 def test_contribute_that_was_submitted_before_is_only_followed(site, contribute):
-    site.contributions[1] = {
-        "id": 1,
-        "status": "submitted",
-        "title": "T",
-        "files": [],
-        "checks": [],
-        "url": "/contributions/1/",
-    }
+    assert contribute("--no-wait") == 0
+    sent = len(site.seen)
     assert contribute("--resume", "1") == 0
-    assert site.seen == []
+    assert (len(site.seen), site.contributions[1]["status"]) == (sent, "review")
+
+
+@pytest.mark.parametrize(
+    ("other", "what"),
+    [
+        ({"kind": "synthetic"}, "is of the kind synthetic, and what you send is of weights"),
+        ({"institution": "b"}, "is of the institution b, and what you send is of moi-eye-clinic"),
+        ({"base_model": "large"}, "is of the base model large, and what you send is of fundus-64"),
+        ({"status": "approved"}, "was submitted before, with other files than these"),
+    ],
+)
+def test_contribute_goes_on_with_no_other_than_it_sends(site, contribute, capsys, other, what):
+    site.contributions[1] = BEGUN | other
+    assert (contribute("--resume", "1"), site.seen, site.contributions[1]) == (1, [], BEGUN | other)
+    assert f"Error: Contribution 1 {what}. Nothing is sent." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("begun", [None, {"status": "draft", "files": []}])
@@ -321,11 +335,11 @@ def test_contribute_refuses_a_day_before_it_asks_the_portal(site, contribute, ca
 
 def test_contribute_sends_nothing_where_the_embargo_is_not_kept(site, contribute, capsys):
     """As an older portal would, which knows of no embargo; or the contribution is submitted already."""
-    submitted = {"status": "submitted", "title": "T", "files": [], "checks": [], "url": "/contributions/1/"}
-    site.contributions[1] = {**submitted, "id": 1}
+    assert contribute("--no-wait") == 0
+    sent = len(site.seen)
     assert contribute("--embargo-until", "2099-03-01", "--resume", "1") == 1
     assert capsys.readouterr().err.splitlines()[-1] == (
         "Error: Contribution 1 is not kept from use until 2099-03-01: the portal says that it is under no embargo. "
         "Nothing more is sent. Look at its page; if the portal offers no embargo, ask its operators before you send."
     )
-    assert site.seen == []
+    assert len(site.seen) == sent
