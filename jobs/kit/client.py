@@ -31,7 +31,7 @@ SEND_BLOCK_BYTES = 512 * 1024  # of the socket; urllib3's own 16 KiB costs many 
 USER_AGENT = f"consortium-kit/{__version__}"
 PLATFORM_FAULT = 3  # exit status: not the site's doing, try again
 NOT_VALID_NOW = {9, 10}  # of a certificate: X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL
-OF_A_PROXY = "Check the address, HTTPS_PROXY and NO_PROXY: a proxy may have answered in its place."
+OF_A_PROXY = "Check the address, {}_PROXY and NO_PROXY: a proxy may have answered in its place."
 NEEDS_CHANGES = 2  # exit status: the portal refused, something has to be changed
 
 Document = dict[str, Any]
@@ -130,7 +130,7 @@ def proxy_parts(proxy: str) -> SplitResult:
     except ValueError:
         parts, is_whole = SplitResult("http", "", "", "", ""), False
     if parts.scheme not in {"http", "https"}:
-        fix = "Give an http proxy in HTTPS_PROXY."
+        fix = "Give an http proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY."
         raise KitError(f"A {parts.scheme} proxy cannot be used.", code="proxy_unusable", fix=fix)
     if not is_whole:
         sentence = "The address of the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be read."
@@ -153,9 +153,9 @@ def _require_pem(certificates: str) -> None:
 def unreachable(url: str, error: Exception) -> Unreachable:
     """Return the sentence for a failed connection; of the address it tells the host only."""
     cause = getattr(error, "reason", None) or error
-    host = urlsplit(url).netloc.rpartition("@")[2]
+    host, proxy = urlsplit(url).netloc.rpartition("@")[2], f"{urlsplit(url).scheme.upper()}_PROXY"
     if isinstance(cause, urllib3.exceptions.ProxyError):
-        what, fix = "the proxy did not let us through", "Check HTTPS_PROXY and NO_PROXY."
+        what, fix = "the proxy did not let us through", f"Check {proxy} and NO_PROXY."
     elif any(getattr(one, "verify_code", 0) in NOT_VALID_NOW for one in (cause, *cause.args)):
         what = strftime("its certificate is not valid at the time of this machine, %Y-%m-%d %H:%M UTC", gmtime())
         fix = "Set this machine's clock; where it is right, the certificate has run out: tell who runs the host."
@@ -164,13 +164,13 @@ def unreachable(url: str, error: Exception) -> Unreachable:
         what = f"its certificate is not trusted by {used}" if used else "its certificate is not trusted here"
         fix = "If your hospital inspects traffic, set SSL_CERT_FILE to the file of its certificate authority."
     elif isinstance(cause, urllib3.exceptions.NameResolutionError):
-        what, fix = "the name is not known", "Check the address, the VPN and HTTPS_PROXY."
+        what, fix = "the name is not known", f"Check the address, the VPN and {proxy}."
     elif isinstance(cause, urllib3.exceptions.NewConnectionError):  # which calls itself a timeout, too
-        what, fix = "nothing accepts connections there", "Check the address, the network and HTTPS_PROXY."
+        what, fix = "nothing accepts connections there", f"Check the address, the network and {proxy}."
     elif isinstance(cause, urllib3.exceptions.TimeoutError):
-        what, fix = "it did not answer in time", "Check the network and HTTPS_PROXY, then try again."
+        what, fix = "it did not answer in time", f"Check the network and {proxy}, then try again."
     else:
-        what, fix = "the connection broke off", "Check the network and HTTPS_PROXY, then try again."
+        what, fix = "the connection broke off", f"Check the network and {proxy}, then try again."
     return Unreachable(f"{host} cannot be reached: {what}.", fix=fix, exit_code=PLATFORM_FAULT)
 
 
@@ -290,7 +290,8 @@ class Portal:
         is_foreign = not body and 400 <= status < 500 and status != 401
         fault = is_foreign or status >= 500 or status in {407, 408, 429}
         exit_code = PLATFORM_FAULT if fault else 1 if status == 401 else NEEDS_CHANGES
-        fix = OF_A_PROXY if is_foreign else self._way_on(status, next_url, location)
+        scheme = urlsplit(self.url).scheme.upper()
+        fix = OF_A_PROXY.format(scheme) if is_foreign else self._way_on(status, next_url, location)
         return PortalError(sentence, status=status, code=code, next_url=next_url, fix=fix, exit_code=exit_code)
 
     def _way_on(self, status: int, next_url: str, location: str) -> str:
@@ -299,9 +300,8 @@ class Portal:
         if status == 401:
             return f"Run `consortium login --url {self.url}`."
         if 300 <= status < 400:
-            return (
-                f"The portal has moved: log in at {urljoin(self.url, urlsplit(location)._replace(query='').geturl())}"
-            )
+            moved = urljoin(self.url, urlsplit(location)._replace(query="").geturl())
+            return f"The portal has moved: log in at {moved}"
         return "Try again in a few minutes." if status >= 500 or status == 429 else ""
 
     # Who

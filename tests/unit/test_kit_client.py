@@ -116,7 +116,7 @@ def test_nobody_listening_is_unreachable():
     assert caught.value.exit_code == 3
     assert str(caught.value) == (
         f"{url.removeprefix('http://')} cannot be reached: nothing accepts connections there. "
-        "Check the address, the network and HTTPS_PROXY."
+        "Check the address, the network and HTTP_PROXY."
     )
 
 
@@ -244,7 +244,7 @@ def test_a_page_with_a_refusal_is_no_word_of_the_portal(portal, status):
     """A proxy that blocks the address: nothing of the site's has to be changed."""
     error = portal.problem(urllib3.HTTPResponse(b"<html>Blocked</html>", status=status, reason="No"))
     assert (error.exit_code, error.sentence) == (3, f"{portal.url} answered {status} No.")
-    assert error.fix == "Check the address, HTTPS_PROXY and NO_PROXY: a proxy may have answered in its place."
+    assert error.fix == "Check the address, HTTP_PROXY and NO_PROXY: a proxy may have answered in its place."
     said = urllib3.HTTPResponse(b'{"detail": "Not yours."}', status=403)
     assert portal.problem(said).exit_code == 2
 
