@@ -94,11 +94,12 @@ def fit(
     loss = "unknown" if card["final_loss"] is None else card["final_loss"]
     click.echo(f"Trained on {card['images']} photographs for {card['steps']} steps; final loss {loss}.")
     click.echo(f"{weights}\n{card_file}")
-    report = out_dir / "privacy_report.json"
+    report = terminal.quoted(out_dir / "privacy_report.json")
     terminal.say(f"Next: open {card_file} and add what the folder cannot tell (demographics; see README.md), then")
-    base = "" if base_name == DEFAULT_BASE else f" --base {base_name}"
-    terminal.say(f"  consortium privacy {folder} --weights {weights} --card {card_file}{base}")
-    terminal.say(f"  consortium check {weights} --card {card_file} --privacy {report}{base}")
+    base = "" if base_name == DEFAULT_BASE else f" --base {terminal.quoted(base_name)}"
+    given, card_given = terminal.quoted(weights), terminal.quoted(card_file)
+    terminal.say(f"  consortium privacy {terminal.quoted(folder)} --weights {given} --card {card_given}{base}")
+    terminal.say(f"  consortium check {given} --card {card_given} --privacy {report}{base}")
 
 
 def _require_fresh(out_dir: Path, resume: bool) -> None:

@@ -315,7 +315,7 @@ def base(slug: str, version: str | None, out_dir: Path, as_json: bool) -> None:
     click.echo(f"{out_dir}: {row['slug']} {row['version']}, licence {row['licence']}.")
     if row["config"].get("reference") and not (out_dir / "reference.safetensors").exists():
         terminal.say("Its public reference stays at the centre: checks 8, 10 and 11 are made there.")
-    terminal.say(f"Next: consortium fit prepared --out run --base {out_dir}")
+    terminal.say(f"Next: consortium fit prepared --out run --base {terminal.quoted(out_dir)}")
 
 
 def _accept(portal: Portal, release: Document, spdx: str | None, **facts: str) -> None:

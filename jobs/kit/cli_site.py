@@ -75,7 +75,7 @@ def prepare(folder: Path, out_dir: Path, held_out: float, seed: int, no_patients
             f"`consortium privacy` needs {FEWEST} photographs on either side, and the portal its report: add "
             "photographs, or prepare again into another --out with another --held-out, before you train."
         )
-    terminal.say(f"Next: consortium fit {out_dir} --out run")
+    terminal.say(f"Next: consortium fit {terminal.quoted(out_dir)} --out run")
 
 
 def _split(counts: Document) -> str:

@@ -41,8 +41,9 @@ def sample(weights: Path, count: int, out_dir: Path, base_name: str, seed: int, 
     if as_json:
         return terminal.print_json({"images": count, "new": new, "out": str(out_dir), "seed": seed})
     click.echo(f"{count} synthetic images and manifest.csv are in {out_dir}.")
-    given = "" if base_name == cli_local.DEFAULT_BASE else f" --base {base_name}"
-    terminal.say(f"Next: look through them, then consortium check {out_dir} --weights {weights}{given}")
+    given = "" if base_name == cli_local.DEFAULT_BASE else f" --base {terminal.quoted(base_name)}"
+    drawn = f"{terminal.quoted(out_dir)} --weights {terminal.quoted(weights)}"
+    terminal.say(f"Next: look through them, then consortium check {drawn}{given}")
 
 
 @cli_portal.contribute.command("synthetic")

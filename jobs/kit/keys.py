@@ -2,6 +2,7 @@
 
 import base64
 import os
+import shlex
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -70,7 +71,7 @@ def create(path: Path, passphrase: str = "") -> Ed25519PrivateKey:
 
 
 def _empty(path: Path) -> KeyFileError:
-    fix = f"Nothing was lost: remove it (rm {path}) and run `consortium keys new`."
+    fix = f"Nothing was lost: remove it (rm {shlex.quote(str(path))}) and run `consortium keys new`."
     return KeyFileError(f"{path} is empty: it holds no key.", code="key_empty", fix=fix)
 
 
@@ -92,7 +93,8 @@ def load(path: Path, passphrase: str = "") -> Ed25519PrivateKey:
     if not content:
         raise _empty(path)
     if is_open:
-        fix = f"Run: chmod 600 {path}. If others may have read it, revoke the key at the portal and make another."
+        run = f"chmod 600 {shlex.quote(str(path))}"
+        fix = f"Run: {run}. If others may have read it, revoke the key at the portal and make another."
         raise KeyFileError(f"{path} can be read by other users of this machine.", code="key_open_to_others", fix=fix)
     try:
         key = load_pem_private_key(content, passphrase.encode() if passphrase else None)

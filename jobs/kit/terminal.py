@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import shlex
 import sys
 import tempfile
 import unicodedata
@@ -43,6 +44,11 @@ def print_json(document: object) -> None:
 def shown(text: object) -> str:
     """Return a text of a file or a portal as a terminal may show it: no control that moves, recolours or names it."""
     return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\ufffd" for c in str(text))
+
+
+def quoted(path: Path | str) -> str:
+    """Return a path as it stands in a command that people copy: one with blanks stays one word."""
+    return shlex.quote(str(path))
 
 
 def say(text: str) -> None:

@@ -1,6 +1,7 @@
 """`fit` and what stands around it, as typed: what is refused, what comes next, what is never lost."""
 
 import json
+import shlex
 import shutil
 
 import pytest
@@ -26,14 +27,15 @@ def fitted(site, out, *more):
 
 
 def test_what_comes_next_names_the_base(site, tmp_path, capsys):
-    assert fitted(site, tmp_path / "run") == 0
+    assert fitted(site, tmp_path / "my run") == 0
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  consortium ")]
     assert [line.endswith(f" --base {site / 'derm'}") for line in told] == [True, True]
-    weights = tmp_path / "run" / "weights.safetensors"
+    weights = tmp_path / "my run" / "weights.safetensors"
+    assert shlex.split(told[1])[:3] == ["consortium", "check", str(weights)]
     drawn = ["--n", "3", "--out", str(tmp_path / "drawn"), "--base", str(site / "derm"), "--device", "cpu"]
     assert cli.main(["sample", "--weights", str(weights), *drawn]) == 0
     told = capsys.readouterr().err.splitlines()[-1]
-    assert told.endswith(f"consortium check {tmp_path / 'drawn'} --weights {weights} --base {site / 'derm'}")
+    assert told.endswith(f"consortium check {tmp_path / 'drawn'} --weights '{weights}' --base {site / 'derm'}")
 
 
 def test_a_run_that_was_stopped_after_its_weights_goes_on(site, tmp_path, capsys, monkeypatch):
