@@ -1,9 +1,10 @@
 """The OpenAPI description of the API, made from the code that answers (drf-spectacular)."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
+from django.http import QueryDict
 from drf_spectacular import openapi
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
@@ -66,7 +67,16 @@ def offered(actions: Iterable[Action], addresses: dict[str, tuple[str, str]]) ->
 def valid(form: serializers.BaseSerializer) -> dict[str, Any]:
     """Return what was given, checked; a problem document names what is wrong."""
     form.is_valid(raise_exception=True)
+    if isinstance(form, serializers.Serializer) and not isinstance(form.initial_data, QueryDict):  # page() has that
+        require_known(form.initial_data, form.fields)
     return form.validated_data
+
+
+def require_known(given: Iterable[str], known: Collection[str]) -> None:
+    """Raise ValidationError for names that mean nothing here: what is misspelt would be left undone without a word."""
+    if unknown := [name for name in given if name not in known]:
+        sentence = f"There is no such name here. It is one of: {', '.join(sorted(known))}."
+        raise serializers.ValidationError({name[:100]: [sentence] for name in unknown[:20]})
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from governance.releases import services
 from governance.releases.lifecycle import Status
 from governance.releases.models import LicenseAcceptance, Release
-from portal.openapi import operation
+from portal.openapi import operation, valid
 
 GROUP = "Released models"
 
@@ -104,14 +104,13 @@ def models(request: Request) -> Response:
 def accept(request: Request, slug: str) -> Response:
     """Accept the licence of a release; the hash must be that of its text."""
     release = get_object_or_404(Release.objects.filter(status=Status.RELEASED), slug=slug)
-    form = AcceptLicenceSerializer(data=request.data)
-    form.is_valid(raise_exception=True)
+    given = valid(AcceptLicenceSerializer(data=request.data))
     accepted = services.accept_license(
         release,
-        license_sha256=form.validated_data["licence_sha256"],
-        typed_name=form.validated_data["typed_name"],
-        institution_name=form.validated_data["institution"],
-        purpose=form.validated_data["purpose"],
+        license_sha256=given["licence_sha256"],
+        typed_name=given["typed_name"],
+        institution_name=given["institution"],
+        purpose=given["purpose"],
         channel=LicenseAcceptance.Channel.API,
         by=request.user,  # type: ignore[arg-type]  # a person: IsAuthenticated is the default
         now=timezone.now(),

@@ -85,7 +85,7 @@ def cases(request: Request) -> Response:
         rows = rows.filter(institution__slug=given["institution"])
     if "status" in given:
         rows = rows.filter(status=given["status"])
-    return page(request, rows, CaseSerializer)
+    return page(request, rows, CaseSerializer, filters=CaseFilterSerializer)
 
 
 def _prepare(request: Request) -> Response:

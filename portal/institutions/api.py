@@ -66,7 +66,7 @@ def _filtered(request: Request) -> QuerySet[Institution]:
 def institutions(request: Request) -> Response:
     """List the institutions that the reader may see, or begin an application."""
     if request.method == "GET":
-        return page(request, _filtered(request), InstitutionSerializer)
+        return page(request, _filtered(request), InstitutionSerializer, filters=FilterSerializer)
     by = person_of(request)
     given = valid(ApplicationSerializer(data=request.data))
     return answer(services.start_application(by=by, now=timezone.now(), **given), request, status=201)

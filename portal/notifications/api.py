@@ -139,7 +139,7 @@ def notifications(request: Request) -> Response:
         rows = rows.filter(read_at__isnull=True)
     if "type" in given:
         rows = rows.filter(type=given["type"])
-    return page(request, rows, NotificationSerializer)
+    return page(request, rows, NotificationSerializer, filters=NotificationFilterSerializer)
 
 
 @operation("GET", "count_unread", "Count what is unread.", group=GROUP, answers=UnreadSerializer)

@@ -113,8 +113,13 @@ def bodies(case: SigningRequest | None) -> dict[str, object]:
     if case is None:
         return BODIES
     again = {"institution": case.institution.slug, "programme": "retina", "agreement": case.agreement.slug}
-    ending = {"reason": "Enough.", "title": case.agreement.title}
-    return {"prepare": again, "renew": again, "decline": ending, "terminate": ending}
+    reason = {"reason": "Enough."}
+    return {
+        "prepare": again,
+        "renew": again,
+        "decline": reason,
+        "terminate": {**reason, "title": case.agreement.title},
+    }
 
 
 def try_all(api: Kit, document: dict, given: dict[str, object]) -> list[tuple]:

@@ -68,7 +68,7 @@ def test_the_card_says_which_of_the_bases_of_one_name(kit, institution, base):
     newest = contributing.registered_base(other)
     BaseModel.objects.filter(pk=newest.pk).update(sha256="0" * 64)
     wanted = {"institution": institution.slug, "kind": "weights", "base_model": "fundus-64", "title": "Ours"}
-    for named, meant in ((base.sha256, base), ("0" * 64, newest), ("f" * 64, newest), (None, newest), ("\0", newest)):
+    for named, meant in ((base.sha256, base), ("0" * 64, newest), ("f" * 64, newest), (None, newest)):
         card = {**CARD, "base": {"slug": "fundus-64", "sha256": named}}
         status, draft = kit.post("contributions", {**wanted, "training_card": card})
         assert (status, Contribution.objects.get(pk=draft["id"]).base_model) == (201, meant)
@@ -257,6 +257,34 @@ def test_a_session_needs_the_csrf_token(draft, steward):
     token = browser.cookies["csrftoken"].value
     headers = {"X-CSRFToken": token}
     assert browser.post(path, announcement(), content_type="application/json", headers=headers).status_code == 201
+
+
+@pytest.mark.parametrize("odd", ["\0", "\ud800"])
+@pytest.mark.parametrize("field", ["institution", "base_model", "kind", "title", "training_card", "new\ud800"])
+def test_what_is_no_text_is_refused_and_no_fault_of_ours(kit, institution, base, field, odd):
+    wanted = {"institution": institution.slug, "kind": "weights", "base_model": "fundus-64", "title": "T"}
+    status, problem = kit.post("contributions", {**wanted, field: {"a": odd} if field == "training_card" else odd})
+    assert (status, problem["code"]) == (400, "parse_error")
+    assert Contribution.objects.count() == 0
+
+
+def test_a_field_that_does_not_exist_is_named_and_nothing_changes(kit, draft):
+    status, problem = kit.call("PATCH", f"contributions/{draft.pk}", {"title": "Better", "base_model": "fundus-64"})
+    assert (status, problem["code"]) == (400, "invalid")
+    told = ["There is no such name here. It is one of: embargo_until, title, training_card."]
+    assert problem["errors"] == {"base_model": told}
+    title = draft.title
+    draft.refresh_from_db()
+    assert draft.title == title
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [("status=approved", "status"), ("limit=10", "limit"), ("before=abc", "before"), ("before=-1", "before")],
+)
+def test_a_filter_that_the_list_does_not_have_is_named(kit, query, field):
+    status, problem = kit.call("GET", f"contributions?{query}")
+    assert (status, problem["code"], list(problem["errors"])) == (400, "invalid", [field])
 
 
 @pytest.mark.parametrize("levels", [40, 900, 5000])
