@@ -111,6 +111,8 @@ def _portal(portal: Portal) -> Iterator[Finding]:
     yield _clock(answer.headers.get("Date", ""), asked)
     if bases:
         yield _store(portal, bases[0]["download_url"])
+    else:
+        yield Finding("store", UNKNOWN, "Not looked at: the portal has no base generator, which it would be asked for.")
 
 
 def _clock(date: str, asked: float) -> Finding:
@@ -124,11 +126,13 @@ def _clock(date: str, asked: float) -> Finding:
 
 def _store(portal: Portal, download_url: str) -> Finding:
     """Ask the object store itself: a proxy that lets the portal through may not let its store through."""
-    host = "the object store"
+    location = ""
     try:
         answer = portal.request("GET", urlsplit(portal.absolute(download_url)).path)
         location = answer.headers.get("Location", "")
-        host = urlsplit(location).netloc or host
+        if not location:  # no agreement yet, for instance: nothing of the store's
+            why = f"Not looked at, for the portal gives no address there: {portal.problem(answer)}"
+            return Finding("store", UNKNOWN, why)
         with client.http(location).request(
             "GET", location, headers={"Range": "bytes=0-0"}, retries=False, redirect=False, preload_content=False
         ) as reply:
@@ -136,6 +140,8 @@ def _store(portal: Portal, download_url: str) -> Finding:
     except KitError as error:
         return Finding("store", FAILS, str(error))
     except urllib3.exceptions.HTTPError as error:
-        return Finding("store", FAILS, str(client.unreachable(f"https://{host}", error)))
+        return Finding("store", FAILS, str(client.unreachable(location, error)))
     verdict = HOLDS if status in {200, 206} else FAILS
-    return Finding("store", verdict, f"{host} answers {status}: files go there, and come from there.")
+    return Finding(
+        "store", verdict, f"{urlsplit(location).netloc} answers {status}: files go there, and come from there."
+    )

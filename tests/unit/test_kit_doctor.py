@@ -13,20 +13,28 @@ from jobs.kit import doctor
 from jobs.kit.client import Portal
 from jobs.kit.findings import FAILS, HOLDS, UNKNOWN
 
+BASES = b'[{"download_url": "/api/v1/base-models/1/download"}]'
+
 
 @contextmanager
-def portal(*, seconds_off: float = 0, store: str = "") -> Iterator[str]:
+def portal(*, seconds_off: float = 0, store: str = "", refusal: bytes = b"", bases: bytes = BASES) -> Iterator[str]:
     """A portal that knows one base generator, and the store it sends to."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             here = f"http://127.0.0.1:{self.server.server_address[1]}"
+            if self.path.endswith("/download") and refusal:
+                self.send_response(409)
+                self.send_header("Content-Length", str(len(refusal)))
+                self.end_headers()
+                self.wfile.write(refusal)
+                return
             if self.path.endswith("/download"):
                 self.send_response(302)
                 self.send_header("Location", (store or here) + "/object?X-Amz-Signature=secret")
                 self.end_headers()
                 return
-            body = b'[{"download_url": "/api/v1/base-models/1/download"}]' if "api" in self.path else b"x"
+            body = bases if "api" in self.path else b"x"
             self.send_response_only(200)
             self.send_header("Date", formatdate(time.time() + seconds_off, usegmt=True))
             self.send_header("Content-Length", str(len(body)))
@@ -67,6 +75,23 @@ def test_a_store_that_the_network_keeps_away(tmp_path):
     with portal(store="http://127.0.0.1:9") as url:
         verdicts = found(url, tmp_path)
     assert (verdicts["portal"], verdicts["store"]) == (HOLDS, FAILS)
+
+
+def test_a_store_that_the_portal_does_not_open_yet_is_not_called_unreachable(tmp_path):
+    refusal = b'{"detail": "Moi has signed no agreement.", "code": "agreement_required", "next_url": "/agreements/"}'
+    with portal(refusal=refusal) as url:
+        store = doctor.examine(Portal(url, "token"), tmp_path)[-1]
+    assert (store.name, store.verdict, store.sentence) == (
+        "store",
+        UNKNOWN,
+        "Not looked at, for the portal gives no address there: Moi has signed no agreement. "
+        f"Go on at {url}/agreements/",
+    )
+
+
+def test_a_portal_without_a_base_generator_leaves_the_store_open(tmp_path):
+    with portal(bases=b"[]") as url:
+        assert found(url, tmp_path)["store"] == UNKNOWN
 
 
 def test_a_portal_that_does_not_answer(tmp_path):
