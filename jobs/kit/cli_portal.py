@@ -1,5 +1,6 @@
 """The commands that speak with a portal: login, contribute, status, models, download."""
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -40,6 +41,10 @@ def login(url: str, allow_http: bool, as_json: bool) -> None:
     portal = Portal(url, token)
     path = signin.save_credentials(signin.Credentials(portal.url, token))
     me = portal.me()
+    if here := [name for name in ("CONSORTIUM_URL", "CONSORTIUM_TOKEN") if os.environ.get(name)]:
+        go, them = ("go", "them") if len(here) > 1 else ("goes", "it")
+        names = " and ".join(here)
+        terminal.say(f"{names} in your environment {go} before what was saved now: unset {them} to use it.")
     if as_json:
         return terminal.print_json({"url": portal.url, "saved_to": str(path), "me": me})
     click.echo(f"Signed in to {portal.url} as {me['email']}. The token is in {path}, readable by you alone.")

@@ -170,6 +170,13 @@ def test_login_shows_the_code_and_keeps_the_token(site, monkeypatch, tmp_path, c
     assert cli.main(["models"]) == 0
 
 
+def test_login_says_what_goes_before_the_token_that_it_saved(site, capsys):
+    assert cli.main(["login", "--url", site.portal_url, "--json"]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "CONSORTIUM_URL and CONSORTIUM_TOKEN in your environment go before what was saved now: unset them to use it."
+    )
+
+
 def test_login_refuses_an_unencrypted_portal_elsewhere(capsys):
     assert cli.main(["login", "--url", "http://portal.invalid"]) == 1
     assert capsys.readouterr().err.startswith("Error: http://portal.invalid is not encrypted")
