@@ -37,7 +37,7 @@ def base_folder(name: str) -> Path:
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
 @click.option("--lr", type=terminal.Finite(0, 1, min_open=True), default=1e-4, show_default=True, help="Learning rate.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=terminal.seed, default=0, show_default=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
     "--noise-multiplier",

@@ -151,7 +151,7 @@ def _is_statement(envelope: object, kind: str) -> bool:
 @click.option("--out", "target", type=click.Path(dir_okay=False, path_type=Path), help="[default: beside the weights]")
 @key_option
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--seed", type=terminal.seed, default=0, show_default=True)
 @click.option(
     "--most",
     type=click.IntRange(20),

@@ -38,7 +38,7 @@ def doctor(folder: Path, as_json: bool) -> int:
 @click.option("--out", "out_dir", type=terminal.new_folder, required=True, help="Gets the prepared photographs.")
 @click.option(
     "--held-out",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=terminal.Finite(0, 1, min_open=True, max_open=True),
     default=0.2,
     show_default=True,
     help="Share of the photographs kept out of training, by patient: the privacy report needs them.",

@@ -24,6 +24,7 @@ as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one
 existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 existing_path = click.Path(exists=True, path_type=Path)
 existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
+seed = click.IntRange(0, 2**63 - 1)  # as a training card takes it, and torch
 new_folder = click.Path(file_okay=False, path_type=Path)
 
 

@@ -120,7 +120,7 @@ def test_prepare_counts_and_says_what_comes_next(tmp_path, capsys):
     assert err.splitlines()[-1] == f"Next: consortium fit {tmp_path / 'again'} --out run"
 
 
-@pytest.mark.parametrize("held_out", ["0", "1", "1.5"])
+@pytest.mark.parametrize("held_out", ["0", "1", "1.5", "nan"])
 def test_a_share_that_leaves_one_side_empty_is_wrong_usage(tmp_path, held_out, capsys):
     assert cli.main(["prepare", str(tmp_path), "--out", str(tmp_path / "x"), "--held-out", held_out]) == 64
 

@@ -59,6 +59,10 @@ def test_a_run_that_was_stopped_after_its_weights_goes_on(site, tmp_path, capsys
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "state_differs"  # it got as far as the state
 
 
+def test_a_seed_that_nothing_takes_is_wrong_usage(site, tmp_path):
+    assert fitted(site, tmp_path / "run", "--seed", str(2**63)) == cli.WRONG_USAGE
+
+
 @pytest.mark.parametrize("option", ["--lr", "--noise-multiplier", "--clip-norm"])
 @pytest.mark.parametrize("value", ["nan", "inf"])
 def test_numbers_that_are_none_are_wrong_usage(site, tmp_path, option, value):
