@@ -102,10 +102,16 @@ def passed_over(folder: Path | str) -> dict[str, int]:
     rest = [
         path
         for path in _image_dir(Path(folder)).iterdir()
-        if not path.name.startswith(".") and path.suffix.lower() not in {*SUFFIXES, ".csv"}
+        if not path.name.startswith(".") and not (path.is_file() and path.suffix.lower() in {*SUFFIXES, ".csv"})
     ]
-    kinds = ("subfolder" if p.is_dir() else p.suffix.lower() or "without suffix" for p in rest)
-    return dict(sorted(Counter(kinds).items()))
+    return dict(sorted(Counter(map(_kind_of, rest)).items()))
+
+
+def _kind_of(path: Path) -> str:
+    if path.is_dir():
+        return "subfolder"
+    is_lost = path.is_symlink() and not path.exists()  # to a share that is not there now, for instance
+    return "broken link" if is_lost else path.suffix.lower() or "without suffix"
 
 
 def sides(photographs: Iterable[Photograph]) -> tuple[list[Photograph], list[Photograph]]:

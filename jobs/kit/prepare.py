@@ -77,6 +77,7 @@ def prepare(
     _require_apart(folder, out_dir)
     photographs = images.read_folder(folder)
     _require_patients(folder, photographs, without_patients)
+    photographs.sort(key=lambda row: not row.patient)  # of copies, the one that says whose it is stays
     given = given_split(photographs)
     whole = out_dir.resolve()
     partial = whole / ".partial" if whole.exists() else whole.with_name(f"{whole.name}.partial")

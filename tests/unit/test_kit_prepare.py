@@ -30,6 +30,7 @@ def folder(tmp_path_factory):
     (images / "zz-broken.jpg").write_bytes(b"no image")
     (images / "zz-scan.dcm").write_bytes(b"DICM")
     (images / "left").mkdir()
+    (images / "zz-lost.png").symlink_to(images / "nowhere.jpg")
     (images / ".DS_Store").touch()
     return folder
 
@@ -66,7 +67,7 @@ def test_it_counts_what_it_did(prepared):
     assert counts["split"]["train"] + counts["split"]["held_out"] == 16
     assert counts["split"]["held_out"] >= 4
     assert sum(counts["quality"].values()) == 16
-    assert (counts["graded"], counts["passed_over"]) == (16, {".dcm": 1, "subfolder": 1})
+    assert (counts["graded"], counts["passed_over"]) == (16, {".dcm": 1, "broken link": 1, "subfolder": 1})
 
 
 def test_the_training_card_counts_the_copies_that_were_left_out(folder, prepared):
@@ -243,6 +244,17 @@ def test_what_a_mac_leaves_beside_a_photograph_is_none(tmp_path):
         path.with_name(f"._{path.name}").write_bytes(b"\0\x05\x16\x07 AppleDouble")
     counts = prepare.prepare(site, tmp_path / "out")  # labels.csv says a split of each photograph, and of no other file
     assert (counts["photographs"], counts["unreadable"], counts["split_from"]) == (4, 0, "labels.csv")
+
+
+def test_of_copies_the_one_stays_that_says_whose_it_is(tmp_path):
+    site = write_sample(tmp_path / "site", 3, seed=8, size=64)
+    rows = rows_of(site / "labels.csv")
+    labelled(site, patient_group=["a", "b", "c"])
+    images = site / "images"
+    (images / "000-unnamed.png").write_bytes((images / rows[2]["file"]).read_bytes())
+    counts = prepare.prepare(site, tmp_path / "out")
+    found = {row["patient_group"] for row in rows_of(tmp_path / "out" / "labels.csv")}
+    assert (found, counts["copies_removed"], counts["without_pseudonym"]) == ({"a", "b", "c"}, 1, 0)
 
 
 def test_photographs_of_one_patient_are_refused_before_they_are_read(tmp_path):
