@@ -47,6 +47,6 @@ def keys_from(text: str | None) -> list[str]:
     if not text:
         return []
     try:
-        return receipts.read_keys(Path(text).read_text(encoding="utf-8") if Path(text).is_file() else text)
+        return receipts.read_keys(Path(text).read_text(encoding="utf-8-sig") if Path(text).is_file() else text)
     except (OSError, UnicodeDecodeError) as error:
         raise KitError(f"The key {text} cannot be read ({error}).", exit_code=CANNOT_TELL) from None

@@ -320,9 +320,11 @@ def test_the_command_compares_the_text_given(receipt, tmp_path):
     assert cli.main(["receipt", "verify", receipt(public_form()), "--key", KEY, "--text", str(text)]) == 2
 
 
-def test_the_command_reads_the_portals_keys(receipt, tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])  # the second as an editor of Windows saves it
+def test_the_command_reads_the_portals_keys(receipt, tmp_path, encoding):
     keys = tmp_path / "keys.json"
-    keys.write_text(json.dumps({"keys": [{"public_key": public(STRANGER)}, {"public_key": KEY}]}))
+    document = {"keys": [{"public_key": public(STRANGER)}, {"public_key": KEY}]}
+    keys.write_text(json.dumps(document), encoding=encoding)
     assert cli.main(["receipt", "verify", receipt(full()), "--key", str(keys)]) == 0
 
 
