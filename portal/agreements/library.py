@@ -65,6 +65,17 @@ def create_agreement(
 
 
 @transaction.atomic
+def describe(agreement: Agreement, *, summary: str, by: User | None) -> bool:
+    """Change the sentence that says what an agreement is for, which nobody signs; return whether it was another."""
+    if agreement.summary == summary:
+        return False
+    agreement.summary = summary
+    agreement.save(update_fields=["summary"])
+    audit.record("agreement.changed", agreement, by=by, fields=["summary"])
+    return True
+
+
+@transaction.atomic
 def publish(
     agreement: Agreement,
     *,

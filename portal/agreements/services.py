@@ -29,7 +29,15 @@ from portal.agreements.ending import (
     notice_until,
     terminate,
 )
-from portal.agreements.library import AgreementRefused, create_agreement, current, days_to_delete, newest_of, publish
+from portal.agreements.library import (
+    AgreementRefused,
+    create_agreement,
+    current,
+    days_to_delete,
+    describe,
+    newest_of,
+    publish,
+)
 from portal.agreements.rendering import text_sha256
 from portal.agreements.signing import (
     AUTHORITY,
@@ -84,6 +92,7 @@ __all__ = [
     "current",
     "days_to_delete",
     "decline",
+    "describe",
     "effects_of_termination",
     "ics",
     "may",

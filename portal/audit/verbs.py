@@ -76,6 +76,7 @@ SENTENCES: dict[str, str] = {
     "base_model.registered": "{actor} registered the base model {subject}",
     "agreement.published": "{actor} published {subject}",
     "agreement.created": "{actor} added the agreement {subject}",
+    "agreement.changed": "{actor} changed what is said of the agreement {subject}",
     "agreement.prepared": "{actor} prepared {subject}",
     "agreement.covered": "{actor} agreed to stand {subject}",
     "agreement.sent": "{actor} sent {subject} to be signed",

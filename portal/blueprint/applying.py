@@ -89,7 +89,7 @@ def _refuse_other_weights(programme: Programme, blueprint: Blueprint) -> None:
 
 
 def _agreements(programme: Programme, wanted: list[reading.Agreement], *, by: User | None, now: datetime) -> list[str]:
-    """Add the agreements that are new, and publish a version of each whose text changed."""
+    """Add the agreements that are new, change summaries, and publish a version of each whose text changed."""
     done = []
     for row in wanted:
         agreement = programme.agreements.filter(slug=row.slug).first() or agreements.create_agreement(
@@ -104,6 +104,8 @@ def _agreements(programme: Programme, wanted: list[reading.Agreement], *, by: Us
             now=now,
         )
         _refuse_other_terms(agreement, row)
+        if row.summary and agreements.describe(agreement, summary=row.summary, by=by):
+            done.append(f"Changed the summary of {agreement}.")
         done += _version(agreement, row, by=by, now=now)
     return done
 

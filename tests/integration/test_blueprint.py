@@ -86,6 +86,19 @@ def test_only_what_changed_is_changed(chest_folder, db):
     assert BaseModel.objects.count() == 1
 
 
+def test_the_summary_of_an_agreement_changes_with_the_folder_and_its_text_does_not(chest_folder, db):
+    chests.apply(chest_folder)
+    chests.edit(chest_folder, 'covers = ["weights"]', 'covers = ["weights"]\nsummary = "For the chest alone."')
+    assert chests.apply(chest_folder)[0] == "Changed the summary of Chest agreement."
+    agreement = Programme.objects.get().agreements.get()
+    assert (agreement.summary, agreement.versions.count()) == ("For the chest alone.", 1)
+    assert AuditEvent.objects.get(verb="agreement.changed").facts == {"fields": ["summary"]}
+    chests.edit(chest_folder, 'summary = "For the chest alone."', "")
+    assert [line for line in chests.apply(chest_folder) if "waits" not in line] == []
+    agreement.refresh_from_db()
+    assert agreement.summary == "For the chest alone."  # what a folder names no longer stays
+
+
 def test_how_long_an_agreement_is_valid_is_no_change_of_a_folder(chest_folder, db):
     """Institutions have signed for so many months: a folder that says another number is not as the portal is."""
     chests.apply(chest_folder)
