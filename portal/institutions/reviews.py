@@ -50,7 +50,7 @@ def add_working_days(start: date, days: int) -> date:
 
 
 def _holders(*roles: str) -> QuerySet[User]:
-    current = ConsortiumRole.objects.current().filter(role__in=roles)
+    current = ConsortiumRole.objects.current().everywhere().filter(role__in=roles)  # as `may_review` asks
     return User.objects.filter(consortium_roles__in=current, is_active=True).distinct()
 
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 from governance.board import services as boards
 from governance.board.models import Motion
 from jobs import tasks
+from portal.accounts import services as accounts
 from portal.errors import NotAllowed
 from portal.institutions import actions, lifecycle, onboarding, reviews, services
 from portal.institutions.lifecycle import Status
@@ -49,6 +50,14 @@ def test_an_application_goes_to_who_has_the_fewest_and_does_not_belong(programme
     assert len(set(found)) == 3
     assert found[2] != board[1]
     assert board[0] not in found  # the chair is told when others are silent
+
+
+def test_an_application_goes_to_nobody_of_the_board_of_one_programme(programme):
+    """They may neither return nor decline it, nor vote on it: an institution joins every programme."""
+    accounts.appoint(
+        factories.user("Member for Retina"), "board_member", programme=programme, by=None, now=timezone.now()
+    )
+    assert reviews.current(factories.applied_institution("Lake Hospital")).reviewer is None
 
 
 def test_nobody_to_review_is_no_reason_to_refuse_an_application(programme):
