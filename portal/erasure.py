@@ -53,7 +53,8 @@ def holds(user: User) -> list[Hold]:
 def _roles_that_need_somebody(user: User) -> Iterator[Hold]:
     for role, reason in LAST_OF.items():
         holders = ConsortiumRole.objects.current().filter(role=role)
-        if holders.filter(user=user).exists() and not holders.exclude(user=user).exists():
+        left = holders.everywhere().exclude(user=user)  # who chairs the board of one programme alone is no chair of all
+        if holders.filter(user=user).exists() and not left.exists():
             yield Hold(reason, reverse("people") if role == "operator" else "", "People and roles")
 
 

@@ -260,6 +260,12 @@ def test_chair_and_last_operator_cannot_go(chair, board_member, operator):
     assert erasure.holds(operator) == []
 
 
+def test_the_chair_of_one_programme_stands_in_for_no_chair_of_the_consortium(chair, programme):
+    own = factories.user("Chair of Retina")
+    services.appoint(own, "chair", programme=programme, by=None, now=timezone.now())
+    assert [len(erasure.holds(person)) for person in (chair, own)] == [1, 0]
+
+
 def test_evidence_protects_the_row_of_its_person(lived):
     with pytest.raises(ProtectedError):
         lived.delete()
