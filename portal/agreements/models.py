@@ -8,12 +8,13 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.urls import reverse
 from django.utils import timezone
 
 from portal.accounts.models import User
-from portal.agreements.lifecycle import ENDED, ONCE_ACTIVE, OPEN, Status
+from portal.agreements.lifecycle import ENDED, ONCE_ACTIVE, OPEN, TRANSITIONS, Status
+from portal.audit.models import AuditEvent
 from portal.institutions.models import Institution
 from portal.programmes.models import Programme
 from portal.signing import canonical
@@ -133,6 +134,18 @@ def new_receipt_code() -> str:
     return secrets.token_hex(10)
 
 
+def _was_sent() -> Q:
+    """Return the condition that a case was sent to its signers: what was taken back as a draft stays where it was."""
+    sent = AuditEvent.objects.filter(
+        subject_type="signingrequest",
+        subject_id=OuterRef("pk"),
+        verb=TRANSITIONS[Status.DRAFT, Status.SIGNING],
+    )
+    return Q(status__in=[Status.SIGNING, *ONCE_ACTIVE]) | Q(
+        Exists(sent), status__in=[Status.DECLINED, Status.WITHDRAWN]
+    )
+
+
 class SigningRequestQuerySet(models.QuerySet["SigningRequest"]):
     def visible_to(self, user: User | AnonymousUser) -> "SigningRequestQuerySet":
         """
@@ -148,7 +161,7 @@ class SigningRequestQuerySet(models.QuerySet["SigningRequest"]):
             pk__in=CoveredInstitution.objects.filter(institution__in=own).values("request")
         )
         if user.consortium_roles.current().exists():
-            involved |= ~Q(status=Status.DRAFT)
+            involved |= _was_sent()
         return self.filter(involved)
 
     def locked(self) -> "SigningRequestQuerySet":

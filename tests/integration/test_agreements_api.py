@@ -6,6 +6,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from portal.agreements import services as agreements
 from portal.agreements.models import Agreement, Signature, SigningRequest
@@ -157,6 +158,16 @@ def test_a_draft_is_the_institution_s_own(annex, institution, operator, member, 
     case = factories.draft_case(institution, annex)
     answers = {person: Kit(person).get(f"agreements/cases/{case.pk}")[0] for person in (operator, member, outsider)}
     assert answers == {operator: 404, member: 200, outsider: 404}
+
+
+@pytest.mark.parametrize(("sends", "status"), [(False, 404), (True, 200)])
+def test_what_was_taken_back_before_it_was_sent_stays_the_institution_s_own(
+    annex, institution, operator, steward, sends, status
+):
+    case = (factories.sent_case if sends else factories.draft_case)(institution, annex)
+    agreements.withdraw(case, by=steward, now=timezone.now())
+    answers = [Kit(person).get(f"agreements/cases/{case.pk}")[0] for person in (steward, operator)]
+    assert answers == [200, status]
 
 
 def test_cases_are_listed_by_keyset_and_narrowed(institution, annex, outsider, operator, monkeypatch):
