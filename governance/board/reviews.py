@@ -70,7 +70,11 @@ def understaffed() -> list[Motion]:
         pk__in=Motion.objects.annotate(n=current).filter(status=Status.REVIEWING, n__lt=F("reviewers")).values("pk")
     )
     recused = Exists(Recusal.objects.filter(motion=OuterRef("motion"), member=OuterRef("reviewer")))
-    seatless = ~Q(reviewer__consortium_roles__in=ConsortiumRole.objects.current().filter(role__in=accounts.SEATED))
+    seats = ConsortiumRole.objects.current().filter(
+        role__in=accounts.SEATED, user=OuterRef("reviewer"), user__is_active=True
+    )
+    own = Exists(seats.filter(programme=OuterRef("motion__programme"))) & Q(motion__electorate="programme")
+    seatless = ~(Exists(seats.everywhere()) | own)  # as counting.electorate() says of one motion
     lost = Review.objects.waiting().filter(recused | seatless).values("motion")
     return list(Motion.objects.filter(few | Q(pk__in=lost), status=Status.REVIEWING))
 

@@ -9,6 +9,7 @@ from governance.board import conditions
 from governance.board import services as boards
 from governance.board.models import Comment, Condition, Motion
 from governance.board.reviews import QUESTIONS
+from portal.accounts import services
 from portal.errors import NotAllowed
 from portal.institutions.models import Membership
 from tests import factories
@@ -72,6 +73,14 @@ def test_who_reviews_nothing_sends_no_review(motion, board, sign_in):
     factories.declare(motion)
     said = {**ANSWERS, "recommendation": "approve", "note": "Sound."}
     assert sign_in(third).post(f"{page_of(motion)}review/", said).status_code == 409
+
+
+def test_who_keeps_only_the_seat_of_another_board_reviews_for_this_one_no_more(motion, now):
+    left = reviewers(motion)[1]
+    services.appoint(left, "board_member", programme=factories.programme("chest"), by=None, now=now)
+    services.end_role(left.consortium_roles.current().get(programme=None), by=None, now=now)
+    boards.sweep(now=now)
+    assert (left in reviewers(motion), len(reviewers(motion))) == (False, 2)
 
 
 def test_a_reviewer_returns_it_for_changes(motion, manager, sign_in):
