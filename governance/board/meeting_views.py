@@ -59,16 +59,18 @@ def show(request: SignedInRequest, pk: int) -> HttpResponse:
     meeting, now = _meeting(request, pk), timezone.now()
     answers = meeting.attendances.select_related("member")
     is_ahead = meeting.cancelled_at is None and now < meeting.starts_at
+    items = meetings.agenda(meeting, reader=request.user)
+    seen = {item.motion_id for item in items}
     context: dict[str, Any] = {
         "meeting": meeting,
-        "agenda": meeting.agenda.select_related("motion__person"),
+        "agenda": items,
         "coming": [row.member for row in answers if row.answer == Attendance.Answer.YES],
         "absent": [row.member for row in answers if row.answer == Attendance.Answer.NO],
         "mine": next((row for row in answers if row.member_id == request.user.pk), None),
         "may_answer": is_ahead and bool(accounts.programmes_seated(request.user)),
         "is_ahead": is_ahead,
         "may_keep": meetings.may_call(request.user),
-        "forecasts": meetings.forecast(meeting, now=now) if is_ahead else [],
+        "forecasts": [row for row in meetings.forecast(meeting, now=now) if row.motion.pk in seen] if is_ahead else [],
     }
     return render(request, "board/meeting.html", context)
 
@@ -78,7 +80,7 @@ def ics(request: SignedInRequest, pk: int) -> HttpResponse:
     """Send the meeting as a calendar file."""
     meeting = _meeting(request, pk)
     return HttpResponse(
-        meetings.ics(meeting),
+        meetings.ics(meeting, reader=request.user),
         content_type="text/calendar; charset=utf-8",
         headers={"Content-Disposition": f'attachment; filename="meeting-{meeting.pk}.ics"'},
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
 from governance.board.counting import count, electorate
 from governance.board.errors import NotPossibleNow, VoteRefused
@@ -62,15 +63,29 @@ def call(
     )
     _set_agenda(meeting, motions, points)
     audit.record("meeting.called", meeting, by=by, starts_at=starts_at.isoformat())
-    notify(
-        accounts.seated(None),
-        type=Type.BALLOT,
-        subject=f"Meeting of the board: {plain(title)}",
-        text=f"{starts_at:%d %B %Y, %H:%M} UTC, {plain(place)}. Say on its page whether you come; the agenda is there.",
-        path=meeting.get_absolute_url(),
-        deadline_at=starts_at,
-    )
+    _invite(meeting, _invited(meeting))
     return meeting
+
+
+def _invited(meeting: Meeting) -> set[User]:
+    """Return the board of every programme, and those of programmes whose motions are on the agenda."""
+    found = set(accounts.seated(None))
+    for item in meeting.agenda.exclude(motion=None).select_related("motion__programme"):
+        assert item.motion is not None  # as asked
+        found |= set(electorate(item.motion))
+    return found
+
+
+def _invite(meeting: Meeting, people: set[User]) -> None:
+    notify(
+        people,
+        type=Type.BALLOT,
+        subject=f"Meeting of the board: {plain(meeting)}",
+        text=f"{meeting.starts_at:%d %B %Y, %H:%M} UTC, {plain(meeting.place)}. Say on its page whether you come; the "
+        "agenda is there.",
+        path=meeting.get_absolute_url(),
+        deadline_at=meeting.starts_at,
+    )
 
 
 def _set_agenda(meeting: Meeting, motions: Sequence[Motion], points: Sequence[str]) -> None:
@@ -86,24 +101,27 @@ def _set_agenda(meeting: Meeting, motions: Sequence[Motion], points: Sequence[st
 def change_agenda(
     meeting: Meeting, *, motions: Sequence[Motion], points: Sequence[str], by: User, now: datetime
 ) -> Meeting:
-    """Replace the agenda of a meeting that has not begun."""
+    """Replace the agenda of a meeting that has not begun; a board that it concerns only now is invited."""
     _require_caller(by)
     _require_ahead(meeting, now=now)
+    before = _invited(meeting)
     _set_agenda(meeting, motions, points)
     audit.record("meeting.agenda_changed", meeting, by=by, items=meeting.agenda.count())
+    _invite(meeting, _invited(meeting) - before)
     return meeting
 
 
 @transaction.atomic
 def cancel(meeting: Meeting, *, by: User, now: datetime) -> Meeting:
-    """Cancel a meeting that has not begun; those invited are told."""
+    """Cancel a meeting that has not begun; those invited are told, and of other boards who said to come."""
     _require_caller(by)
     _require_ahead(meeting, now=now)
     meeting.cancelled_at = now
     meeting.save(update_fields=["cancelled_at"])
     audit.record("meeting.cancelled", meeting, by=by)
+    coming = {row.member for row in meeting.attendances.filter(answer="yes").select_related("member")}
     notify(
-        accounts.seated(None),
+        _invited(meeting) | {person for person in coming if accounts.programmes_seated(person)},
         type=Type.BALLOT,
         subject=f"Cancelled: {plain(meeting)}",
         text=f"The meeting on {meeting.starts_at:%d %B %Y, %H:%M} UTC does not take place.",
@@ -157,6 +175,16 @@ def draft_minutes(meeting: Meeting) -> str:
     return "\n".join(lines)
 
 
+def agenda(meeting: Meeting, *, reader: User) -> list[AgendaItem]:
+    """Return the agenda; a motion that the reader does not see stands there without its title."""
+    seen = set(Motion.objects.visible_to(reader).filter(agenda_items__meeting=meeting).values_list("pk", flat=True))
+    items = list(meeting.agenda.select_related("motion__person"))
+    for item in items:
+        if item.motion_id is not None and item.motion_id not in seen:
+            item.motion, item.text = None, _("A motion of another board")
+    return items
+
+
 def forecast(meeting: Meeting, *, now: datetime) -> list[Forecast]:
     """Return for each open motion of the agenda whether those who come make its quorum."""
     coming = set(meeting.attendances.filter(answer="yes").values_list("member", flat=True))
@@ -171,14 +199,14 @@ def forecast(meeting: Meeting, *, now: datetime) -> list[Forecast]:
     return found
 
 
-def ics(meeting: Meeting) -> bytes:
+def ics(meeting: Meeting, *, reader: User) -> bytes:
     """Return the meeting as a calendar file (RFC 5545), with an alarm a day and an hour before."""
     return calendar.file(
         uid=f"meeting-{meeting.pk}",
         at=meeting.starts_at,
         stamp=meeting.called_at,
         summary=str(meeting),
-        text="\n".join(f"{item.position}. {item}" for item in meeting.agenda.select_related("motion")),
+        text="\n".join(f"{item.position}. {item}" for item in agenda(meeting, reader=reader)),
         path=meeting.get_absolute_url(),
         before=[timedelta(days=1), timedelta(hours=1)],
         ends_at=meeting.ends_at,

@@ -33,6 +33,12 @@ def page_of(meeting: Meeting) -> str:
     return f"/board/meetings/{meeting.pk}/"
 
 
+def told(person) -> list[str]:
+    """What the person was told of meetings, the earliest first."""
+    rows = person.notifications.filter(path__startswith="/board/meetings/").order_by("pk")
+    return [row.subject for row in rows]
+
+
 # Meetings
 
 
@@ -76,6 +82,43 @@ def test_who_comes_and_what_can_be_decided(meeting, motion, board, sign_in):
     text = text_of(sign_in(board[0]), page_of(meeting))
     assert f"Cannot come: {board[2]}" in text
     assert "1 + 2 of 3" in text
+
+
+@pytest.fixture
+def of_retina(programme):
+    """A member of the board of one programme alone."""
+    person = factories.user("Member for Retina")
+    accounts.appoint(person, "board_member", programme=programme, by=None, now=timezone.now())
+    return person
+
+
+def test_the_board_of_a_programme_is_invited_where_its_motion_is_on_the_agenda(
+    of_retina, institution, motion, chair, programme
+):
+    now, own = timezone.now(), factories.reviewed_contribution(institution).motions.get()
+    when = {"starts_at": now + DAY, "ends_at": now + 2 * DAY, "place": "Room 4", "points": [], "by": chair, "now": now}
+    later = meetings.call(title="Theirs later", motions=[motion], **when)
+    theirs = meetings.call(title="Theirs", motions=[motion, own], **when)
+    for _ in range(2):  # the second time nobody is new
+        meetings.change_agenda(later, motions=[own], points=[], by=chair, now=now)
+    meetings.cancel(theirs, by=chair, now=now)
+    assert told(of_retina) == [
+        "Meeting of the board: Theirs", "Meeting of the board: Theirs later", "Cancelled: Theirs",
+    ]  # fmt: skip
+
+
+def test_who_said_to_come_is_told_that_it_is_cancelled(of_retina, meeting, chair):
+    meetings.answer(meeting, answer="yes", by=of_retina, now=timezone.now())
+    meetings.cancel(meeting, by=chair, now=timezone.now())
+    assert told(of_retina) == ["Cancelled: December"]
+
+
+def test_the_board_of_a_programme_does_not_read_what_others_decide(of_retina, meeting, motion, sign_in):
+    client = sign_in(of_retina)
+    for page in (page_of(meeting), f"{page_of(meeting)}meeting.ics"):
+        text = client.get(page).content.decode()
+        assert ("Lake Hospital" in text, f"/board/motions/{motion.pk}/" in text) == (False, False)
+        assert ("A motion of another board" in text, "Minutes of November" in text) == (True, True)
 
 
 def test_a_changed_mind_is_one_answer(meeting, board):
