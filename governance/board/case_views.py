@@ -1,5 +1,6 @@
 """The page of a motion: the question about interests, evidence, review, ballot, discussion, the secretary's tools."""
 
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from django.contrib import messages
@@ -61,10 +62,7 @@ def _owes_declaration(user: User, motion: Motion) -> bool:
 @require_GET
 def show(request: SignedInRequest, pk: int) -> HttpResponse:
     """Show a motion with its evidence, its arithmetic and, for who may vote, the ballot."""
-    motion = _motion(request, pk)
-    if _owes_declaration(request.user, motion):
-        return redirect("board:declare", motion.pk)
-    return _page(request, motion)
+    return _page(request, _motion(request, pk))
 
 
 def declare(request: SignedInRequest, pk: int) -> HttpResponse:
@@ -100,7 +98,13 @@ def _own(prefix: str, form: type[AnyForm], data: QueryDict | None = None, **kwar
 
 
 def _page(request: SignedInRequest, motion: Motion, status: int = 200, **filled: Form) -> HttpResponse:
-    """Answer the page. How others voted is shown when the ballot is closed; who has voted, always."""
+    """
+    Answer the page; who has not declared yet is asked first, whatever was sent.
+
+    How others voted is shown when the ballot is closed; who has voted, always.
+    """
+    if _owes_declaration(request.user, motion):
+        return redirect("board:declare", motion.pk)
     now = timezone.now()
     if motion.closed_at is None:
         presence.arrive(motion, request.user)
@@ -202,6 +206,8 @@ def _history(motion: Motion) -> list[AuditEvent]:
 def live(request: SignedInRequest, pk: int) -> HttpResponse:
     """Answer the part of the page that changes while it is open, and note who has it open."""
     motion = _motion(request, pk)
+    if _owes_declaration(request.user, motion):
+        return HttpResponse(status=HTTPStatus.NO_CONTENT)  # the case is shut; a page that is open has an answer
     if motion.closed_at is None:
         presence.arrive(motion, request.user)
     return render(request, "board/_state.html", _state(request, motion))

@@ -129,6 +129,17 @@ def test_an_empty_docket_says_so(board_member, sign_in):
 # The question about interests
 
 
+def test_no_other_way_leads_into_the_case_before_the_question_is_answered(motion, chair, sign_in):
+    client = sign_in(chair)
+    refused = client.post(f"{page_of(motion)}recuse/", {"reason": ""})
+    assert (refused.status_code, refused.url) == (302, f"{page_of(motion)}declare/")
+    live = client.get(f"{page_of(motion)}live/")
+    assert (live.status_code, live.content) == (204, b"")
+    factories.declare(motion, chair)
+    assert client.post(f"{page_of(motion)}recuse/", {"reason": ""}).status_code == 422
+    assert client.get(f"{page_of(motion)}live/").status_code == 200
+
+
 def test_the_case_opens_when_the_question_is_answered(motion, chair, sign_in):
     client = sign_in(chair)
     shut = client.get(page_of(motion))
