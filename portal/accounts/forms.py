@@ -121,9 +121,10 @@ class AppointForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         given = super().clean() or self.cleaned_data
         person, role = given.get("email"), given.get("role")
-        if person is not None and role is not None and person.consortium_roles.current().filter(role=role).exists():
+        held = ConsortiumRole.objects.current().everywhere().filter(role=role)  # not the seats of one programme
+        if person is not None and role is not None and held.filter(user=person).exists():
             self.add_error("role", f"{person} holds this role already.")
-        elif role == ConsortiumRole.Role.CHAIR and ConsortiumRole.objects.current().filter(role=role).exists():
+        elif role == ConsortiumRole.Role.CHAIR and held.exists():
             self.add_error("role", "There is a chair. End that role first: the board has one chair.")
         return given
 

@@ -130,7 +130,8 @@ class ConsortiumRole(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.user}: {self.get_role_display()}"
+        limit = f", {self.programme}" if self.programme_id else ""
+        return f"{self.user}: {self.get_role_display()}{limit}"
 
     @property
     def audit_name(self) -> str:

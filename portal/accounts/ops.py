@@ -52,7 +52,7 @@ def _page(request: SignedInRequest, form: AppointForm) -> HttpResponse:
         "alike": services.look_alikes(),
         "form": form,
         "may_change": services.has_role(request.user, "operator"),
-        "roles": ConsortiumRole.objects.current().select_related("user").order_by("role", "user__name"),
+        "roles": ConsortiumRole.objects.current().select_related("user", "programme").order_by("role", "user__name"),
     }
     return render(request, "accounts/people.html", context, status=422 if form.errors else 200)
 
@@ -85,7 +85,7 @@ def appoint(request: SignedInRequest) -> HttpResponse:
 def end_role(request: SignedInRequest, role_id: int) -> HttpResponse:
     """End a role in the consortium, after asking."""
     _require_operator(request)
-    role = get_object_or_404(ConsortiumRole.objects.current().select_related("user"), pk=role_id)
+    role = get_object_or_404(ConsortiumRole.objects.current().select_related("user", "programme"), pk=role_id)
     if request.method != "POST":
         return render(request, "accounts/role_end.html", {"role": role})
     try:

@@ -221,3 +221,12 @@ def test_codes_are_shown_for_the_demonstration_s_accounts_only(client, settings,
 )
 def test_browsers_are_named_as_people_name_them(agent, words):
     assert devices.described(agent) == words
+
+
+def test_a_seat_of_one_programme_hinders_no_role_of_the_consortium(sign_in, operator, programme):
+    own = factories.user("Chair of Retina")
+    services.appoint(own, "chair", programme=programme, by=None, now=timezone.now())
+    client = sign_in(operator)
+    assert "Chair of the board, Retina" in client.get(PEOPLE).text
+    assert client.post(APPOINT, {"email": own.email, "role": "chair", "confirm": "on"}).status_code == 302
+    assert list(services.seated(None)) == [own]
