@@ -108,6 +108,8 @@ def reassign(review: Review, reviewer: User, *, by: User, now: datetime) -> Revi
         raise NotAllowed(f"The {review} has ended. There is nothing left to give to anybody.")
     if not candidates(review.institution).filter(pk=reviewer.pk).exists():
         raise NotAllowed("The new reviewer must be an operator or board member who does not belong to the institution.")
+    if review.reviewer_id == reviewer.pk:
+        return review
     return _give(review, reviewer, by=by)
 
 
@@ -213,8 +215,7 @@ def _tell_reviewer(review: Review, subject: str, text: str) -> None:
 
 def _tell(people: list[User], review: Review, subject: str, text: str) -> None:
     path = reverse("institutions:case", args=[review.institution.slug])
-    key = f"review-{review.pk}-{subject}"
-    notify(people, type=Type.REVIEW, subject=subject, text=text, path=path, key=key[:100])
+    notify(people, type=Type.REVIEW, subject=subject, text=text, path=path)
 
 
 def remind(*, now: datetime) -> int:
