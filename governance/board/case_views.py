@@ -163,6 +163,8 @@ def _forms(request: SignedInRequest, motion: Motion, *, rests: bool) -> dict[str
         "may_decide_tie": is_chair and goes_on,
         "may_assign": motion.status == Status.REVIEWING and services.is_secretary(user, motion),
         "may_return": not rests and _may_return(user, motion),
+        "may_take_back": services.may_take_back(user, motion),
+        "may_put_again": services.is_secretary(user, motion) and services.may_put_again(motion),
         "vote_form": _own("vote", VoteForm, request=request, motion=motion),
         "tie_form": _own("tie", TieForm, request=request),
         "recusal_form": _own("recusal", RecusalForm),

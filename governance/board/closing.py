@@ -168,13 +168,22 @@ def return_for_changes(motion: Motion, *, note: str, by: User, now: datetime) ->
     return motion
 
 
+def may_take_back(user: User, motion: Motion) -> bool:
+    """Test if the person takes the proposal back: who made it, the chair or an operator, before anybody has voted."""
+    return _can_be_taken_back(motion) and (is_secretary(user, motion) or motion.opened_by_id == user.pk)
+
+
+def _can_be_taken_back(motion: Motion) -> bool:
+    return motion.opened_by_id is not None and motion.status in BEFORE_THE_VOTE and not motion.votes.exists()
+
+
 @transaction.atomic
 def take_back(motion: Motion, *, reason: str, by: User, now: datetime) -> Motion:
     """Take back a question that somebody proposed, before anybody has voted."""
     motion = locked(motion)
     if not (is_secretary(by, motion) or motion.opened_by_id == by.pk):
         raise NotAllowed("Only who proposed it, the chair or an operator takes a motion back.")
-    if motion.opened_by_id is None or motion.votes.exists() or motion.status not in BEFORE_THE_VOTE:
+    if not _can_be_taken_back(motion):
         raise NotPossibleNow("Only a proposal on which nobody has voted can be taken back.")
     if not reason.strip():
         raise VoteRefused("Say in a sentence why.")

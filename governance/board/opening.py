@@ -100,16 +100,21 @@ def refer_contribution(contribution_id: int, *, now: datetime) -> Motion:
     )
 
 
+def may_put_again(motion: Motion) -> bool:
+    """Test if a motion lapsed, what it asks still waits, and nobody has asked it again."""
+    later = Motion.objects.exclude(status=Status.WITHDRAWN).filter(  # what was taken back asks nothing any more
+        kind=motion.kind, pk__gt=motion.pk, **{f"{name}_id": getattr(motion, f"{name}_id") for name in SUBJECT_FIELDS}
+    )
+    return motion.status == Status.LAPSED and not closing.is_moot(motion) and not later.exists()
+
+
 @transaction.atomic
 def put_again(motion: Motion, *, by: User, now: datetime) -> Motion:
     """Ask the question of a lapsed motion again."""
     if not is_secretary(by, motion):
         raise NotAllowed("Only the chair or an operator puts a motion again.")
     motion = locked(motion)  # of two who press at once the second finds the motion of the first
-    later = Motion.objects.exclude(status=Status.WITHDRAWN).filter(  # what was taken back asks nothing any more
-        kind=motion.kind, pk__gt=motion.pk, **{f"{name}_id": getattr(motion, f"{name}_id") for name in SUBJECT_FIELDS}
-    )
-    if motion.status != Status.LAPSED or closing.is_moot(motion) or later.exists():
+    if not may_put_again(motion):
         raise NotPossibleNow("Only what lapsed without a quorum, still waits and was not put again can be put again.")
     subject = {name: getattr(motion, name) for name in SUBJECT_FIELDS}
     return _open(

@@ -15,6 +15,7 @@ from governance.board.closing import (
     decide_tie,
     due,
     is_moot,
+    may_take_back,
     nudge,
     return_for_changes,
     take_back,
@@ -52,6 +53,7 @@ from governance.board.errors import (
 )
 from governance.board.opening import (
     may_propose,
+    may_put_again,
     proposable_programmes,
     propose_release,
     propose_retraction,
@@ -103,7 +105,9 @@ __all__ = [
     "last_votes",
     "may_dissent",
     "may_propose",
+    "may_put_again",
     "may_set",
+    "may_take_back",
     "nudge",
     "proposable_programmes",
     "propose_release",

@@ -223,6 +223,9 @@ def test_a_proposal_is_taken_back_by_who_made_it(programme, board, operator, sig
         now=timezone.now(),
     )
     assert sign_in(board[2]).post(f"{page_of(row)}take-back/", {"text": "No."}).status_code == 403
+    factories.declare(row, *board)
+    offers = ["Take the motion back" in text_of(sign_in(person), page_of(row)) for person in board]
+    assert offers == [True, True, False]  # the chair, who proposed it, another
     assert sign_in(board[1]).post(f"{page_of(row)}take-back/", {"text": "She declined."}).status_code == 302
     row.refresh_from_db()
     assert (row.status, row.reason) == ("withdrawn", "She declined.")

@@ -1,6 +1,7 @@
 """Pages of the board: the docket, the question about interests, a motion with its evidence, the ballot, the tie."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.utils import timezone
@@ -340,3 +341,13 @@ def test_the_end_of_the_ballot_as_a_calendar_file(motion, operator, sign_in):
     answer = sign_in(operator).get(f"{page_of(motion)}ballot.ics")
     assert f"UID:ballot-{motion.pk}@" in answer.content.decode()
     assert f"DTSTART:{motion.closes_at:%Y%m%dT%H%M%S}Z" in answer.content.decode()
+
+
+def test_what_lapsed_is_offered_to_be_put_again_once(motion, chair, operator, sign_in):
+    client = sign_in(operator)
+    for now in (motion.closes_at, motion.closes_at + timedelta(days=7)):
+        boards.sweep(now=now)
+    offer = "Put the question again"
+    assert offer in client.get(page_of(motion)).text
+    assert client.post(f"{page_of(motion)}again/").status_code == 302
+    assert offer not in client.get(page_of(motion)).text
