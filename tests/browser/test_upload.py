@@ -257,3 +257,20 @@ def test_the_next_of_several_files_leaves_the_focus_where_it_is(page, draft, ins
     part(page, "resume").dispatch_event("click")
     expect(part(page, "name")).to_have_text("synthetic-00001.tar")
     expect(elsewhere).to_be_focused()
+
+
+def test_two_files_of_the_same_content_are_told_to_count_once(page, draft, institution, steward, tmp_path):
+    programmes.change(draft.programme, kinds=["weights", "synthetic"], by=None)
+    several = contributing.draft(institution, BaseModel.objects.get(), by=steward, kind="synthetic")
+    page.goto(f"/contributions/{several.pk}/files/")
+    shards = [tmp_path / f"synthetic-0000{number}.tar" for number in range(3)]
+    for shard, content in zip(shards, (b"one", b"one", b"other"), strict=True):
+        shard.write_bytes(content)
+    choose(page, shards)
+    expect(part(page, "problem")).to_contain_text(
+        "synthetic-00001.tar is byte for byte synthetic-00000.tar, which is here: it counts once."
+    )
+    expect(page.locator("#upload-file")).to_be_focused()
+    assert sorted(several.files.values_list("name", "state")) == [
+        ("synthetic-00000.tar", "uploaded"), ("synthetic-00002.tar", "uploaded"),
+    ]  # fmt: skip

@@ -32,6 +32,7 @@ const page = {
   numbers: part("numbers"),
   upload: null,
   waitingFiles: [],
+  twins: [], // sentences: what was chosen and is, under another name, here already
   again: 0, // timer of an upload that waits for the link
 
   state(name) {
@@ -124,12 +125,24 @@ const page = {
     this.problem("");
     try {
       await this.upload.run();
+      const { file, row } = this.upload;
+      if (file.name !== row.name) this.twins.push(`${file.name} is byte for byte ${row.name}, which is here: it counts once.`);
       if (this.waitingFiles.length) return this.begin(this.waitingFiles.shift());
+      if (this.twins.length) return this.saySame();
       this.state("done");
       location.assign(root.dataset.next);
     } catch (error) {
       this.stopped(error);
     }
+  },
+
+  // All files are here, and fewer than were chosen: said before the page that lists them.
+  saySame() {
+    const hadFocus = root.contains(document.activeElement);
+    this.state("idle");
+    if (hadFocus) this.picker.focus();
+    const text = `${this.twins.join(" ")} If they should differ, one was written twice.`;
+    this.problem(text, { link: root.dataset.next, label: "See what has arrived" });
   },
 
   // Several files go one after the other; what is wrong with one is said before any is sent.
@@ -146,7 +159,7 @@ const page = {
       this.problem(bad[1], { code: PICKLED.test(bad[0].name) ? "pickled" : "" });
       return;
     }
-    this.waitingFiles = chosen;
+    [this.waitingFiles, this.twins] = [chosen, []];
     this.begin(this.waitingFiles.shift());
     part("pause").focus(); // of the first file: meanwhile somebody may be elsewhere on the page
   },
