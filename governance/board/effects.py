@@ -105,6 +105,8 @@ def _seat(motion: Motion, now: datetime) -> None:
     """Give the seat; a new chair takes over from the one before, and the term that was decided from another."""
     role, ends_on = motion.proposal["role"], date.fromisoformat(motion.proposal["term_ends_on"])
     assert motion.person is not None
+    if ends_on < now.date():  # a ballot lasts weeks: such a seat would end at once, and leave nobody in the chair
+        return
     before = ConsortiumRole.objects.current().filter(role=role, programme=motion.programme)
     if role != ConsortiumRole.Role.CHAIR:
         before = before.filter(user=motion.person)

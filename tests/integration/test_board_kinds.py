@@ -269,6 +269,21 @@ def test_a_new_chair_takes_over_from_the_one_before(programme, board, operator):
     assert (accounts.has_role(board[1], "chair"), accounts.has_role(board[0], "chair")) == (True, False)
 
 
+def test_a_term_that_is_over_when_the_board_decides_takes_the_chair_from_nobody(programme, operator):
+    people, ends = factories.board(5), now().date() + timedelta(days=3)
+    motion = boards.propose_seat(
+        people[1], role="chair", programme=None, term_ends_on=ends, reason="For a week.", by=operator, now=now()
+    )
+    boards.set_rule("give_seat", None, quorum_floor=2, by=people[0], now=now())
+    motion.refresh_from_db()
+    for voter in (people[0], people[2]):
+        factories.cast(motion, voter)
+    boards.sweep(now=motion.closes_at)
+    motion.refresh_from_db()
+    assert (motion.status, motion.arithmetic["eligible"]) == ("carried", 4)
+    assert [accounts.has_role(person, "chair") for person in people[:2]] == [True, False]
+
+
 def test_who_asks_what_the_board_cannot_be_asked(programme, release, learnt, board, operator, steward):
     with pytest.raises(NotAllowed):
         boards.propose_retraction(release, reason="?", by=steward, now=now())
