@@ -108,8 +108,6 @@ def reassign(review: Review, reviewer: User, *, by: User, now: datetime) -> Revi
         raise NotAllowed(f"The {review} has ended. There is nothing left to give to anybody.")
     if not candidates(review.institution).filter(pk=reviewer.pk).exists():
         raise NotAllowed("The new reviewer must be an operator or board member who does not belong to the institution.")
-    if review.reviewer_id == reviewer.pk:
-        return review
     return _give(review, reviewer, by=by)
 
 
