@@ -91,14 +91,17 @@ def _on(
 
     device = choose_device("auto")
     attempt.log(f"Evaluating {model.name} on {len(image_set.records)} images of {data}, on {device}.")
-    results = kit.evaluate_all(
-        model,
-        image_set,
-        configs,
-        region_of={place: region_name(place) for place in places},
-        device=device,
-        on_progress=report,
-    )
+    try:
+        results = kit.evaluate_all(
+            model,
+            image_set,
+            configs,
+            region_of={place: region_name(place) for place in places},
+            device=device,
+            on_progress=report,
+        )
+    except kit.EvaluationError as error:  # the task and its data set stay as they are: again would be the same
+        raise InputRefused(str(error)) from error
     return list(zip(tasks, results, strict=True))
 
 

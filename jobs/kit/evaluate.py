@@ -97,7 +97,8 @@ def evaluate_all(
         device: "cpu" or "cuda", of the features; named among the versions, for figures may differ in their last digits.
         on_progress: called with (done, total, text), one total for the whole call.
     Raises:
-        EvaluationError: an unknown protocol, or a label column with other values than 0, 1 or empty.
+        EvaluationError: an unknown protocol, a label column with other values than 0, 1 or empty, or a fixed split
+            that has a patient on both sides.
     """
     config = probe_config or probe.ProbeConfig()
     for task in tasks:
@@ -143,6 +144,21 @@ def _check_task(image_set: ImageSet, task: TaskConfig) -> None:
     strange = sorted({record.column(task.label) for record in image_set.records} - {"", "0", "1"})
     if strange:
         raise EvaluationError(f"The column {task.label} holds {strange[0]!r}; a label is 0, 1 or empty.")
+    if task.protocol == probe.FIXED:
+        _require_apart(image_set.records)
+
+
+def _require_apart(records: Sequence[Record]) -> None:
+    """Raise EvaluationError where a patient is scored who was fitted on; of the same split encoders learn, too."""
+    fitted, scored = (
+        {record.patient_group for record in records if record.split in splits} for splits in (probe.FITTED, {"test"})
+    )
+    if both := fitted & scored:
+        raise EvaluationError(
+            f"{len(both)} patients have images in the split test and in train or val.",
+            code="patient_on_both_sides",
+            fix="Split by patient, or use the protocol of cross-validation by patient.",
+        )
 
 
 def _describe(encoder: Encoder) -> dict[str, Any]:

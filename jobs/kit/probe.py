@@ -12,6 +12,7 @@ from .metrics import auroc
 
 GROUPED = "grouped-cross-validation"
 FIXED = "fixed-split"
+FITTED = ("train", "val")  # of a fixed split
 
 Features = NDArray[np.float32]
 Labels = NDArray[np.int_]
@@ -110,7 +111,7 @@ def fixed_split_scores(
     Raises:
         ProbeError: no test sample, a single class to fit on, or no convergence.
     """
-    fitted = np.isin(splits, ("train", "val"))
+    fitted = np.isin(splits, FITTED)
     held_out = np.flatnonzero(splits == "test")
     if not len(held_out) or len(np.unique(y[fitted])) < 2:
         raise ProbeError(

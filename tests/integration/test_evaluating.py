@@ -92,3 +92,13 @@ def test_what_is_whole_is_not_written_again(tmp_path):
         "{}",
         ["config.json"],
     )
+
+
+@pytest.mark.usefixtures("_measured")
+def test_a_task_that_does_not_fit_its_data_set_is_refused_once_with_the_reason(candidate, operator, monkeypatch):
+    def refuse(*given, **more):
+        raise evaluate.kit.EvaluationError("2 patients are on both sides.", fix="Split by patient.")
+
+    monkeypatch.setattr(evaluate.kit, "evaluate_all", refuse)
+    run = executed(evaluate.queue(candidate, by=operator))
+    assert (run.status, run.error) == ("failed_input", "2 patients are on both sides. Split by patient.")

@@ -208,6 +208,19 @@ def test_task_that_does_not_fit_is_refused(small, image_set, task):
         evaluate.evaluate(small, image_set, task)
 
 
+def test_a_fixed_split_with_a_patient_on_both_sides_is_refused(small, image_set):
+    first, *rest = image_set.records
+    tested = dataset.Record(first.file, first.patient_group, first.sha256, {**first.columns, "split": "test"})
+    mixed = dataset.ImageSet(image_set.path, (tested, *rest), image_set.labels_sha256)
+    task = TaskConfig("bright", "Brightness", "bright", protocol=probe.FIXED)
+    with pytest.raises(evaluate.EvaluationError) as caught:
+        evaluate.evaluate(small, mixed, task, probe_config=PROBE)
+    assert (caught.value.code, caught.value.sentence) == (
+        "patient_on_both_sides",
+        "1 patients have images in the split test and in train or val.",
+    )
+
+
 def test_progress_counts_to_its_total(small, image_set):
     seen = []
     evaluate.evaluate(
