@@ -38,7 +38,7 @@ def epsilon(*, noise_multiplier: float, sample_rate: float, steps: int, delta: f
         sample_rate: chance of a photograph to be in a step, above 0 and at most 1.
         delta: above 0 and at most MOST_DELTA.
     Raises:
-        BudgetError: a parameter is outside its range.
+        BudgetError: a parameter is outside its range, or they are so far apart that the accountant loses count.
     """
     ranges = (noise_multiplier > LEAST_NOISE, 0 < sample_rate <= 1, steps >= 1, 0 < delta <= MOST_DELTA)
     if not all(ranges) or not math.isfinite(noise_multiplier):
@@ -51,7 +51,13 @@ def epsilon(*, noise_multiplier: float, sample_rate: float, steps: int, delta: f
 
     accountant = RDPAccountant()
     accountant.history = [(float(noise_multiplier), float(sample_rate), int(steps))]
-    return float(accountant.get_epsilon(delta))
+    try:
+        return float(accountant.get_epsilon(delta))
+    except (ArithmeticError, ValueError) as error:  # noise of 1e8, and of 1e160: what it adds up is rounding alone
+        raise BudgetError(
+            f"No epsilon can be computed with noise of {noise_multiplier:g} at a sample rate of {sample_rate:g}.",
+            fix="A run with DP-SGD has a noise multiplier of about 1, and hardly ever one above 100.",
+        ) from error
 
 
 def agrees(declared: float, found: float) -> bool:

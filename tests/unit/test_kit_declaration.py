@@ -71,6 +71,14 @@ def test_noise_too_small_for_any_guarantee_is_refused_at_once(noise):
         dp.epsilon(noise_multiplier=noise, sample_rate=0.01, steps=400, delta=1e-5)
 
 
+@pytest.mark.parametrize("noise", [1e8, 1e160])
+def test_noise_beyond_what_the_accountant_can_count_is_a_verdict_and_no_fault(noise):
+    rates = {"images": 1600, "batch_size": 16, "dp": budget(noise_multiplier=noise, sample_rate=0.01)}
+    assert declared(**rates) == ("fail", "dp_invalid")
+    with pytest.raises(dp.BudgetError, match="No epsilon can be computed"):
+        dp.epsilon(noise_multiplier=noise, sample_rate=0.01, steps=400, delta=1e-5)
+
+
 def test_a_private_run_agrees_with_the_training_that_the_card_tells():
     rate = 16 / 520
     assert declared(dp=budget(sample_rate=rate)) == ("pass", "")

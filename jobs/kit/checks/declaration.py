@@ -41,7 +41,7 @@ def _budget(declared: dict[str, Any], steps: int) -> CheckResult:
     try:
         epsilon = float(declared["epsilon"])
         found = dp.epsilon(**{name: float(declared[name]) for name in FOLLOWS_FROM}, steps=steps)
-    except ArithmeticError as error:
+    except (ArithmeticError, dp.BudgetError) as error:
         sentence = f"What the card says of differential privacy is no run of DP-SGD ({error})."
         return _refused("dp_invalid", sentence, MEND.format("Correct"))
     evidence: dict[str, Any] = {"dp": {**declared, "epsilon_recomputed": round(found, 4)}}
