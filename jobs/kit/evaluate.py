@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import metrics, probe
+from . import disclosure, metrics, probe
 from .dataset import ImageSet, Record, load_pixels, manifest_sha256
 from .encoder import Encoder, features
 from .errors import KitError
@@ -204,11 +204,7 @@ def _run_task(
     y = np.array([int(record.column(task.label)) for record in chosen])
     patients = np.array([record.patient_group for record in chosen])
     overall = metrics.bootstrap_auroc(y, scores, patients, **bootstrap)
-    subgroups = [
-        cell
-        for attribute in task.subgroups
-        for cell in _subgroup_cells(attribute, chosen, y, scores, patients, bootstrap, region_of)
-    ]
+    subgroups = _subgroup_cells(task.subgroups, chosen, y, scores, patients, bootstrap, region_of)
     return {
         "status": DONE,
         "sentence": "",
@@ -252,7 +248,7 @@ def _unanswered(status: str, sentence: str) -> dict[str, Any]:
 
 
 def _subgroup_cells(
-    attribute: str,
+    attributes: Sequence[str],
     chosen: Sequence[Record],
     y: NDArray[np.int_],
     scores: NDArray[np.float64],
@@ -260,34 +256,24 @@ def _subgroup_cells(
     bootstrap: Mapping[str, Any],
     region_of: Mapping[str, str] | None,
 ) -> list[dict[str, Any]]:
-    """Return one cell for each value of an attribute, in the order of the values."""
-    values = np.array([_value(record, attribute, region_of) for record in chosen])
-    cells, sides = [], []
-    for value in np.unique(values):
-        of_value = values == value
-        measured = metrics.bootstrap_auroc(y[of_value], scores[of_value], patients[of_value], **bootstrap)
-        cells.append({"attribute": attribute, "value": str(value), **_cell(measured)})
-        sides.append(metrics.sides(y[of_value], patients[of_value]))
-    return _told(cells, sides)
-
-
-def _told(cells: Sequence[dict[str, Any]], sides: Sequence[metrics.Sides]) -> list[dict[str, Any]]:
-    """
-    Return the cells of one attribute, the counts of some withheld: all counts add up to those of the whole.
-
-    What is suppressed would follow from the rest, so the smallest of the others keep their counts to themselves until
-    those without add up to what may be told. Their areas and intervals stay.
-
-    Args:
-        sides: of each cell, the suppressed too; see metrics.sides.
-    Source: secondary suppression, Hundepool et al. 2012, Statistical Disclosure Control, doi 10.1002/9781118348239.
-    """
-    hidden = [i for i, cell in enumerate(cells) if cell["suppressed"]]
-    others = sorted((i for i in range(len(cells)) if i not in hidden), key=lambda i: cells[i]["n"])
-    while hidden and others and metrics.are_small(*np.sum([sides[i] for i in hidden], axis=0)):
-        hidden.append(others.pop(0))
-    without = {"n_positive": None, "n_patients": None}
-    return [{**cell, **without} if i in hidden else cell for i, cell in enumerate(cells)]
+    """Return one cell for each value of each attribute, in the order of the values."""
+    cells, members, sides = [], [], []
+    for attribute in attributes:
+        values = np.array([_value(record, attribute, region_of) for record in chosen])
+        groups = [(str(value), values == value) for value in np.unique(values)]
+        of_each = [metrics.sides(y[group], patients[group]) for _, group in groups]
+        measured = [
+            {
+                "attribute": attribute,
+                "value": value,
+                **_cell(metrics.bootstrap_auroc(y[group], scores[group], patients[group], **bootstrap)),
+            }
+            for value, group in groups
+        ]
+        cells += disclosure.within(measured, of_each)
+        members += [group for _, group in groups]
+        sides += of_each
+    return disclosure.across(cells, np.array(members), sides) if cells else []
 
 
 def _value(record: Record, attribute: str, region_of: Mapping[str, str] | None) -> str:

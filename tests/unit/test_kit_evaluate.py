@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.kit import dataset, encoder, evaluate, metrics, probe
+from jobs.kit import dataset, disclosure, encoder, evaluate, metrics, probe
 from jobs.kit.evaluate import TaskConfig
 
 SMALL = encoder.EncoderConfig("small", 16, 4, 16, 1, 2, decoder_width=8, decoder_depth=1, decoder_heads=2)
@@ -132,7 +132,23 @@ def test_counts_are_told_where_they_do_not_tell_those_of_small_cells(sides, told
         counts = {"n_positive": side[0], "n_patients": side[2] + side[3], "suppressed": metrics.are_small(*side)}
         cells.append({"n": side[0] + side[1], **counts})
     cells = [{**cell, "n_positive": None} if cell["suppressed"] else cell for cell in cells]
-    assert [cell["n_positive"] for cell in evaluate._told(cells, whole)] == told
+    assert [cell["n_positive"] for cell in disclosure.within(cells, whole)] == told
+
+
+def test_what_is_suppressed_does_not_follow_from_another_attribute():
+    """The smallest country lies in a region that is told: with it, the count of a small one would be known."""
+    # place: images, of them positive. Nepal is all that there is of its region.
+    places = {"NP": (30, 5), "DE": (50, 25), "FR": (220, 110), "PE": (100, 50), "BR": (150, 75)}
+    regions = {"NP": "Asia", "DE": "Europe", "FR": "Europe", "PE": "America", "BR": "America"}
+    records = [dataset.Record("", "", "", {"country": place}) for place, (n, _) in places.items() for _ in range(n)]
+    y = np.concatenate([np.arange(n) < positive for n, positive in places.values()]).astype(int)
+    patients, scores = np.arange(len(y)), np.random.default_rng(0).normal(size=len(y))
+    of = {"n_resamples": 20, "seed": 0, "alpha": 0.05}
+    found = evaluate._subgroup_cells(("region", "country"), records, y, scores, patients, of, regions)
+    told = {cell["value"]: cell["n_positive"] for cell in found if cell["n_positive"] is not None}
+    assert told == {"Europe": 135, "FR": 110, "BR": 75}  # not Peru's: Nepal's 5 are all, less Europe's and America's
+    alone = evaluate._subgroup_cells(("country",), records, y, scores, patients, of, regions)
+    assert [cell["value"] for cell in alone if cell["n_positive"] is not None] == ["BR", "FR", "PE"]
 
 
 def test_worst_group_and_gap_agree_with_the_cells(result):
