@@ -26,8 +26,14 @@ class FilesIncomplete(DomainError):
 
 
 def manifest(contribution: Contribution) -> str:
-    """Return the text of SHA256SUMS: one line per file, by name, as `sha256sum -c` reads it."""
-    return "".join(f"{file.sha256}  {file.name}\n" for file in contribution.files.order_by("name"))
+    """
+    Return the text of SHA256SUMS: one line per file, by name, as `sha256sum -c` reads it.
+
+    The names are sorted here by their characters, as the kit sorts them before it signs: a database in English puts
+    "a.tar" before "Z.tar".
+    """
+    files = sorted(contribution.files.values_list("name", "sha256"))
+    return "".join(f"{sha256}  {name}\n" for name, sha256 in files)
 
 
 def may_contribute(contribution: Contribution) -> agreements.Decision:

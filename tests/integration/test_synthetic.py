@@ -369,3 +369,13 @@ def test_the_kit_contributes_a_folder(institution, live_server, settings, stewar
 
 def test_every_check_has_a_name_for_either_kind():
     assert all(set(kind.checks) == {3, *CHECKS} for kind in kinds.OPEN.values())
+
+
+def test_what_was_signed_is_what_is_submitted_whatever_the_files_are_called(institution):
+    files = {"a.tar": b"first", "Z.tar": b"second", "a_1.tar": b"third", "a-2.tar": b"fourth"}
+    draft = drafted(institution)
+    for name, content in files.items():
+        factories.upload(draft, content, name=name)
+    sent = services.submit(draft, by=factories.person_of(institution, "steward"), now=timezone.now())
+    listed = [(name, hashlib.sha256(content).hexdigest()) for name, content in files.items()]
+    assert sent.manifest_sha256 == shards.digest_of(listed)
