@@ -167,7 +167,10 @@ def _where(walk: Walk, good: int, found: Checkpoint, given: Given) -> str:
 
 def _first_difference(export: Path, hashes: Path, found: Checkpoint) -> int | None:
     """Return the first leaf that differs, if the list of leaf hashes is what the checkpoint signed."""
-    signed = [bytes.fromhex(line) for line in hashes.read_text("ascii").split()[: found.size]]
+    try:
+        signed = [_hash(line) for line in hashes.read_text("ascii").split()[: found.size]]
+    except ValueError:  # no list of hashes, so not the one that was signed
+        return None
     tree = merkle.Tree()
     tree.add(signed)
     if (tree.size, tree.root()) != (found.size, found.root):

@@ -40,3 +40,13 @@ def test_the_same_checkpoint_twice_shows_nothing():
 def test_two_logs_may_have_one_size():
     other = note(5, "other", origin="elsewhere.example/log")
     assert refusals(earlier=[note(5, "one"), other]) == []
+
+
+@pytest.mark.parametrize("hashes", [b"no hash\n" * 3, b"\xff\xfe\n" * 3, b"abcd\n" * 3])
+def test_leaf_hashes_that_are_none_hide_no_change(tmp_path, hashes):
+    """Who changed the log serves the hashes, too."""
+    export, listed = tmp_path / "export.jsonl", tmp_path / "hashes.txt"
+    export.write_bytes(b'{"n": 1}\n{"n": 2}\n{"n": 3}\n')
+    listed.write_bytes(hashes)
+    changed = "At least among lines 1 to 3 one is not what was signed: changed, added, removed or moved."
+    assert refusals(export=export, hashes=listed, checkpoint=note(3, "another root")) == [changed]
