@@ -11,7 +11,6 @@ from contributions.kinds import OPEN
 from contributions.models import Contribution
 from jobs.models import Run, Worker
 from portal.agreements.duo import Answer, Purpose
-from portal.institutions.models import Institution
 from portal.programmes.models import Programme
 
 HOUR = 3600
@@ -64,12 +63,9 @@ class RetryForm(forms.Form):
 
 
 class BudgetForm(forms.Form):
-    """How many GPU-hours a programme, or one institution in it, may use in a month."""
+    """How many GPU-hours a programme may use in a month."""
 
     programme = forms.ModelChoiceField(Programme.objects.all(), empty_label=None)
-    institution = forms.ModelChoiceField(
-        Institution.objects.filter(status="member"), required=False, empty_label="The whole programme"
-    )
     gpu_hours = forms.FloatField(
         required=False, min_value=0, max_value=10**7, label="GPU-hours a month", help_text="Empty lifts the budget."
     )

@@ -1,11 +1,11 @@
-"""The ledger of what runs have used, by programme and institution, and the budgets that bound it."""
+"""The ledger of what runs have used, by programme and institution, and the budgets of programmes that bound it."""
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Sum
 
 from jobs.models import Budget, Run, Usage
 from portal.accounts import services as accounts
@@ -48,14 +48,13 @@ def month_of(now: datetime) -> datetime:
     return now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
-def used(programme: Programme, institution: Institution | None, *, now: datetime) -> float:
-    """Return the GPU-seconds used this month by a programme, or by one institution in it."""
+def used(programme: Programme, *, now: datetime) -> float:
+    """Return the GPU-seconds that a programme has used this month."""
     rows = Usage.objects.filter(programme=programme, ended_at__gte=month_of(now))
-    rows = rows.filter(institution=institution) if institution else rows
     return rows.aggregate(total=Sum("gpu_seconds"))["total"] or 0.0
 
 
-def require_budget(queue: str, programme: Programme | None, institution: Institution | None, *, now: datetime) -> None:
+def require_budget(queue: str, programme: Programme | None, *, now: datetime) -> None:
     """
     Raise OverBudget where a run on a GPU would begin with nothing left. Checks, on CPUs, are never refused.
 
@@ -63,39 +62,29 @@ def require_budget(queue: str, programme: Programme | None, institution: Institu
     """
     if queue != Run.Queue.GPU or programme is None:
         return
-    for budget in Budget.objects.filter(Q(institution=None) | Q(institution=institution), programme=programme):
-        if used(programme, budget.institution, now=now) >= budget.gpu_seconds:
-            raise OverBudget(
-                f"The {budget.gpu_seconds / 3600:,.1f} GPU-hours of {budget} for this month are used up. Wait for the "
-                "next month, or set a larger budget in the ledger of machine time."
-            )
+    budget = Budget.objects.filter(programme=programme).first()
+    if budget is not None and used(programme, now=now) >= budget.gpu_seconds:
+        raise OverBudget(
+            f"The {budget.gpu_seconds / 3600:,.1f} GPU-hours of {programme} for this month are used up. Wait for the "
+            "next month, or set a larger budget in the ledger of machine time."
+        )
 
 
 @transaction.atomic
-def set_budget(
-    programme: Programme, institution: Institution | None, *, gpu_seconds: int | None, by: User, now: datetime
-) -> None:
+def set_budget(programme: Programme, *, gpu_seconds: int | None, by: User, now: datetime) -> None:
     """Set, change or (None) lift a budget."""
     if not accounts.has_role(by, "operator"):
         raise NotAllowed("Only an operator sets a budget.")
     if gpu_seconds is None:
-        Budget.objects.filter(programme=programme, institution=institution).delete()
+        Budget.objects.filter(programme=programme).delete()
     else:
-        Budget.objects.update_or_create(
-            programme=programme, institution=institution, defaults={"gpu_seconds": gpu_seconds, "set_at": now}
-        )
-    audit.record(
-        "budget.set",
-        programme,
-        by=by,
-        institution_id=institution.pk if institution else None,
-        gpu_seconds=gpu_seconds,
-    )
+        Budget.objects.update_or_create(programme=programme, defaults={"gpu_seconds": gpu_seconds, "set_at": now})
+    audit.record("budget.set", programme, by=by, gpu_seconds=gpu_seconds)
 
 
 @dataclass(frozen=True)
 class Line:
-    """What a programme, and an institution in it, used this month; the budget is None where there is none."""
+    """What a programme, and an institution in it, used this month; a budget is of a whole programme, or None."""
 
     programme: str
     institution: str
@@ -119,7 +108,7 @@ def lines(*, now: datetime) -> list[Line]:
         found[whole["programme"], None] = dict(whole)
     for site in rows.filter(institution__isnull=False).values("programme", "institution").annotate(**sums):
         found[site["programme"], site["institution"]] = dict(site)
-    budgets = {(row.programme_id, row.institution_id): row.gpu_seconds for row in Budget.objects.all()}
+    budgets: dict[Account, int] = {(row.programme_id, None): row.gpu_seconds for row in Budget.objects.all()}
     nothing = {"attempts": 0, "seconds": 0.0, "gpu": 0.0}
     return [
         Line(*names, row["attempts"], row["seconds"], row["gpu"], budgets.get(key))

@@ -282,23 +282,17 @@ class Usage(models.Model):
 
 
 class Budget(models.Model):
-    """How many GPU-seconds a programme, or an institution in it, may use in a calendar month."""
+    """How many GPU-seconds a programme may use in a calendar month."""
 
-    programme = models.ForeignKey(Programme, on_delete=models.PROTECT, related_name="+")
-    institution = models.ForeignKey(Institution, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    programme = models.OneToOneField(Programme, on_delete=models.PROTECT, related_name="+")
     gpu_seconds = models.PositiveBigIntegerField()
     set_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        ordering = ["programme", "institution"]
-        constraints = [
-            models.UniqueConstraint(
-                fields=["programme", "institution"], nulls_distinct=False, name="one_budget_per_programme_and_site"
-            ),
-        ]
+        ordering = ["programme"]
 
     def __str__(self) -> str:
-        return f"{self.programme}{f', {self.institution}' if self.institution else ''}"
+        return str(self.programme)
 
 
 class Beat(models.Model):

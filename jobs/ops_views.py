@@ -107,7 +107,7 @@ def ledger_page(request: SignedInRequest) -> HttpResponse:
         if form.is_valid():
             wanted, hours = form.cleaned_data, form.cleaned_data["gpu_hours"]
             seconds = None if hours is None else round(hours * HOUR)
-            ledger.set_budget(wanted["programme"], wanted["institution"], gpu_seconds=seconds, by=request.user, now=now)
+            ledger.set_budget(wanted["programme"], gpu_seconds=seconds, by=request.user, now=now)
             messages.success(request, _("The budget is set.") if hours is not None else _("The budget is lifted."))
             return redirect("jobs:ledger")
     context = {"lines": ledger.lines(now=now), "month": ledger.month_of(now), "form": form, "may_set": may_set}

@@ -75,7 +75,7 @@ def queue_run(
     retry of. Raises OverBudget where the programme has no GPU time left this month.
     """
     profile = PROFILES[Run.Kind(kind)]
-    ledger.require_budget(profile.queue, more.get("programme"), more.get("institution"), now=now)
+    ledger.require_budget(profile.queue, more.get("programme"), now=now)
     defaults = {
         "queue": profile.queue,
         "priority": profile.priority,
