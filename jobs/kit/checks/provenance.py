@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .. import generator
 from ..generator import Base
-from ..synthetic import Row, redrawn, tags_of
+from ..synthetic import redrawn, tags_of
 from .results import CheckResult
 from .shard import Seen
 
@@ -71,21 +71,23 @@ def check_provenance(
         return CheckResult(4, "provenance", "warn", sentence, SEND_IT, evidence)
     differences, mislabelled = _redraw(seen, base, held, salt)
     evidence |= {"redrawn": len(differences), "largest_difference": round(max(differences.values()), 3)}
-    limit = base.thresholds["max_redrawn_difference"]
-    if false := [name for name, difference in differences.items() if difference > limit]:
-        sentence = (
-            f"{len(false)} of {len(differences)} images are not what that generator draws from their seeds; the first "
-            f"is {false[0]}."
-        )
-        return CheckResult(4, "provenance", "fail", sentence, AGAIN, {"code": "not_redrawn", **evidence})
-    if mislabelled:
-        sentence = (
-            f"{len(mislabelled)} of {len(differences)} images are what that generator draws of another class than "
-            f"they claim; the first is {mislabelled[0]}."
-        )
-        return CheckResult(4, "provenance", "fail", sentence, AGAIN, {"code": "other_class", **evidence})
+    if problem := _otherwise(differences, mislabelled, base.thresholds["max_redrawn_difference"]):
+        code, sentence = problem
+        return CheckResult(4, "provenance", "fail", sentence, AGAIN, {"code": code, **evidence})
     sentence = f"{told} {len(differences)} of them, drawn again here, came out the same."
     return CheckResult(4, "provenance", "pass", sentence, evidence=evidence)
+
+
+def _otherwise(differences: dict[str, float], mislabelled: list[str], limit: float) -> tuple[str, str] | None:
+    """Return (code, sentence) of images that came out otherwise when they were drawn again."""
+    total = len(differences)
+    if false := [name for name, difference in differences.items() if difference > limit]:
+        what = "not what that generator draws from their seeds"
+        return "not_redrawn", f"{len(false)} of {total} images are {what}; the first is {false[0]}."
+    if mislabelled:
+        what = "what that generator draws of another class than they claim"
+        return "other_class", f"{len(mislabelled)} of {total} images are {what}; the first is {mislabelled[0]}."
+    return None
 
 
 def _untrue(seen: Seen, base: Base) -> tuple[str, str] | None:
@@ -132,14 +134,14 @@ def _redraw(seen: Seen, base: Base, weights: Path, salt: str) -> tuple[dict[str,
     order = np.random.default_rng(list(f"redrawn {salt}".encode())).permutation(len(seen.chosen.pixels))
     found, mislabelled = {}, []
     for place in order[: int(base.thresholds["redrawn_images"])]:
-        row, pixels = seen.rows[seen.chosen_rows[place]], seen.chosen.pixels[place].astype(int)
-
-        def apart(label: int, row: Row = row, pixels: NDArray[np.int_] = pixels) -> float:
-            return float(np.abs(redrawn(model, base, [label], row.seed)[0].astype(int) - pixels).mean())
-
-        found[row.file] = own = apart(row.label)
+        row, pixels = seen.rows[seen.chosen_rows[place]], seen.chosen.pixels[place]
+        found[row.file] = own = _apart(pixels, redrawn(model, base, [row.label], row.seed)[0])
         if NEARLY < own <= base.thresholds["max_redrawn_difference"] and not base.is_adapter:
             others = (label for label in range(len(base.config["classes"])) if label != row.label)
-            if any(apart(label) < own / 2 for label in others):
+            if any(_apart(pixels, redrawn(model, base, [label], row.seed)[0]) < own / 2 for label in others):
                 mislabelled.append(row.file)
     return found, mislabelled
+
+
+def _apart(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    return float(np.abs(one.astype(int) - other.astype(int)).mean())
